@@ -1,0 +1,145 @@
+//! The configuration: what a file and the environment say, checked whole before anything starts.
+//!
+//! [`Config`] can not hold nonsense: it is made only from a validated raw form.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::ring::Hash;
+
+/// Everything that can be set; see `config/default.toml` for meanings, units and ranges.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The RESP side.
+    pub server: Server,
+    /// At least one node; names are unique.
+    pub nodes: Vec<Node>,
+    /// How keys are placed on nodes.
+    pub ring: Ring,
+    /// How increments are coalesced.
+    pub counters: Counters,
+    /// How long reads may be answered here.
+    pub cache: Cache,
+    /// Bounds and waits of the connection to each node.
+    pub upstream: Upstream,
+    /// What is logged, as a `tracing` filter directive (`info`, `tally=debug`).
+    pub log_level: String,
+}
+
+/// The RESP side.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Worker threads, at least 1 (the file's 0 is resolved already).
+    pub threads: usize,
+    /// What `AUTH` must give; `None` lets every client in.
+    pub password: Option<Secret>,
+    /// Most clients connected at once; further ones get Redis's error and are closed.
+    pub max_clients: usize,
+    /// A client that sends nothing for so long is closed; `None`: never.
+    pub idle_timeout: Option<Duration>,
+    /// Largest argument of a request.
+    pub max_bulk_bytes: usize,
+    /// Most bytes of one incomplete request; beyond it the client is closed.
+    pub query_buffer_bytes: usize,
+    /// Most bytes of replies that a client has not read; beyond it the client is closed.
+    pub output_buffer_bytes: usize,
+    /// How long a stop waits for replies and the last flush.
+    pub drain_timeout: Duration,
+}
+
+/// One Redis server.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its place on the ring; survives a change of address.
+    pub name: String,
+    /// `host:port`; resolved anew at each connect.
+    pub address: String,
+    /// Share of the keys, relative to the other nodes; at least 1.
+    pub weight: u32,
+    /// ACL user for `AUTH`; `None` for the default user.
+    pub username: Option<String>,
+    /// What the node wants from `AUTH`.
+    pub password: Option<Secret>,
+}
+
+/// How keys are placed on nodes.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    /// Hash of the key.
+    pub hash: Hash,
+    /// The two bytes around a hash tag; `None` hashes the whole key always.
+    pub hash_tag: Option<(u8, u8)>,
+}
+
+/// How increments are coalesced.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    /// What happens to an increment.
+    pub mode: Mode,
+    /// How often pending increments are sent to their node.
+    pub flush_interval: Duration,
+    /// Most keys remembered at once, over all nodes.
+    pub max_keys: usize,
+}
+
+/// What happens to an increment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// Hot keys are answered here and flushed every `flush_interval`.
+    Buffered,
+    /// Nothing is acknowledged before Redis applied it; concurrent increments are combined.
+    Exact,
+    /// Everything is forwarded as it is.
+    Through,
+}
+
+/// How long reads may be answered here.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// Longest time after Redis's answer; zero turns caching off.
+    pub ttl: Duration,
+    /// Most bytes of cached values, over all nodes.
+    pub max_bytes: usize,
+}
+
+/// Bounds and waits of the connection to each node.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Longest wait for a connection and its handshake.
+    pub connect_timeout: Duration,
+    /// Longest wait for a reply; then the client gets an error and the late reply is skipped.
+    pub request_timeout: Duration,
+    /// A connection whose oldest request waits longer than this is closed.
+    pub hard_timeout: Duration,
+    /// First and longest pause between attempts to connect; each pause doubles, with jitter.
+    pub backoff: (Duration, Duration),
+    /// Most requests in flight on one node's connection; beyond it sessions wait.
+    pub max_in_flight: usize,
+    /// Most unsent bytes for one node; beyond it sessions wait.
+    pub max_unsent_bytes: usize,
+}
+
+/// A password that is never printed.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a password.
+    pub fn new(password: String) -> Self {
+        Self(password)
+    }
+
+    /// The password itself, for `AUTH` only.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<masked>")
+    }
+}

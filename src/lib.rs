@@ -1,0 +1,16 @@
+//! Tally: a Redis-protocol sharding proxy for counters.
+//!
+//! Layers, lowest first; a module uses only modules in rows above its own (or in its own row).
+//! `tests/it/tidy.rs` fails the build when a module breaks this table.
+//!
+//! | layer | modules | may do I/O |
+//! |-------|---------|------------|
+//! | 0 core | `resp`, `command`, `ring`, `flush`, `counter` | no: time is an argument |
+//! | 1 support | `config`, `telemetry` | only its own file |
+//! | 2 upstream | `node`, `router` | yes |
+//! | 3 serving | `session`, `fan_out` | yes |
+//! | 4 top | `server`, `dev`, `cli` | yes |
+
+pub mod config;
+pub mod resp;
+pub mod ring;

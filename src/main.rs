@@ -1,0 +1,6 @@
+//! The `tally` binary: parse, build, run, drain.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {}
