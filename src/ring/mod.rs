@@ -1,10 +1,179 @@
-//! Which node a key belongs to.
+//! Which node a key belongs to: a ketama ring, placed exactly as twemproxy 0.5.0 places it for
+//! the same names, weights, hash and hash tag. Pure: names and numbers only.
+//!
+//! ```text
+//! key --hash tag--> part of the key --hash--> place --first point at or after it--> node
+//!
+//!   0        p0      p1          p2                      pn   2^32
+//!   |--------*-------*-----------*---------- ... --------*----|
+//!            ^ b     ^ a         ^ a  each point has an owner ^ wraps to p0
+//! ```
+//!
+//! Only names and weights place a node, never its address or its turn in the configuration; so a
+//! node can move to another machine and keep its keys. A node that is down keeps its place too:
+//! there is no ejection here, since a counter that continues on a neighbour is split in two.
 
-/// Hash of a key, by twemproxy's names.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Hash {
-    /// Fowler-Noll-Vo 1a, 64 bits: twemproxy's default.
-    Fnv1a64,
-    /// xxHash 3, 64 bits, seed 0.
-    Xxh3,
+mod hash;
+
+pub use hash::{Hash, UnknownHash};
+
+/// Where every key belongs. Never changes; a new configuration makes a new one.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    hash: Hash,
+    hash_tag: Option<(u8, u8)>,
+    /// Places of the points, ascending; empty when there is one node.
+    places: Box<[u32]>,
+    /// Owner of each point: an index into the nodes given.
+    owners: Box<[usize]>,
+}
+
+impl Ring {
+    /// Places `nodes`, each a name and a weight of at least 1, in the order of the configuration.
+    ///
+    /// A node has about 160 points per average weight. One of a weight under 1/40 of the average
+    /// gets no point and no key, as in twemproxy.
+    ///
+    /// `hash_tag` is a pair of bytes, which may be equal: of a key that has a non-empty part
+    /// between the first opening byte and the next closing one, only that part is hashed.
+    ///
+    /// # Errors
+    ///
+    /// When there is no node, two have one name, a name is empty or longer than 255 bytes
+    /// (twemproxy cuts the labels of such), a weight is 0, or the weights add up to 2^32 or more.
+    pub fn new(
+        nodes: &[(&str, u32)],
+        hash: Hash,
+        hash_tag: Option<(u8, u8)>,
+    ) -> Result<Self, RingError> {
+        let points = if let [only] = nodes {
+            check(&[*only])?;
+            Vec::new() // nothing to look up
+        } else {
+            points(nodes, check(nodes)?)
+        };
+        Ok(Self {
+            hash,
+            hash_tag,
+            places: points.iter().map(|point| point.place).collect(),
+            owners: points.iter().map(|point| point.owner).collect(),
+        })
+    }
+
+    /// Index of the node that `key` belongs to, into the nodes given to [`Ring::new`].
+    ///
+    /// Costs one hash and one binary search: with xxh3 and keys of 16 bytes, 11.5 ns on 2 nodes
+    /// and 15 ns on 25, and 2 ns more with a hash tag (median of 15 loops over 10,000 keys,
+    /// release build, shared 2.1 GHz Xeon). `fnv1a_64` takes 18 ns there, md5 127 ns.
+    pub fn node(&self, key: &[u8]) -> usize {
+        let Some(&first) = self.owners.first() else {
+            return 0;
+        };
+        let place = self.hash.of(self.hashed_part(key));
+        let point = self.places.partition_point(|&point| point < place);
+        self.owners.get(point).copied().unwrap_or(first)
+    }
+
+    /// What of `key` is hashed: the part in the hash tag if there is one, else all.
+    fn hashed_part<'k>(&self, key: &'k [u8]) -> &'k [u8] {
+        let Some((open, close)) = self.hash_tag else {
+            return key;
+        };
+        let tagged = memchr::memchr(open, key)
+            .and_then(|at| key.get(at + 1..))
+            .and_then(|rest| rest.get(..memchr::memchr(close, rest)?));
+        match tagged {
+            Some(part) if !part.is_empty() => part,
+            _ => key,
+        }
+    }
+}
+
+/// Why nodes make no ring.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RingError {
+    /// The list is empty.
+    #[error("a ring needs at least one node")]
+    NoNodes,
+    /// Two nodes would share every point.
+    #[error("two nodes are named \"{0}\"")]
+    DuplicateName(String),
+    /// Empty, or longer than [`MAX_NAME_BYTES`].
+    #[error("the node name \"{0}\" is not 1 to {MAX_NAME_BYTES} bytes long")]
+    NameLength(String),
+    /// A node without a share.
+    #[error("the node \"{0}\" has weight 0; the least is 1")]
+    ZeroWeight(String),
+    /// The sum must fit 32 bits, as in twemproxy.
+    #[error("the weights of the nodes add up to {0}; the most is 4294967295")]
+    TotalWeight(u64),
+}
+
+/// Longest name of a node. twemproxy labels points in a buffer of 273 bytes, made for a host
+/// name of 255, and cuts what does not fit; below this length nothing is cut.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// Labels that a node of average weight has. Each is hashed to 4 points, which makes
+/// libmemcached's 160 points per node.
+const LABELS_PER_NODE: f32 = 40.0;
+
+/// One place on the ring and whose it is.
+struct Point {
+    place: u32,
+    owner: usize,
+}
+
+/// Checks names and weights; returns the total weight.
+fn check(nodes: &[(&str, u32)]) -> Result<u32, RingError> {
+    if nodes.is_empty() {
+        return Err(RingError::NoNodes);
+    }
+    let mut names = std::collections::HashSet::new();
+    for &(name, weight) in nodes {
+        if !(1..=MAX_NAME_BYTES).contains(&name.len()) {
+            return Err(RingError::NameLength(name.to_owned()));
+        }
+        if weight == 0 {
+            return Err(RingError::ZeroWeight(name.to_owned()));
+        }
+        if !names.insert(name) {
+            return Err(RingError::DuplicateName(name.to_owned()));
+        }
+    }
+    let total: u64 = nodes.iter().map(|&(_, weight)| u64::from(weight)).sum();
+    u32::try_from(total).map_err(|_| RingError::TotalWeight(total))
+}
+
+/// All points, by place.
+fn points(nodes: &[(&str, u32)], total_weight: u32) -> Vec<Point> {
+    // twemproxy sorts its servers by length of name, then by name, before it places them. That
+    // shows where two points fall on one place: its sort is stable, and the first one is hit.
+    let mut by_name: Vec<_> = nodes.iter().copied().enumerate().collect();
+    by_name.sort_by_key(|&(_, (name, _))| (name.len(), name));
+    let mut points = Vec::with_capacity(nodes.len() * 160);
+    for (owner, (name, weight)) in by_name {
+        for label in 0..labels(weight, total_weight, nodes.len()) {
+            let digest = hash::md5_words(format!("{name}-{label}").as_bytes());
+            points.extend(digest.map(|place| Point { place, owner }));
+        }
+    }
+    points.sort_by_key(|point| point.place);
+    points
+}
+
+/// How many labels a node has, for its share of the total weight.
+///
+/// In twemproxy's arithmetic, since its rounding shows: 32-bit floats, with 1e-10 added in 64
+/// bits. So 25 nodes of equal weight have 39 labels each, not 40.
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "rounds where twemproxy rounds; the result is never negative"
+)]
+fn labels(weight: u32, total_weight: u32, nodes: usize) -> u32 {
+    let share = weight as f32 / total_weight as f32;
+    let labels = share * LABELS_PER_NODE * nodes as f32;
+    (f64::from(labels) + 1e-10) as f32 as u32
 }

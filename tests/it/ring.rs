@@ -1,0 +1,324 @@
+//! The ring places keys where twemproxy does, and moves no more keys than it must.
+//!
+//! `golden/ring-*.txt` is what nutcracker 0.5.0 answered; `golden/produce.py` recorded it and
+//! says how, and how the keys are made.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use md5::{Digest, Md5};
+use proptest::prelude::*;
+use tally::ring::{Hash, MAX_NAME_BYTES, Ring, RingError};
+
+#[test]
+fn keys_land_where_twemproxy_puts_them() {
+    let folder = golden_folder();
+    let checked: usize = ["2", "3", "25", "25-equal"]
+        .iter()
+        .map(|set| Golden::read(&folder.join(format!("ring-{set}.txt"))).check(10_000))
+        .sum();
+    assert_eq!(checked, 3 * 12 + 1, "cases");
+}
+
+/// The same once more against the nutcracker of this machine, if it has one.
+#[test]
+fn keys_land_where_the_installed_twemproxy_puts_them() {
+    if Command::new("nutcracker").arg("-V").output().is_err() {
+        return; // the recorded answers above still hold the ring
+    }
+    let out = tempfile::tempdir().unwrap();
+    let status = Command::new("python3")
+        .arg(golden_folder().join("produce.py"))
+        .args(["--keys", "600", "--out"])
+        .arg(out.path())
+        .status()
+        .unwrap();
+    assert!(status.success(), "produce.py: {status}");
+    for set in ["2", "3", "25", "25-equal"] {
+        Golden::read(&out.path().join(format!("ring-{set}.txt"))).check(600);
+    }
+}
+
+#[test]
+fn removing_a_node_moves_only_its_keys() {
+    let nodes: Vec<_> = (0..7).map(|i| format!("node-{i}")).collect();
+    let before: Vec<_> = nodes.iter().map(|name| (name.as_str(), 1)).collect();
+    for removed in 0..before.len() {
+        let mut after = before.clone();
+        after.remove(removed);
+        let (before, after) = (ring(&before, None), ring(&after, None));
+        for key in keys(5_000) {
+            let was = before.node(&key);
+            if was != removed {
+                let is = after.node(&key);
+                assert_eq!(
+                    is + usize::from(is >= removed),
+                    was,
+                    "{key:?} without {removed}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_node_holds_its_share_by_weight() {
+    // Hashes that mix well; the others hold related keys together, as they do in twemproxy.
+    for hash in [
+        Hash::Xxh3,
+        Hash::Md5,
+        Hash::Murmur,
+        Hash::Jenkins,
+        Hash::OneAtATime,
+    ] {
+        check_shares(hash, &[("redis_7070", 1), ("redis_7071", 1)]);
+        check_shares(hash, &[("a", 1), ("b", 2), ("c", 3), ("d", 4)]);
+    }
+}
+
+#[track_caller]
+fn check_shares(hash: Hash, nodes: &[(&str, u32)]) {
+    let keys = 50_000_u32;
+    let ring = Ring::new(nodes, hash, None).unwrap();
+    let mut held = vec![0_u32; nodes.len()];
+    for i in 0..keys {
+        held[ring.node(format!("counter:{i:012}").as_bytes())] += 1;
+    }
+    let total: u32 = nodes.iter().map(|(_, weight)| weight).sum();
+    for ((name, weight), held) in nodes.iter().zip(held) {
+        let due = f64::from(keys) * f64::from(*weight) / f64::from(total);
+        let off = f64::from(held) / due - 1.0;
+        assert!(
+            off.abs() < 0.15,
+            "{hash:?}: {name} holds {held}, due are {due}"
+        );
+    }
+}
+
+#[test]
+fn the_order_of_the_configuration_moves_no_key() {
+    let nodes = [("one", 3), ("three", 5), ("two", 1), ("fourteen", 2)];
+    let mut turned = nodes;
+    turned.reverse();
+    let (plain, turned) = (ring(&nodes, None), ring(&turned, None));
+    for key in keys(5_000) {
+        assert_eq!(
+            plain.node(&key),
+            nodes.len() - 1 - turned.node(&key),
+            "{key:?}"
+        );
+    }
+}
+
+#[test]
+fn the_first_non_empty_hash_tag_decides() {
+    let nodes: Vec<_> = (0..25).map(|i| format!("n{i}")).collect();
+    let nodes: Vec<_> = nodes.iter().map(|name| (name.as_str(), 1)).collect();
+    let plain = ring(&nodes, None);
+    let check = |tag: &str, key: &str, hashed: &str| {
+        let (open, close) = (tag.as_bytes()[0], tag.as_bytes()[1]);
+        let tagged = Ring::new(&nodes, Hash::Xxh3, Some((open, close))).unwrap();
+        let (is, expected) = (tagged.node(key.as_bytes()), plain.node(hashed.as_bytes()));
+        assert_eq!(is, expected, "{key:?} with {tag:?} by {hashed:?}");
+    };
+    check("{}", "user:{42}:visits", "42");
+    check("{}", "{42}", "42");
+    check("{}", "{a}{b}", "a");
+    check("{}", "}{a}", "a");
+    check("{}", "{{a}}", "{a");
+    check("{}", "{}{a}", "{}{a}");
+    check("{}", "{a", "{a");
+    check("{}", "a}", "a}");
+    check("::", "user:42:visits", "42");
+    check("::", "user:42", "user:42");
+}
+
+#[test]
+fn one_node_has_every_key() {
+    let ring = ring(&[("only", 9)], Some((b'{', b'}')));
+    assert!(keys(1_000).iter().all(|key| ring.node(key) == 0));
+}
+
+#[test]
+fn nonsense_makes_no_ring() {
+    let check = |nodes: &[(&str, u32)], expected: RingError| {
+        assert_eq!(Ring::new(nodes, Hash::Xxh3, None).unwrap_err(), expected);
+    };
+    let long = "n".repeat(MAX_NAME_BYTES + 1);
+    check(&[], RingError::NoNodes);
+    check(&[("a", 1), ("a", 2)], RingError::DuplicateName("a".into()));
+    check(&[("a", 0)], RingError::ZeroWeight("a".into()));
+    check(&[("", 1)], RingError::NameLength(String::new()));
+    check(&[(&long, 1)], RingError::NameLength(long.clone()));
+    check(
+        &[("a", u32::MAX), ("b", 1)],
+        RingError::TotalWeight(1 << 32),
+    );
+    assert!(Ring::new(&[(&long[1..], 1), ("b", u32::MAX - 1)], Hash::Xxh3, None).is_ok());
+}
+
+proptest! {
+    #[test]
+    fn any_key_has_a_node(
+        key in proptest::collection::vec(any::<u8>(), 0..80),
+        weights in proptest::collection::vec(1_u32..1_000_000, 1..40),
+        hash in proptest::sample::select(Hash::ALL),
+        hash_tag in any::<Option<(u8, u8)>>(),
+    ) {
+        let names: Vec<_> = (0..weights.len()).map(|i| format!("n{i}")).collect();
+        let nodes: Vec<_> = names.iter().map(String::as_str).zip(weights).collect();
+        let ring = Ring::new(&nodes, hash, hash_tag).unwrap();
+        prop_assert!(ring.node(&key) < nodes.len());
+    }
+}
+
+/// What nutcracker answered for one set of nodes.
+struct Golden {
+    nodes: Vec<(String, u32)>,
+    hash_tag: Option<(u8, u8)>,
+    keys: usize,
+    digest: String,
+    cases: Vec<(Hash, String)>,
+}
+
+impl Golden {
+    fn read(path: &Path) -> Self {
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut lines = text.lines().map(|line| line.split_once(' ').unwrap());
+        let mut expect = |name| {
+            let (found, value) = lines.next().unwrap();
+            assert_eq!(found, name, "{}", path.display());
+            value
+        };
+        let nodes = expect("nodes").split(' ').map(|node| {
+            let (name, weight) = node.rsplit_once(':').unwrap();
+            (name.to_owned(), weight.parse().unwrap())
+        });
+        let nodes = nodes.collect();
+        let hash_tag = match expect("hash_tag").as_bytes() {
+            [open, close] => Some((*open, *close)),
+            _ => None,
+        };
+        let (count, digest) = expect("keys").split_once(' ').unwrap();
+        Self {
+            nodes,
+            hash_tag,
+            keys: count.parse().unwrap(),
+            digest: digest.to_owned(),
+            cases: lines
+                .map(|(hash, owners)| (hash.parse().unwrap(), owners.to_owned()))
+                .collect(),
+        }
+    }
+
+    /// Compares every case; returns how many there were.
+    fn check(&self, expected_keys: usize) -> usize {
+        let keys = keys(self.keys);
+        assert_eq!(keys.len(), expected_keys);
+        assert_eq!(digest(&keys), self.digest, "the generators of keys differ");
+        let nodes: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|(name, weight)| (name.as_str(), *weight))
+            .collect();
+        for (hash, owners) in &self.cases {
+            let ring = Ring::new(&nodes, *hash, self.hash_tag).unwrap();
+            assert_eq!(owners.len(), keys.len());
+            let wrong: Vec<_> = keys
+                .iter()
+                .zip(owners.chars())
+                .filter(|(key, owner)| ring.node(key) != index(*owner))
+                .collect();
+            let first = wrong
+                .first()
+                .map(|(key, owner)| (key.escape_ascii().to_string(), owner));
+            let (count, nodes) = (wrong.len(), nodes.len());
+            assert!(
+                wrong.is_empty(),
+                "{hash:?}, {nodes} nodes: {count} keys differ; first: {first:?}"
+            );
+        }
+        self.cases.len()
+    }
+}
+
+/// The node that a character of a golden file stands for.
+fn index(digit: char) -> usize {
+    usize::try_from(digit.to_digit(36).unwrap()).unwrap()
+}
+
+/// The keys of `golden/produce.py`: the same generator, in the same order of draws.
+fn keys(count: usize) -> Vec<Vec<u8>> {
+    let mut random = SplitMix64(20_240_229);
+    (0..count).map(|i| key(i, &mut random)).collect()
+}
+
+fn key(i: usize, random: &mut SplitMix64) -> Vec<u8> {
+    let n = i / 8;
+    match i % 8 {
+        0 => format!("counter:{n:012}").into_bytes(),
+        1 => format!("visits:page/{}", random.below(1_000_000_000)).into_bytes(),
+        2 => format!("user:{{{}}}:visits:{n}", random.below(2_000)).into_bytes(),
+        3 => random.bytes(40),
+        4 => u8::try_from(n).map_or_else(|_| random.bytes(3), |byte| vec![byte]),
+        5 => format!("счётчик:{n}:é").into_bytes(),
+        6 => {
+            let number = random.below(1_000_000).to_string();
+            let shapes: [(&[u8], &[u8]); 7] = [
+                (b"{}", b""),
+                (b"{", b""),
+                (b"}", b"{tag}"),
+                (b"{{", b"}}"),
+                (b"::", b""),
+                (b":", b""),
+                (b"{\xff", b"}{b}"),
+            ];
+            let (before, after) = shapes[n % 7];
+            [before, number.as_bytes(), after].concat()
+        }
+        _ if n == 0 => Vec::new(),
+        _ => {
+            let filler = usize::try_from(random.below(64)).unwrap();
+            format!("{}{n}", "k".repeat(filler)).into_bytes()
+        }
+    }
+}
+
+struct SplitMix64(u64);
+
+impl SplitMix64 {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    fn bytes(&mut self, longest: u64) -> Vec<u8> {
+        let length = 1 + self.below(longest);
+        (0..length)
+            .map(|_| u8::try_from(self.below(256)).unwrap())
+            .collect()
+    }
+}
+
+/// MD5 of the keys, each followed by its length as two bytes.
+fn digest(keys: &[Vec<u8>]) -> String {
+    let mut digest = Md5::new();
+    for key in keys {
+        digest.update(key);
+        digest.update(u16::try_from(key.len()).unwrap().to_be_bytes());
+    }
+    let bytes = digest.finalize();
+    let hex: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    hex.concat()
+}
+
+fn ring(nodes: &[(&str, u32)], hash_tag: Option<(u8, u8)>) -> Ring {
+    Ring::new(nodes, Hash::Xxh3, hash_tag).unwrap()
+}
+
+fn golden_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden")
+}
