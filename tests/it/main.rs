@@ -7,3 +7,4 @@
 )]
 
 mod ring;
+mod tidy;
