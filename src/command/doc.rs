@@ -6,7 +6,7 @@ use super::{Class, Command, EveryNode, Flags, Merge, Refusal, commands};
 pub fn markdown() -> String {
     let mut page = String::from(INTRODUCTION);
     for (title, meaning) in TREATMENTS {
-        page.push_str(&format!("- **{title}**: {meaning}\n"));
+        page.extend(["- **", title, "**: ", meaning, "\n"]);
     }
     page.push_str("\n| command | treatment | detail |\n|---|---|---|\n");
     // A container alone is never executed; `COMMAND`, whose arity is -1, is.
@@ -15,9 +15,9 @@ pub fn markdown() -> String {
     let mut rows: Vec<_> = commands().iter().filter(executed).collect();
     rows.sort_by_key(|command| command.name);
     for command in rows {
-        let name = command.name.replace('|', " ").to_ascii_uppercase();
+        let name = &command.name.replace('|', " ").to_ascii_uppercase();
         let (title, detail) = treatment(command);
-        page.push_str(&format!("| `{name}` | {title} | {detail} |\n"));
+        page.extend(["| `", name, "` | ", title, " | ", detail, " |\n"]);
     }
     page
 }
@@ -28,9 +28,10 @@ const INTRODUCTION: &str = "\
 
 # Commands
 
-Every command and subcommand of Redis 7.0, and what Tally does with it. A command that is not here
-gets Redis's own error for unknown commands; the connection lives on, as it does after every
-refusal. Arguments are counted as Redis counts them, with Redis's error.
+Every command and subcommand of Redis 7.0, and what Tally does with it; `CLIENT SETINFO` and
+`CLIENT NO-TOUCH` are of 7.2. A command that is not here gets Redis's own error for unknown
+commands; the connection lives on, as it does after every refusal. Arguments are counted as Redis
+counts them, with Redis's error.
 
 ";
 

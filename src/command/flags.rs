@@ -49,6 +49,7 @@ impl Flags {
     }
 
     /// The flags of both, usable where a constant is needed.
+    #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }

@@ -156,7 +156,7 @@ pub fn key_positions(
             } else {
                 request.len().min(usize::from(last.unsigned_abs()) + 1)
             };
-            if end.saturating_sub(first) % step != 0 {
+            if !end.saturating_sub(first).is_multiple_of(step) {
                 return Err(KeysError::OddPairs(command.name));
             }
             out.extend((first..end).step_by(step));

@@ -18,8 +18,9 @@ pub enum LookupError {
 /// Finds the command of a request, by name in any case; for containers (`CONFIG`, `OBJECT`, ...)
 /// the entry of the subcommand that the first argument names.
 ///
-/// Cost: one multiplication, one probe and one comparison; measured 6 to 8 ns for GET, SET, INCR
-/// and INCRBY (one core of a shared 2.x GHz machine, release build).
+/// Cost: one multiplication, about one probe and one comparison. Measured (release build, loop of
+/// 3,000,000, best of 7, on a busy shared 2-core Xeon): GET and SET 11 ns, INCR 13 ns, INCRBY
+/// 15 ns, a random mix of eight names 13 ns, `OBJECT FREQ` 36 ns.
 ///
 /// # Errors
 ///
@@ -192,8 +193,7 @@ const fn fold(mut hash: u64, mut name: &[u8]) -> u64 {
 /// The high bits of a product with 2^64 / golden ratio (Knuth's multiplicative hashing).
 #[expect(
     clippy::as_conversions,
-    clippy::cast_possible_truncation,
-    reason = "the shift leaves SLOT_BITS bits"
+    reason = "the shift leaves SLOT_BITS bits; `usize::try_from` is not const"
 )]
 const fn slot(hash: u64) -> usize {
     (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - SLOT_BITS)) as usize

@@ -110,7 +110,7 @@ pub(super) fn streams(command: &Command, request: &Request<'_>) -> Result<Stream
                 integer(request.arg(at)).ok_or(KeysError::NotAnInteger)?;
             }
             Some("streams") if left >= 1 => {
-                if left % 2 != 0 {
+                if !left.is_multiple_of(2) {
                     return Err(KeysError::Unbalanced);
                 }
                 break StreamsRead {

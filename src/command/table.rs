@@ -148,11 +148,11 @@ table! {
     "setbit",                  4, ONE,       Keyed,                    Plain,          [WRITE DENYOOM];
 
     // Lists.
-    "blmove",                  6, TWO,       NOT_YET,                  Plain,          [WRITE DENYOOM NOSCRIPT BLOCKING];
+    "blmove",                  6, TWO,       NOT_YET,                  NullArray,      [WRITE DENYOOM NOSCRIPT BLOCKING];
     "blmpop",                 -5, BPOP,      NOT_YET,                  NullArray,      [WRITE BLOCKING MOVABLEKEYS];
     "blpop",                  -3, NOT_LAST,  NOT_YET,                  NullArray,      [WRITE NOSCRIPT BLOCKING];
     "brpop",                  -3, NOT_LAST,  NOT_YET,                  NullArray,      [WRITE NOSCRIPT BLOCKING];
-    "brpoplpush",              4, TWO,       NOT_YET,                  Plain,          [WRITE DENYOOM NOSCRIPT BLOCKING];
+    "brpoplpush",              4, TWO,       NOT_YET,                  NullArray,      [WRITE DENYOOM NOSCRIPT BLOCKING];
     "lindex",                  3, ONE,       Keyed,                    Plain,          [READONLY];
     "linsert",                 5, ONE,       Keyed,                    Plain,          [WRITE DENYOOM];
     "llen",                    2, ONE,       Keyed,                    Plain,          [READONLY FAST];

@@ -145,8 +145,7 @@ impl<'a> Walk<'a> {
             left -= 1;
             match token.marker {
                 b'+' | b'-' | b':' => {}
-                b'$' if token.line == b"-1" => {}
-                b'*' if token.line == b"-1" => {}
+                b'$' | b'*' if token.line == b"-1" => {}
                 b'$' => {
                     self.text(token)?;
                 }
