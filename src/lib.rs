@@ -11,6 +11,7 @@
 //! | 3 serving | `session`, `fan_out` | yes |
 //! | 4 top | `server`, `dev`, `cli` | yes |
 
+pub mod command;
 pub mod config;
 pub mod resp;
 pub mod ring;

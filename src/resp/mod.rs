@@ -5,8 +5,10 @@
 //! client speaks RESP2 and the reply's RESP3 form differs.
 
 pub mod encode;
+mod form;
 mod request;
 
+pub use form::{Form, to_resp2};
 pub use request::{Request, Span};
 
 /// Protocol version of one connection.

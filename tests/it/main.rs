@@ -1,10 +1,15 @@
 //! The one integration-test binary; every file here is a module of it.
 
 #![expect(
-    clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
     reason = "a test's failure is its report"
 )]
 
+mod command_table;
+mod forms;
+mod redis_server;
 mod ring;
 mod tidy;

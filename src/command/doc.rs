@@ -1,0 +1,144 @@
+//! `docs/commands.md`, written from the table.
+
+use super::{Class, Command, EveryNode, Flags, Merge, Refusal, commands};
+
+/// The whole page: each way of treating a command in a line, then every command with its way.
+pub fn markdown() -> String {
+    let mut page = String::from(INTRODUCTION);
+    for (title, meaning) in TREATMENTS {
+        page.extend(["- **", title, "**: ", meaning, "\n"]);
+    }
+    page.push_str("\n| command | treatment | detail |\n|---|---|---|\n");
+    // A container alone is never executed; `COMMAND`, whose arity is -1, is.
+    let executed =
+        |command: &&Command| !command.flags.contains(Flags::CONTAINER) || command.accepts(1);
+    let mut rows: Vec<_> = commands().iter().filter(executed).collect();
+    rows.sort_by_key(|command| command.name);
+    for command in rows {
+        let name = &command.name.replace('|', " ").to_ascii_uppercase();
+        let (title, detail) = treatment(command);
+        page.extend(["| `", name, "` | ", title, " | ", detail, " |\n"]);
+    }
+    page
+}
+
+const INTRODUCTION: &str = "\
+<!-- Written from the table in src/command/table.rs; do not edit. To write it anew:
+     TALLY_BLESS=1 cargo test --test it the_page_of_commands -->
+
+# Commands
+
+Every command and subcommand of Redis 7.0, and what Tally does with it; `CLIENT SETINFO` and
+`CLIENT NO-TOUCH` are of 7.2. A command that is not here gets Redis's own error for unknown
+commands; the connection lives on, as it does after every refusal. Arguments are counted as Redis
+counts them, with Redis's error.
+
+";
+
+/// Each class's title, and what it means to a client.
+const TREATMENTS: &[(&str, &str)] = &[
+    (
+        COUNTED,
+        "increments of a key are combined; each client gets its own exact reply.",
+    ),
+    (
+        CACHED,
+        "may be answered from what Tally knows; never older than the client's own writes.",
+    ),
+    (
+        PASSED,
+        "sent to the key's node in order, without waiting for pending increments, which can not \
+         change the reply.",
+    ),
+    (
+        FORWARDED,
+        "sent to the node of its keys after their pending increments. Keys on several nodes get a \
+         `CROSSSLOT` error.",
+    ),
+    (
+        SPLIT,
+        "one command to each node that has some of the keys; the replies become one.",
+    ),
+    (
+        SCRIPT,
+        "sent to the node of the declared keys after their pending increments; without declared \
+         keys after all pending increments of its node.",
+    ),
+    (EVERY, "sent to all nodes; the replies become one."),
+    (
+        ANY,
+        "names no key and is the same everywhere: sent to one of the nodes.",
+    ),
+    (
+        HERE,
+        "Tally is the server that the client talks to, and answers.",
+    ),
+    (
+        NOT_YET,
+        "refused with an error that says so; Tally will learn it.",
+    ),
+    (
+        NEVER,
+        "refused with an error that says so: it is about one server, ask that one.",
+    ),
+];
+
+const COUNTED: &str = "counted";
+const CACHED: &str = "cached";
+const PASSED: &str = "passed on";
+const FORWARDED: &str = "forwarded";
+const SPLIT: &str = "split by node";
+const SCRIPT: &str = "script";
+const EVERY: &str = "every node";
+const ANY: &str = "any node";
+const HERE: &str = "answered here";
+const NOT_YET: &str = "not yet";
+const NEVER: &str = "never";
+
+fn treatment(command: &Command) -> (&'static str, &'static str) {
+    match command.class {
+        Class::Increment(_) => (COUNTED, ""),
+        Class::Get | Class::MultiGet => (CACHED, ""),
+        Class::Peek => (PASSED, ""),
+        Class::Keyed => (FORWARDED, keyed_detail(command)),
+        Class::Script => (SCRIPT, ""),
+        Class::AnyNode => (ANY, ""),
+        Class::Local => (HERE, ""),
+        Class::Refused(Refusal::NotYet) => (NOT_YET, ""),
+        Class::Refused(Refusal::Never) => (NEVER, ""),
+        Class::PerNode { merge, peek } => {
+            let detail = match (merge, peek) {
+                (Merge::Sum, false) => "the sum",
+                (Merge::Sum, true) => "the sum; does not wait for pending increments",
+                (Merge::Ok, _) => "`OK` when every node says so; not atomic over several nodes",
+            };
+            (SPLIT, detail)
+        }
+        Class::EveryNode(every) => {
+            let detail = match every {
+                EveryNode::DbSize => "the sum",
+                EveryNode::Keys => "all keys",
+                EveryNode::Scan => "node after node; the cursor says which",
+                EveryNode::FlushAll | EveryNode::FlushDb | EveryNode::ScriptFlush => {
+                    "`OK` when every node says so"
+                }
+                EveryNode::RandomKey => "a key of a node that has any",
+                EveryNode::ScriptLoad => "the hash, the same everywhere",
+                EveryNode::ScriptExists => "1 where every node has the script",
+                EveryNode::Wait => "the smallest number of replicas",
+            };
+            (EVERY, detail)
+        }
+    }
+}
+
+fn keyed_detail(command: &Command) -> &'static str {
+    match command.name {
+        "xread" | "xreadgroup" => "with `BLOCK`: not yet",
+        "sort" | "sort_ro" => {
+            "with a pattern in `BY` or `GET`: after all pending increments of its node, and looks \
+             up keys of that node only"
+        }
+        _ => "",
+    }
+}

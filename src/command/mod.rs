@@ -1,0 +1,169 @@
+//! Every command of Redis 7.0: arity, flags, key positions, form of the reply, and what Tally does
+//! with it. Pure: no I/O, no clock.
+//!
+//! The one place where a command is classified; a command that is not in the table is unknown and
+//! gets Redis's error. `tests/it/command_table.rs` compares the table with a live server.
+
+mod doc;
+mod flags;
+mod keys;
+mod lookup;
+mod options;
+mod table;
+
+pub use doc::markdown;
+pub use flags::Flags;
+pub use keys::{CountRule, Keys, KeysError, key_positions};
+pub use lookup::{LookupError, lookup};
+pub use options::{blocks, needs_whole_node};
+
+use crate::resp::{Form, Request};
+
+/// One command, or one subcommand of a container such as `CONFIG`.
+#[derive(Clone, Copy, Debug)]
+pub struct Command {
+    /// Lower case; subcommands as `config|get`.
+    pub name: &'static str,
+    /// Number of arguments with the name: exactly so many, or at least `-arity` if negative.
+    pub arity: i32,
+    /// What Redis says about it.
+    pub flags: Flags,
+    /// Where its keys are.
+    pub keys: Keys,
+    /// What Tally does with it.
+    pub class: Class,
+    /// How a reply is converted for a client that speaks RESP2. A session asks
+    /// [`Command::form_of`], because `LPOP` and `RPOP` differ by their arguments.
+    pub form: Form,
+}
+
+impl Command {
+    /// How the reply to `request` is converted for a client that speaks RESP2.
+    pub fn form_of(&self, request: &Request<'_>) -> Form {
+        // With a count a missing list is a null array, without one a null string.
+        match self.form {
+            Form::PopCount if request.len() > 2 => Form::NullArray,
+            Form::PopCount => Form::Plain,
+            form => form,
+        }
+    }
+
+    /// Whether `len` arguments, the name included, are a number that the command takes.
+    pub fn accepts(&self, len: usize) -> bool {
+        let needed = usize::try_from(self.arity.unsigned_abs()).unwrap_or(usize::MAX);
+        if self.arity < 0 {
+            len >= needed
+        } else {
+            len == needed
+        }
+    }
+}
+
+/// All commands and subcommands, grouped by family, containers before their subcommands.
+pub fn commands() -> &'static [Command] {
+    table::TABLE
+}
+
+/// What Tally does with a command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Class {
+    /// Adds to a counter: coalesced.
+    Increment(Increment),
+    /// `GET`: may be answered from the key table or the cache.
+    Get,
+    /// `MGET`: like `GET` for each key, fetched with one command per node.
+    MultiGet,
+    /// A read that a pending increment of an existing key can not change: forwarded in order,
+    /// without a flush.
+    Peek,
+    /// Forwarded to the one node of its keys; a barrier on all of them. Keys of several nodes get
+    /// `CROSSSLOT`.
+    Keyed,
+    /// Split by node, one command for each, and the replies merged.
+    PerNode {
+        /// How the replies become one.
+        merge: Merge,
+        /// As for [`Class::Peek`]: needs no flush. Otherwise a barrier on all keys.
+        peek: bool,
+    },
+    /// A script or function: like [`Class::Keyed`] for the keys that it declares; without any a
+    /// barrier on all keys of its node, see [`needs_whole_node`].
+    Script,
+    /// Sent to every node, and the replies merged.
+    EveryNode(EveryNode),
+    /// Names no key, and every node answers alike: forwarded to one of them.
+    AnyNode,
+    /// Answered by Tally itself.
+    Local,
+    /// Answered with an error; the connection lives on.
+    Refused(Refusal),
+}
+
+/// A command that adds to a counter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Increment {
+    /// `INCR key`: adds 1.
+    Incr,
+    /// `INCRBY key amount`.
+    IncrBy,
+    /// `DECR key`: adds -1.
+    Decr,
+    /// `DECRBY key amount`: adds the negated amount, which must not be `i64::MIN`.
+    DecrBy,
+}
+
+/// How the replies of several nodes become one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Merge {
+    /// The sum of integers.
+    Sum,
+    /// `OK` when all say so.
+    Ok,
+}
+
+/// A command that is sent to every node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EveryNode {
+    /// `DBSIZE`: the sum.
+    DbSize,
+    /// `KEYS`: all arrays joined.
+    Keys,
+    /// `SCAN`: node after node, the cursor says which.
+    Scan,
+    /// `FLUSHALL`: `OK` when all say so.
+    FlushAll,
+    /// `FLUSHDB`: `OK` when all say so.
+    FlushDb,
+    /// `RANDOMKEY`: the key of a node that has any.
+    RandomKey,
+    /// `SCRIPT LOAD`: the hash, which is the same everywhere.
+    ScriptLoad,
+    /// `SCRIPT EXISTS`: 1 where all nodes know the script.
+    ScriptExists,
+    /// `SCRIPT FLUSH`: `OK` when all say so.
+    ScriptFlush,
+    /// `WAIT`: the smallest number of replicas.
+    Wait,
+}
+
+/// Why a command is refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// Tally will learn it.
+    NotYet,
+    /// Is about one server, so makes no sense behind a proxy.
+    Never,
+}
+
+impl Refusal {
+    /// The error for the client, code first.
+    pub fn text(self, command: &Command) -> String {
+        let name = command.name.replace('|', " ").to_ascii_uppercase();
+        match self {
+            Self::NotYet => format!("ERR {name} is not supported by Tally yet"),
+            Self::Never => {
+                format!("ERR {name} is not available through Tally, send it to the Redis node")
+            }
+        }
+    }
+}

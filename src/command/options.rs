@@ -1,0 +1,149 @@
+//! What a request's options say beyond the table's line: whether it waits, whether it reads keys
+//! that it does not name.
+
+use super::keys::{KeysError, integer};
+use super::{Class, Command, Flags, Keys};
+use crate::resp::Request;
+
+/// Whether the request may wait for another client, so that it must not go on a shared connection.
+/// `XREAD` and `XREADGROUP` do with `BLOCK` only.
+pub fn blocks(command: &Command, request: &Request<'_>) -> bool {
+    if !command.flags.contains(Flags::BLOCKING) {
+        return false;
+    }
+    match command.keys {
+        Keys::Streams => {
+            let mut at = 1;
+            while at < request.len() {
+                match find_option(request.arg(at), STREAM_OPTIONS) {
+                    Some("block") => return true,
+                    Some("count") => at += 1,
+                    Some("group") => at += 2,
+                    Some("noack") => {}
+                    _ => return false,
+                }
+                at += 1;
+            }
+            false
+        }
+        _ => true,
+    }
+}
+
+/// Whether the request may touch keys of its node that it does not name: a script or function
+/// without declared keys, `SORT` and `SORT_RO` with a pattern that names keys.
+///
+/// A pattern without `*` (`BY nosort`, `GET #`) looks nothing up (Redis `sort.c`).
+pub fn needs_whole_node(command: &Command, request: &Request<'_>) -> bool {
+    match (command.class, command.name) {
+        (Class::Script, _) => request.arg(2) == b"0",
+        (_, "sort" | "sort_ro") => sort(request).patterns,
+        _ => false,
+    }
+}
+
+/// What the options of `SORT` say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SortOptions {
+    /// Place of the key where the result goes.
+    pub(super) store: Option<usize>,
+    /// Whether other keys are looked up by a pattern.
+    pub(super) patterns: bool,
+}
+
+/// Reads the options as `sortCommandGeneric` does, so the last `STORE` wins. Redis's own
+/// `COMMAND GETKEYS` takes the value of an option for an option after `STORE`; this does not.
+pub(super) fn sort(request: &Request<'_>) -> SortOptions {
+    let mut options = SortOptions::default();
+    let mut at = 2;
+    while at < request.len() {
+        match find_option(request.arg(at), &["limit", "by", "get", "store"]) {
+            Some("limit") => at += 2,
+            Some("store") => {
+                at += 1;
+                options.store = (at < request.len()).then_some(at);
+            }
+            Some(_) => {
+                at += 1;
+                options.patterns |= request.arg(at).contains(&b'*');
+            }
+            None => {}
+        }
+        at += 1;
+    }
+    options
+}
+
+/// Where the keys of `XREAD` are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamsRead {
+    pub(super) first: usize,
+    pub(super) count: usize,
+}
+
+const STREAM_OPTIONS: &[&str] = &["block", "count", "streams", "group", "noack"];
+
+/// Reads the options in `xreadCommand`'s order, which decides the error of a request with several
+/// faults.
+///
+/// # Errors
+///
+/// Redis's.
+pub(super) fn streams(command: &Command, request: &Request<'_>) -> Result<StreamsRead, KeysError> {
+    let of_group = command.name == "xreadgroup";
+    let mut group = false;
+    let mut at = 1;
+    let keys = loop {
+        // An option without the values that it needs is unknown, as in Redis.
+        let left = request.len().saturating_sub(at + 1);
+        match find_option(request.arg(at), STREAM_OPTIONS) {
+            Some("block") if left >= 1 => {
+                at += 1;
+                match integer(request.arg(at)) {
+                    None => return Err(KeysError::TimeoutNotAnInteger),
+                    Some(..0) => return Err(KeysError::NegativeTimeout),
+                    Some(_) => {}
+                }
+            }
+            Some("count") if left >= 1 => {
+                at += 1;
+                integer(request.arg(at)).ok_or(KeysError::NotAnInteger)?;
+            }
+            Some("streams") if left >= 1 => {
+                if !left.is_multiple_of(2) {
+                    return Err(KeysError::Unbalanced);
+                }
+                break StreamsRead {
+                    first: at + 1,
+                    count: left / 2,
+                };
+            }
+            Some("group") if left >= 2 => {
+                if !of_group {
+                    return Err(KeysError::OnlyForGroups("GROUP"));
+                }
+                group = true;
+                at += 2;
+            }
+            Some("noack") if of_group => {}
+            Some("noack") => return Err(KeysError::OnlyForGroups("NOACK")),
+            _ => return Err(KeysError::Syntax),
+        }
+        at += 1;
+        if at >= request.len() {
+            return Err(KeysError::Syntax);
+        }
+    };
+    if of_group && !group {
+        return Err(KeysError::NoGroup);
+    }
+    Ok(keys)
+}
+
+/// The option that `arg` is, in any case; `options` are lower case.
+pub(super) fn find_option(arg: &[u8], options: &[&'static str]) -> Option<&'static str> {
+    options
+        .iter()
+        .find(|option| arg.eq_ignore_ascii_case(option.as_bytes()))
+        .copied()
+}
