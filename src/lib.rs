@@ -14,3 +14,4 @@
 pub mod config;
 pub mod resp;
 pub mod ring;
+pub mod telemetry;
