@@ -14,4 +14,5 @@
 pub mod config;
 pub mod resp;
 pub mod ring;
+pub mod session;
 pub mod telemetry;
