@@ -37,6 +37,48 @@ fn replies_equal_those_of_redis_behind_a_password() {
     compare(&redis, Some(PASSWORD), LOCKED);
 }
 
+#[test]
+fn info_uses_names_and_order_that_redis_uses() {
+    let redis = RedisServer::start(&[]);
+    for section in [
+        "server",
+        "clients",
+        "memory",
+        "persistence",
+        "stats",
+        "replication",
+        "cpu",
+    ] {
+        let script = [vec![b"INFO".to_vec(), section.as_bytes().to_vec()]];
+        let theirs = field_names(&redis.run(&script), ':');
+        let mut unseen = theirs.iter();
+        let ours = field_names(&run_here(None, &script), ':');
+        assert!(ours.len() > 1, "{section}: {ours:?}");
+        for name in ours {
+            let found = unseen.any(|known| *known == name);
+            assert!(found, "{section}: {name} is not in its place in {theirs:?}");
+        }
+    }
+}
+
+#[test]
+fn client_info_has_the_fields_of_redis_and_later_ones() {
+    let redis = RedisServer::start(&[]);
+    let script = [vec![b"CLIENT".to_vec(), b"INFO".to_vec()]];
+    let theirs = field_names(&redis.run(&script), '=');
+    let ours = field_names(&run_here(None, &script), '=');
+    assert_eq!(ours[..theirs.len()], theirs);
+    assert_eq!(ours[theirs.len()..], ["lib-name", "lib-ver", "tot-cmds"]);
+}
+
+/// Names of the fields of `INFO` or `CLIENT INFO`, in order.
+fn field_names(reply: &[u8], separator: char) -> Vec<String> {
+    let text = String::from_utf8_lossy(reply);
+    let fields = text.split([' ', '\r', '\n']);
+    let names = fields.filter_map(|field| field.split_once(separator));
+    names.map(|(name, _)| name.to_owned()).collect()
+}
+
 /// One connection per line; `;` between its requests, `''` is an empty argument, `_` stands for a
 /// space in an argument, `\n` and `\0` for these bytes.
 const OPEN: &str = r"

@@ -200,10 +200,6 @@ fn stats(report: &mut Report<'_, '_>) {
     report.field("keyspace_misses", stats.keyspace_misses.get());
     report.field("pubsub_channels", 0);
     report.field("pubsub_patterns", 0);
-    report.field(
-        "client_output_buffer_limit_disconnections",
-        stats.output_limit_closed.get(),
-    );
     report.field("total_error_replies", stats.errors_replied.get());
 }
 
@@ -224,6 +220,7 @@ fn tally(report: &mut Report<'_, '_>) {
     report.field("tally_version", env!("CARGO_PKG_VERSION"));
     report.field("threads", local.config.server.threads);
     report.field("protocol_errors", local.stats.protocol_errors.get());
+    report.field("output_limit_closed", local.stats.output_limit_closed.get());
     report.field("upstream_requests", local.stats.upstream_requests.get());
 }
 

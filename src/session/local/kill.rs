@@ -18,7 +18,9 @@ pub(super) fn kill(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) 
     let mut after = After::Continue;
     for client in local.registry.clients() {
         let itself = client.id == local.client.id;
-        if !filter.matches(&client) || (itself && filter.skip_me) {
+        // One killed before may not have ended yet; it must not be counted again.
+        let gone = client.kill.is_cancelled();
+        if gone || !filter.matches(&client) || (itself && filter.skip_me) {
             continue;
         }
         killed += 1;

@@ -17,6 +17,7 @@ mod keyspace;
 mod kill;
 mod observe;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -120,17 +121,17 @@ pub fn answer(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Ve
 }
 
 /// The full name of a command whose arity is right, or the error's text.
-fn resolve(name: &str, request: &Request<'_>) -> Result<String, Vec<u8>> {
+fn resolve<'n>(name: &'n str, request: &Request<'_>) -> Result<Cow<'n, str>, Vec<u8>> {
     let wrong_arity = |name: &str| {
         Err(format!("ERR wrong number of arguments for '{name}' command").into_bytes())
     };
     let (container, full_name) = match name.split_once('|') {
-        Some((container, _)) => (container, name.to_owned()),
-        None if !arity::is_container(name) => (name, name.to_owned()),
+        Some((container, _)) => (container, Cow::Borrowed(name)),
+        None if !arity::is_container(name) => (name, Cow::Borrowed(name)),
         None if request.len() < 2 => return wrong_arity(name),
         None => {
             let subcommand = argument::lower(argument::shown(request.arg(1)));
-            (name, format!("{name}|{subcommand}"))
+            (name, Cow::Owned(format!("{name}|{subcommand}")))
         }
     };
     match arity::of(&full_name) {

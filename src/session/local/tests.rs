@@ -222,6 +222,7 @@ fn kill_cancels_others_and_closes_itself_after_the_reply() {
     let (one, two, three) = (setup.connect(), setup.connect(), setup.connect());
     setup.check(&one, &["CLIENT", "KILL", "ID", "2"], ":1\r\n");
     assert!(two.kill.is_cancelled());
+    setup.check(&one, &["CLIENT", "KILL", "ID", "2"], ":0\r\n");
     assert!(!three.kill.is_cancelled());
     setup.check(&one, &["CLIENT", "KILL", "127.0.0.1:5002"], "+OK\r\n");
     assert!(three.kill.is_cancelled());
