@@ -15,3 +15,5 @@ pub mod command;
 pub mod config;
 pub mod resp;
 pub mod ring;
+pub mod session;
+pub mod telemetry;

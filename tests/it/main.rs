@@ -10,6 +10,7 @@
 
 mod command_table;
 mod forms;
+mod local_twin;
 mod redis_server;
 mod ring;
 mod tidy;

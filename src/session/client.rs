@@ -1,0 +1,282 @@
+//! Facts about one connected client.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::reply_mode::ReplyMode;
+use crate::resp::Protocol;
+
+/// One connected client: written by its own session, read by every other.
+///
+/// What a session asks at each command is atomic; the rest stands behind a lock that is taken once
+/// per batch of requests and by `CLIENT` commands.
+#[derive(Debug)]
+pub struct Client {
+    /// Rising from 1; `CLIENT ID`.
+    pub id: u64,
+    /// Where it connected from.
+    pub addr: SocketAddr,
+    /// Where it connected to.
+    pub laddr: SocketAddr,
+    /// When it connected.
+    pub created: Instant,
+    /// Cancelled by `CLIENT KILL`: its session ends then.
+    pub kill: CancellationToken,
+    resp3: AtomicBool,
+    authenticated: AtomicBool,
+    replies: AtomicU8,
+    facts: Mutex<Facts>,
+}
+
+#[derive(Debug)]
+struct Facts {
+    name: Option<String>,
+    lib_name: String,
+    lib_ver: String,
+    no_evict: bool,
+    no_touch: bool,
+    last_command: &'static str,
+    last_activity: Instant,
+    commands: u64,
+    query_buffer_bytes: usize,
+    output_bytes: usize,
+}
+
+/// What a session tells about itself once per batch of requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Activity {
+    /// When the batch was read.
+    pub now: Instant,
+    /// Full name of its last command (`get`, `client|list`).
+    pub last_command: &'static str,
+    /// Commands in it.
+    pub commands: u64,
+    /// Bytes read and not yet executed.
+    pub query_buffer_bytes: usize,
+    /// Bytes of replies that the client has not read.
+    pub output_bytes: usize,
+}
+
+impl Client {
+    pub(super) fn new(
+        id: u64,
+        addr: SocketAddr,
+        laddr: SocketAddr,
+        now: Instant,
+        authenticated: bool,
+    ) -> Self {
+        Self {
+            id,
+            addr,
+            laddr,
+            created: now,
+            kill: CancellationToken::new(),
+            resp3: AtomicBool::new(false),
+            authenticated: AtomicBool::new(authenticated),
+            replies: AtomicU8::new(ReplyMode::default().bits()),
+            facts: Mutex::new(Facts {
+                name: None,
+                lib_name: String::new(),
+                lib_ver: String::new(),
+                no_evict: false,
+                no_touch: false,
+                last_command: "NULL",
+                last_activity: now,
+                commands: 0,
+                query_buffer_bytes: 0,
+                output_bytes: 0,
+            }),
+        }
+    }
+
+    /// The protocol of its next reply.
+    pub fn protocol(&self) -> Protocol {
+        if self.resp3.load(Ordering::Relaxed) {
+            Protocol::Resp3
+        } else {
+            Protocol::Resp2
+        }
+    }
+
+    /// Sets the protocol (`HELLO`).
+    pub fn set_protocol(&self, protocol: Protocol) {
+        self.resp3
+            .store(protocol == Protocol::Resp3, Ordering::Relaxed);
+    }
+
+    /// Whether it may do more than [`allowed_before_auth`](super::local::allowed_before_auth).
+    pub fn authenticated(&self) -> bool {
+        self.authenticated.load(Ordering::Relaxed)
+    }
+
+    /// Lets it in, or out again (`RESET`).
+    pub fn set_authenticated(&self, authenticated: bool) {
+        self.authenticated.store(authenticated, Ordering::Relaxed);
+    }
+
+    /// Which replies it wants.
+    pub fn reply_mode(&self) -> ReplyMode {
+        ReplyMode::from_bits(self.replies.load(Ordering::Relaxed))
+    }
+
+    /// Changes which replies it wants. Only its own session may: load and store are two steps.
+    pub fn change_reply_mode(&self, change: impl FnOnce(&mut ReplyMode)) {
+        let mut mode = self.reply_mode();
+        change(&mut mode);
+        self.replies.store(mode.bits(), Ordering::Relaxed);
+    }
+
+    /// Whether the reply of the command just executed, or just sent to its node, is to be sent to
+    /// the client. Its session calls this exactly once per command, in request order.
+    #[must_use = "a muted reply must not be sent"]
+    pub fn finish_command(&self) -> bool {
+        let mut mode = self.reply_mode();
+        if mode == ReplyMode::default() {
+            return true; // Nearly always; saves the store.
+        }
+        let answered = mode.finish_command();
+        self.replies.store(mode.bits(), Ordering::Relaxed);
+        answered
+    }
+
+    /// The name given with `CLIENT SETNAME` or `HELLO SETNAME`.
+    pub fn name(&self) -> Option<String> {
+        self.facts.lock().name.clone()
+    }
+
+    /// Sets or (`None`) clears the name.
+    pub fn set_name(&self, name: Option<String>) {
+        self.facts.lock().name = name;
+    }
+
+    /// Sets the client library's name (`CLIENT SETINFO`).
+    pub fn set_lib_name(&self, name: String) {
+        self.facts.lock().lib_name = name;
+    }
+
+    /// Sets the client library's version (`CLIENT SETINFO`).
+    pub fn set_lib_ver(&self, version: String) {
+        self.facts.lock().lib_ver = version;
+    }
+
+    /// `CLIENT NO-EVICT`: noted and shown, as no client is evicted for memory here.
+    pub fn set_no_evict(&self, on: bool) {
+        self.facts.lock().no_evict = on;
+    }
+
+    /// `CLIENT NO-TOUCH`: noted and shown; the nodes keep their own last-access times.
+    pub fn set_no_touch(&self, on: bool) {
+        self.facts.lock().no_touch = on;
+    }
+
+    /// Notes what its session did.
+    pub fn note(&self, activity: &Activity) {
+        let mut facts = self.facts.lock();
+        facts.last_command = activity.last_command;
+        facts.last_activity = activity.now;
+        facts.commands += activity.commands;
+        facts.query_buffer_bytes = activity.query_buffer_bytes;
+        facts.output_bytes = activity.output_bytes;
+    }
+
+    /// Appends its line of `CLIENT LIST`: the fields of Redis 7.2 in their order, and `tot-cmds`
+    /// of later versions. `command` is the one it executes now, where that is known better than
+    /// by the last [`Client::note`]. Buffers that Redis has and a session has not are 0.
+    pub(super) fn write_line(&self, out: &mut String, now: Instant, command: Option<&str>) {
+        let facts = self.facts.lock();
+        let seconds = |since: Instant| now.saturating_duration_since(since).as_secs();
+        let idle = command.map_or_else(|| seconds(facts.last_activity), |_| 0);
+        let written = writeln!(
+            out,
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={idle} flags={} db=0 sub=0 psub=0 \
+             ssub=0 multi=-1 qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 \
+             omem={} tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={} \
+             lib-ver={} tot-cmds={}",
+            self.id,
+            self.addr,
+            self.laddr,
+            facts.name.as_deref().unwrap_or_default(),
+            seconds(self.created),
+            self.flags(&facts),
+            facts.query_buffer_bytes,
+            facts.output_bytes,
+            facts.query_buffer_bytes.saturating_add(facts.output_bytes),
+            command.unwrap_or(facts.last_command),
+            match self.protocol() {
+                Protocol::Resp2 => 2,
+                Protocol::Resp3 => 3,
+            },
+            facts.lib_name,
+            facts.lib_ver,
+            facts.commands,
+        );
+        debug_assert!(written.is_ok(), "writing to a String does not fail");
+    }
+
+    fn flags(&self, facts: &Facts) -> String {
+        let mut flags = String::new();
+        for (set, flag) in [
+            (self.kill.is_cancelled(), 'A'),
+            (facts.no_evict, 'e'),
+            (facts.no_touch, 'T'),
+        ] {
+            if set {
+                flags.push(flag);
+            }
+        }
+        if flags.is_empty() {
+            flags.push('N');
+        }
+        flags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant as Clock;
+
+    use super::*;
+
+    #[test]
+    fn a_line_tells_what_the_session_noted() {
+        let start = Clock::now().into_std();
+        let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let client = Client::new(7, addr(5000), addr(6380), start, true);
+        client.set_name(Some("web".to_owned()));
+        client.set_lib_name("redis-py".to_owned());
+        client.set_protocol(Protocol::Resp3);
+        client.set_no_evict(true);
+        client.note(&Activity {
+            now: start + Duration::from_secs(3),
+            last_command: "incr",
+            commands: 12,
+            query_buffer_bytes: 100,
+            output_bytes: 20,
+        });
+        let mut line = String::new();
+        client.write_line(&mut line, start + Duration::from_secs(5), None);
+        assert_eq!(
+            line,
+            "id=7 addr=127.0.0.1:5000 laddr=127.0.0.1:6380 fd=-1 name=web age=5 idle=2 flags=e \
+             db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=100 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 \
+             rbp=0 obl=0 oll=0 omem=20 tot-mem=120 events=r cmd=incr user=default redir=-1 resp=3 \
+             lib-name=redis-py lib-ver= tot-cmds=12\n"
+        );
+    }
+
+    #[test]
+    fn a_skip_mutes_one_command_of_this_client() {
+        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        let client = Client::new(1, addr, addr, Clock::now().into_std(), true);
+        client.change_reply_mode(ReplyMode::skip);
+        let answered: Vec<_> = (0..3).map(|_| client.finish_command()).collect();
+        assert_eq!(answered, [false, false, true]);
+    }
+}

@@ -1,0 +1,227 @@
+//! `CLIENT`: names, lists and modes of connections. `CLIENT KILL` is in [`super::kill`].
+
+use std::sync::Arc;
+
+use super::argument::{self, NOT_AN_INTEGER, SYNTAX_ERROR};
+use super::{Local, help};
+use crate::resp::{Request, encode};
+use crate::session::{Client, ReplyMode};
+
+/// Any subcommand but `KILL`; its arity is right.
+pub(super) fn run(local: &Local<'_>, subcommand: &str, request: &Request<'_>, out: &mut Vec<u8>) {
+    match subcommand {
+        "id" => encode::integer(out, id(local.client)),
+        "info" => {
+            let mut line = String::new();
+            let client = local.client;
+            client.write_line(&mut line, local.now, Some("client|info"));
+            encode::verbatim(out, local.protocol(), &line);
+        }
+        "list" => list(local, request, out),
+        "setname" => match checked_name(request.arg(2)) {
+            Ok(name) => {
+                let name = Some(name).filter(|name| !name.is_empty());
+                local.client.set_name(name);
+                encode::simple(out, "OK");
+            }
+            Err(text) => encode::error(out, text),
+        },
+        "getname" => match local.client.name() {
+            Some(name) => encode::bulk(out, name.as_bytes()),
+            None => encode::null(out, local.protocol()),
+        },
+        "setinfo" => set_info(local.client, request, out),
+        "no-evict" => switch(request, out, |on| local.client.set_no_evict(on)),
+        "no-touch" => switch(request, out, |on| local.client.set_no_touch(on)),
+        "reply" => reply(local.client, request, out),
+        "tracking" => tracking(request, out),
+        "trackinginfo" => tracking_info(local, out),
+        "getredir" => encode::integer(out, -1),
+        "caching" => encode::error(out, CACHING_WITHOUT_TRACKING),
+        "unblock" => unblock(request, out),
+        "help" if help::write("client|help", out) => {}
+        _ => encode::error(
+            out,
+            argument::not_supported(&format!("client|{subcommand}")),
+        ),
+    }
+}
+
+/// `CLIENT ID`, as the integer that goes into a reply.
+pub(super) fn id(client: &Client) -> i64 {
+    i64::try_from(client.id).unwrap_or(i64::MAX)
+}
+
+/// A name that `SETNAME` takes (empty clears it), or the error's text.
+pub(super) fn checked_name(bytes: &[u8]) -> Result<String, Vec<u8>> {
+    if bytes.len() > MAX_NAME_BYTES {
+        return Err(format!("ERR Client names cannot exceed {MAX_NAME_BYTES} bytes.").into());
+    }
+    argument::field(bytes).ok_or_else(|| {
+        b"ERR Client names cannot contain spaces, newlines or special characters.".to_vec()
+    })
+}
+
+/// Types of clients that `CLIENT LIST` and `KILL` know: whether this one is the type of every
+/// client here. `None` for a word that is no type.
+pub(super) fn is_type_of_all(word: &[u8]) -> Option<bool> {
+    if argument::is(word, "normal") {
+        return Some(true);
+    }
+    ["master", "pubsub", "replica", "slave"]
+        .iter()
+        .any(|other| argument::is(word, other))
+        .then_some(false)
+}
+
+pub(super) fn unknown_type(word: &[u8]) -> Vec<u8> {
+    argument::naming("ERR Unknown client type '", word, "'")
+}
+
+fn list(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
+    match listed(local, request) {
+        Ok(clients) => {
+            let mut text = String::new();
+            // A reply longer than the output limit only closes the client: the rest is left out.
+            let limit = local.config.server.output_buffer_bytes;
+            for client in clients {
+                let itself = client.id == local.client.id;
+                if text.len() < limit {
+                    client.write_line(&mut text, local.now, itself.then_some("client|list"));
+                }
+            }
+            encode::verbatim(out, local.protocol(), &text);
+        }
+        Err(text) => encode::error(out, text),
+    }
+}
+
+/// Whom `CLIENT LIST` is to show, or the error's text.
+fn listed(local: &Local<'_>, request: &Request<'_>) -> Result<Vec<Arc<Client>>, Vec<u8>> {
+    let option = request.arg(2);
+    if request.len() == 2 {
+        return Ok(local.registry.clients());
+    }
+    if request.len() == 4 && argument::is(option, "TYPE") {
+        let word = request.arg(3);
+        let all = is_type_of_all(word).ok_or_else(|| unknown_type(word))?;
+        return Ok(if all {
+            local.registry.clients()
+        } else {
+            Vec::new()
+        });
+    }
+    if request.len() == 3 || !argument::is(option, "ID") {
+        return Err(SYNTAX_ERROR.into());
+    }
+    let mut clients = Vec::new();
+    for id in request.args().skip(3) {
+        let id = argument::integer(id).ok_or("ERR Invalid client ID")?;
+        let client = u64::try_from(id).ok().and_then(|id| local.registry.get(id));
+        clients.extend(client);
+    }
+    Ok(clients)
+}
+
+/// `CLIENT SETINFO LIB-NAME|LIB-VER text`, as Redis 7.2 has it.
+fn set_info(client: &Client, request: &Request<'_>, out: &mut Vec<u8>) {
+    let (option, value) = (request.arg(2), request.arg(3));
+    let set = if argument::is(option, "lib-name") {
+        Client::set_lib_name
+    } else if argument::is(option, "lib-ver") {
+        Client::set_lib_ver
+    } else {
+        let text = argument::naming("ERR Unrecognized option '", option, "'");
+        return encode::error(out, text);
+    };
+    match argument::field(value).filter(|_| value.len() <= MAX_NAME_BYTES) {
+        Some(value) => {
+            set(client, value);
+            encode::simple(out, "OK");
+        }
+        None => encode::error(
+            out,
+            argument::naming(
+                "ERR ",
+                option,
+                " cannot contain spaces, newlines or special characters.",
+            ),
+        ),
+    }
+}
+
+/// `ON` or `OFF` as the third argument.
+fn switch(request: &Request<'_>, out: &mut Vec<u8>, set: impl FnOnce(bool)) {
+    let word = request.arg(2);
+    let on = argument::is(word, "on");
+    if !on && !argument::is(word, "off") {
+        return encode::error(out, SYNTAX_ERROR);
+    }
+    set(on);
+    encode::simple(out, "OK");
+}
+
+fn reply(client: &Client, request: &Request<'_>, out: &mut Vec<u8>) {
+    let word = request.arg(2);
+    if argument::is(word, "on") {
+        client.change_reply_mode(ReplyMode::on);
+        encode::simple(out, "OK");
+    } else if argument::is(word, "off") {
+        client.change_reply_mode(ReplyMode::off);
+    } else if argument::is(word, "skip") {
+        client.change_reply_mode(ReplyMode::skip);
+    } else {
+        encode::error(out, SYNTAX_ERROR);
+    }
+}
+
+/// Turning off what is never on succeeds; a client told that tracking is on would serve stale
+/// values for ever.
+fn tracking(request: &Request<'_>, out: &mut Vec<u8>) {
+    let word = request.arg(2);
+    let is_flag = |option| {
+        let flags = ["bcast", "optin", "optout", "noloop"];
+        flags.iter().any(|flag| argument::is(option, flag))
+    };
+    if argument::is(word, "on") {
+        encode::error(out, argument::not_supported("client|tracking"));
+    } else if argument::is(word, "off") && request.args().skip(3).all(is_flag) {
+        encode::simple(out, "OK");
+    } else {
+        encode::error(out, SYNTAX_ERROR);
+    }
+}
+
+fn tracking_info(local: &Local<'_>, out: &mut Vec<u8>) {
+    let protocol = local.protocol();
+    encode::map(out, protocol, 3);
+    encode::bulk(out, b"flags");
+    encode::set(out, protocol, 1);
+    encode::bulk(out, b"off");
+    encode::bulk(out, b"redirect");
+    encode::integer(out, -1);
+    encode::bulk(out, b"prefixes");
+    encode::array(out, 0);
+}
+
+/// `CLIENT UNBLOCK`: no client is ever blocked here.
+fn unblock(request: &Request<'_>, out: &mut Vec<u8>) {
+    let reason = request.arg(3);
+    let known = argument::is(reason, "timeout") || argument::is(reason, "error");
+    if request.len() > 4 {
+        encode::error(out, argument::wrong_subcommand("CLIENT", request));
+    } else if request.len() == 4 && !known {
+        encode::error(out, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+    } else if argument::integer(request.arg(2)).is_none() {
+        encode::error(out, NOT_AN_INTEGER);
+    } else {
+        encode::integer(out, 0);
+    }
+}
+
+/// Longest name and library text. Redis has no bound but that of a request; here every client's
+/// name is kept for as long as it is connected.
+const MAX_NAME_BYTES: usize = 1024;
+
+const CACHING_WITHOUT_TRACKING: &str = "ERR CLIENT CACHING can be called only when the client is \
+    in tracking mode with OPTIN or OPTOUT mode enabled";

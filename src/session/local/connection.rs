@@ -1,0 +1,226 @@
+//! Commands about the connection itself: `HELLO`, `AUTH`, `SELECT`, `PING`, `RESET`.
+
+use std::cmp::Ordering;
+use std::hint::black_box;
+
+use super::argument::{self, NOT_AN_INTEGER, SYNTAX_ERROR};
+use super::{Local, clients};
+use crate::resp::{Protocol, Request, encode};
+use crate::session::ReplyMode;
+
+pub(super) fn ping(request: &Request<'_>, out: &mut Vec<u8>) {
+    match request.len() {
+        1 => encode::simple(out, "PONG"),
+        2 => encode::bulk(out, request.arg(1)),
+        _ => encode::error(out, "ERR wrong number of arguments for 'ping' command"),
+    }
+}
+
+/// `RESET`: RESP2, no name, no `AUTH`, every reply sent; what `clearClientConnectionState` does.
+pub(super) fn reset(local: &Local<'_>, out: &mut Vec<u8>) {
+    let client = local.client;
+    client.set_protocol(Protocol::Resp2);
+    client.set_name(None);
+    client.set_authenticated(local.open_to_all());
+    client.change_reply_mode(ReplyMode::reset);
+    client.set_no_evict(false);
+    client.set_no_touch(false);
+    encode::simple(out, "RESET");
+}
+
+/// `SELECT`: there is one database, 0.
+pub(super) fn select(request: &Request<'_>, out: &mut Vec<u8>) {
+    match argument::integer(request.arg(1)).map(i32::try_from) {
+        None => encode::error(out, NOT_AN_INTEGER),
+        Some(Err(_)) => encode::error(
+            out,
+            format!(
+                "ERR value is out of range, value must between {} and {}",
+                i32::MIN,
+                i32::MAX
+            ),
+        ),
+        Some(Ok(0)) => encode::simple(out, "OK"),
+        Some(Ok(_)) => encode::error(out, "ERR DB index is out of range"),
+    }
+}
+
+pub(super) fn auth(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
+    let (user, password) = match request.len() {
+        2 if local.open_to_all() => return encode::error(out, NO_PASSWORD_SET),
+        2 => (DEFAULT_USER, request.arg(1)),
+        3 => (request.arg(1), request.arg(2)),
+        _ => return encode::error(out, SYNTAX_ERROR),
+    };
+    if is_let_in(local, user, password) {
+        local.client.set_authenticated(true);
+        encode::simple(out, "OK");
+    } else {
+        encode::error(out, WRONG_PASSWORD);
+    }
+}
+
+/// `HELLO [2|3 [AUTH user password] [SETNAME name]]`. Everything is checked before anything
+/// changes, so a refused `HELLO` leaves no trace. (In Redis 7.0 one refused for a later option has
+/// authenticated and named the client already.)
+pub(super) fn hello(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
+    let greeting = match Greeting::parse(request) {
+        Ok(greeting) => greeting,
+        Err(text) => return encode::error(out, text),
+    };
+    let client = local.client;
+    match greeting.credentials {
+        Some((user, password)) if !is_let_in(local, user, password) => {
+            return encode::error(out, WRONG_PASSWORD);
+        }
+        None if !client.authenticated() => return encode::error(out, HELLO_NO_AUTH),
+        Some(_) => client.set_authenticated(true),
+        None => {}
+    }
+    if let Some(name) = greeting.name {
+        client.set_name(Some(name).filter(|name| !name.is_empty()));
+    }
+    if let Some(protocol) = greeting.protocol {
+        client.set_protocol(protocol);
+    }
+    describe(local, out);
+}
+
+fn describe(local: &Local<'_>, out: &mut Vec<u8>) {
+    let protocol = local.protocol();
+    encode::map(out, protocol, 7);
+    encode::bulk(out, b"server");
+    encode::bulk(out, b"redis");
+    encode::bulk(out, b"version");
+    encode::bulk(out, redis_version(local).as_bytes());
+    encode::bulk(out, b"proto");
+    encode::integer(
+        out,
+        match protocol {
+            Protocol::Resp2 => 2,
+            Protocol::Resp3 => 3,
+        },
+    );
+    encode::bulk(out, b"id");
+    encode::integer(out, clients::id(local.client));
+    encode::bulk(out, b"mode");
+    encode::bulk(out, b"standalone");
+    encode::bulk(out, b"role");
+    encode::bulk(out, b"master");
+    encode::bulk(out, b"modules");
+    encode::array(out, 0);
+}
+
+/// What a `HELLO` asks for.
+struct Greeting<'a> {
+    protocol: Option<Protocol>,
+    credentials: Option<(&'a [u8], &'a [u8])>,
+    name: Option<String>,
+}
+
+impl<'a> Greeting<'a> {
+    /// Faults are found in Redis's order: version, options from the left (`helloCommand`).
+    fn parse(request: &Request<'a>) -> Result<Self, Vec<u8>> {
+        let mut args = request.args().skip(1);
+        let protocol = match args.next().map(argument::integer) {
+            None => None,
+            Some(None) => return Err(VERSION_NOT_AN_INTEGER.into()),
+            Some(Some(2)) => Some(Protocol::Resp2),
+            Some(Some(3)) => Some(Protocol::Resp3),
+            Some(Some(_)) => return Err(NO_PROTOCOL.into()),
+        };
+        let mut greeting = Self {
+            protocol,
+            credentials: None,
+            name: None,
+        };
+        while let Some(option) = args.next() {
+            if argument::is(option, "AUTH") && args.len() >= 2 {
+                greeting.credentials = args.next().zip(args.next());
+            } else if argument::is(option, "SETNAME")
+                && let Some(name) = args.next()
+            {
+                greeting.name = Some(clients::checked_name(name)?);
+            } else {
+                return Err(argument::naming(
+                    "ERR Syntax error in HELLO option '",
+                    option,
+                    "'",
+                ));
+            }
+        }
+        Ok(greeting)
+    }
+}
+
+/// Version that clients are told: the lowest of the nodes', as a key may live on any of them.
+pub(super) fn redis_version(local: &Local<'_>) -> String {
+    let versions = (local.nodes)()
+        .into_iter()
+        .filter_map(|node| node.redis_version);
+    versions
+        .min_by(|a, b| compare_versions(a, b))
+        .unwrap_or_else(|| UNKNOWN_VERSION.to_owned())
+}
+
+/// Compares `7.0.15` with `7.2.4` number by number; what is no number counts as 0.
+fn compare_versions(a: &str, b: &str) -> Ordering {
+    let numbers = |text: &str| -> Vec<u64> {
+        let parts = text.split('.');
+        parts.map(|part| part.parse().unwrap_or(0)).collect()
+    };
+    numbers(a).cmp(&numbers(b))
+}
+
+/// Without a configured password the default user takes any, as in Redis (`nopass`).
+fn is_let_in(local: &Local<'_>, user: &[u8], password: &[u8]) -> bool {
+    let right = match &local.config.server.password {
+        Some(secret) => is_same(password, secret.reveal().as_bytes()),
+        None => true,
+    };
+    user == DEFAULT_USER && right
+}
+
+/// Equality in a time that depends on the length of `given` only, which its sender knows.
+fn is_same(given: &[u8], secret: &[u8]) -> bool {
+    let mut difference = u8::from(given.len() != secret.len());
+    let mut expected = secret.iter().chain(std::iter::repeat(&0));
+    for byte in given {
+        difference |= black_box(byte ^ expected.next().unwrap_or(&0));
+    }
+    black_box(difference) == 0
+}
+
+const DEFAULT_USER: &[u8] = b"default";
+
+/// What nodes are taken for before the first of them has answered.
+const UNKNOWN_VERSION: &str = "7.0.15";
+
+const NO_PASSWORD_SET: &str = "ERR AUTH <password> called without any password configured for the \
+    default user. Are you sure your configuration is correct?";
+const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+const VERSION_NOT_AN_INTEGER: &str = "ERR Protocol version is not an integer or out of range";
+const NO_PROTOCOL: &str = "NOPROTO unsupported protocol version";
+const HELLO_NO_AUTH: &str = "NOAUTH HELLO must be called with the client already authenticated, \
+    otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and \
+    select the RESP protocol version at the same time";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        assert_eq!(compare_versions("7.0.15", "7.0.9"), Ordering::Greater);
+        assert_eq!(compare_versions("7.2.0", "7.10.0"), Ordering::Less);
+        assert_eq!(compare_versions("255.255.255", "8.0"), Ordering::Greater);
+    }
+
+    #[test]
+    fn only_the_whole_secret_is_the_same() {
+        assert!(is_same(b"secret", b"secret"));
+        for given in [&b""[..], b"secre", b"secret1", b"Secret", b"secret\0"] {
+            assert!(!is_same(given, b"secret"), "{given:?}");
+        }
+    }
+}

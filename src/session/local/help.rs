@@ -1,0 +1,78 @@
+//! `HELP` of the container commands.
+
+use crate::resp::encode;
+
+/// Writes the help of `client|help` and the like; `false` for names that have none.
+pub(super) fn write(full_name: &str, out: &mut Vec<u8>) -> bool {
+    let lines: &[&str] = match full_name {
+        "client|help" => CLIENT,
+        "config|help" => CONFIG,
+        "latency|help" => LATENCY,
+        "slowlog|help" => SLOWLOG,
+        _ => return false,
+    };
+    encode::array(out, lines.len());
+    for line in lines {
+        encode::simple(out, line);
+    }
+    true
+}
+
+const CLIENT: &[&str] = &[
+    "CLIENT <subcommand> [<argument> ...], where <subcommand> is:",
+    "GETNAME",
+    "    This connection's name.",
+    "ID",
+    "    This connection's id, rising from 1.",
+    "INFO",
+    "    This connection's line of the list.",
+    "KILL <ip:port>",
+    "KILL <filter> <value> [<filter> <value> ...]",
+    "    Closes the connections that match every filter:",
+    "    ID <id>, ADDR <ip:port>, LADDR <ip:port>, TYPE <type>, USER <name>, SKIPME yes|no.",
+    "LIST [TYPE <type> | ID <id> [<id> ...]]",
+    "    One line for each connection.",
+    "NO-EVICT ON|OFF",
+    "NO-TOUCH ON|OFF",
+    "    Accepted; no client is evicted here.",
+    "REPLY ON|OFF|SKIP",
+    "    Whether this connection gets replies; SKIP leaves out that of the next command.",
+    "SETINFO LIB-NAME|LIB-VER <text>",
+    "    Which client library this is.",
+    "SETNAME <name>",
+    "    Names this connection; an empty name clears it.",
+    "HELP",
+    "    This text.",
+];
+
+const CONFIG: &[&str] = &[
+    "CONFIG <subcommand> [<argument> ...], where <subcommand> is:",
+    "GET <pattern> [<pattern> ...]",
+    "    Parameters whose names match, with their values.",
+    "RESETSTAT",
+    "    Sets the counters of INFO to zero, but not those of lost increments.",
+    "HELP",
+    "    This text.",
+];
+
+const LATENCY: &[&str] = &[
+    "LATENCY <subcommand> [<argument> ...]; latency is not monitored here. <subcommand> is:",
+    "DOCTOR | GRAPH <event> | HISTOGRAM [<command> ...] | HISTORY <event> | LATEST",
+    "    An empty report.",
+    "RESET [<event> ...]",
+    "    Resets nothing.",
+    "HELP",
+    "    This text.",
+];
+
+const SLOWLOG: &[&str] = &[
+    "SLOWLOG <subcommand> [<argument> ...]; there is no slow log here. <subcommand> is:",
+    "GET [<count>]",
+    "    An empty list.",
+    "LEN",
+    "    0.",
+    "RESET",
+    "    Resets nothing.",
+    "HELP",
+    "    This text.",
+];

@@ -1,0 +1,296 @@
+//! `INFO`: sections with Redis's field names where Tally has what they name, and three of its own.
+//! A field that Tally can not fill truthfully is left out, unless clients stop without it.
+
+use std::fmt::{Display, Write};
+
+use super::connection::redis_version;
+use super::keyspace::InfoText;
+use super::{After, Local, argument};
+use crate::config::Mode;
+use crate::resp::{Request, encode};
+use crate::telemetry::{NodeState, NodeStatus, ProcessUsage, kernel_release};
+
+/// Writes the reply, or, when the keys of the nodes are wanted, hands it over unfinished.
+pub(super) fn info(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
+    let mut report = Report {
+        local,
+        text: String::new(),
+    };
+    let chosen = Selection::new(request);
+    for (name, write) in SECTIONS {
+        if chosen.holds(name) {
+            report.header(name);
+            write(&mut report);
+        }
+    }
+    let protocol = local.protocol();
+    if chosen.holds(KEYSPACE) {
+        report.header(KEYSPACE);
+        return After::InfoKeyspace(InfoText {
+            text: report.text,
+            protocol,
+        });
+    }
+    encode::verbatim(out, protocol, &report.text);
+    After::Continue
+}
+
+/// Sections in the order of the reply, but for `Keyspace`, which comes last.
+const SECTIONS: &[(&str, WriteSection)] = &[
+    ("Server", server),
+    ("Clients", clients),
+    ("Memory", memory),
+    ("Persistence", persistence),
+    ("Stats", stats),
+    ("Replication", replication),
+    ("CPU", cpu),
+    ("Modules", |_| {}),
+    ("Commandstats", |_| {}),
+    ("Errorstats", |_| {}),
+    ("Latencystats", |_| {}),
+    ("Cluster", |report| report.field("cluster_enabled", 0)),
+    ("Tally", tally),
+    ("Nodes", nodes),
+    ("Coalescing", coalescing),
+];
+
+type WriteSection = fn(&mut Report<'_, '_>);
+
+const KEYSPACE: &str = "Keyspace";
+
+/// Which sections are asked for (`genInfoSectionDict` in Redis's `server.c`): none is the default
+/// ones; names that are no section select nothing.
+struct Selection<'a> {
+    request: Request<'a>,
+    default: bool,
+    all: bool,
+}
+
+impl<'a> Selection<'a> {
+    fn new(request: &Request<'a>) -> Self {
+        let names = |word| request.args().skip(1).any(|name| argument::is(name, word));
+        Self {
+            request: *request,
+            default: request.len() == 1 || names("default"),
+            all: names("all") || names("everything"),
+        }
+    }
+
+    fn holds(&self, section: &str) -> bool {
+        let in_default = !matches!(section, "Commandstats" | "Latencystats");
+        self.all
+            || (self.default && in_default)
+            || self
+                .request
+                .args()
+                .skip(1)
+                .any(|name| argument::is(name, section))
+    }
+}
+
+/// The text so far.
+struct Report<'r, 'a> {
+    local: &'r Local<'a>,
+    text: String,
+}
+
+impl Report<'_, '_> {
+    fn header(&mut self, name: &str) {
+        if !self.text.is_empty() {
+            self.text.push_str("\r\n");
+        }
+        self.text.push_str("# ");
+        self.text.push_str(name);
+        self.text.push_str("\r\n");
+    }
+
+    fn field(&mut self, name: &str, value: impl Display) {
+        let line = write!(self.text, "{name}:{value}\r\n");
+        debug_assert!(line.is_ok(), "writing to a String does not fail");
+    }
+}
+
+fn server(report: &mut Report<'_, '_>) {
+    let local = report.local;
+    let uptime = local.uptime().as_secs();
+    report.field("redis_version", redis_version(local));
+    report.field("redis_mode", "standalone");
+    let release = kernel_release().unwrap_or_else(|| std::env::consts::FAMILY.to_owned());
+    report.field(
+        "os",
+        format_args!("{} {release} {}", os_name(), std::env::consts::ARCH),
+    );
+    report.field("arch_bits", usize::BITS);
+    report.field("process_id", std::process::id());
+    report.field("run_id", local.run_id);
+    report.field("tcp_port", local.client.laddr.port());
+    report.field("server_time_usec", local.wall.as_micros());
+    report.field("uptime_in_seconds", uptime);
+    report.field("uptime_in_days", uptime / 86_400);
+    report.field(
+        "io_threads_active",
+        u8::from(local.config.server.threads > 1),
+    );
+}
+
+/// The system's name as `uname` spells it.
+fn os_name() -> &'static str {
+    match std::env::consts::OS {
+        "linux" => "Linux",
+        "macos" => "Darwin",
+        other => other,
+    }
+}
+
+fn clients(report: &mut Report<'_, '_>) {
+    let registry = report.local.registry;
+    report.field("connected_clients", registry.count());
+    report.field("maxclients", registry.max_clients());
+    report.field("blocked_clients", 0);
+    report.field("tracking_clients", 0);
+}
+
+fn memory(report: &mut Report<'_, '_>) {
+    let usage = ProcessUsage::read();
+    for (name, bytes) in [
+        ("used_memory", usage.resident_bytes),
+        ("used_memory_rss", usage.resident_bytes),
+        ("used_memory_peak", usage.peak_resident_bytes),
+    ] {
+        report.field(name, bytes);
+        report.field(&format!("{name}_human"), human(bytes));
+    }
+    report.field("maxmemory", 0);
+    report.field("maxmemory_human", human(0));
+    report.field("maxmemory_policy", "noeviction");
+    report.field("mem_allocator", "mimalloc");
+}
+
+/// Bytes as Redis shows them: `967.60K`, two decimals, powers of 1024.
+fn human(bytes: u64) -> String {
+    let units = [('G', 30), ('M', 20), ('K', 10)];
+    let Some((unit, shift)) = units.iter().find(|(_, shift)| bytes >> shift > 0) else {
+        return format!("{bytes}B");
+    };
+    let hundredths = (u128::from(bytes) * 100) >> shift;
+    format!("{}.{:02}{unit}", hundredths / 100, hundredths % 100)
+}
+
+fn persistence(report: &mut Report<'_, '_>) {
+    report.field("loading", 0);
+    report.field("async_loading", 0);
+    report.field("rdb_bgsave_in_progress", 0);
+    report.field("aof_enabled", 0);
+    report.field("aof_rewrite_in_progress", 0);
+}
+
+fn stats(report: &mut Report<'_, '_>) {
+    let stats = report.local.stats;
+    let per_second = stats.commands_per_second(report.local.now);
+    report.field(
+        "total_connections_received",
+        stats.connections_received.get(),
+    );
+    report.field("total_commands_processed", stats.commands_processed.get());
+    report.field("instantaneous_ops_per_sec", per_second);
+    report.field("total_net_input_bytes", stats.net_input_bytes.get());
+    report.field("total_net_output_bytes", stats.net_output_bytes.get());
+    report.field("rejected_connections", stats.rejected_connections.get());
+    report.field("keyspace_hits", stats.keyspace_hits.get());
+    report.field("keyspace_misses", stats.keyspace_misses.get());
+    report.field("pubsub_channels", 0);
+    report.field("pubsub_patterns", 0);
+    report.field("total_error_replies", stats.errors_replied.get());
+}
+
+fn replication(report: &mut Report<'_, '_>) {
+    report.field("role", "master");
+    report.field("connected_slaves", 0);
+}
+
+fn cpu(report: &mut Report<'_, '_>) {
+    let usage = ProcessUsage::read();
+    let seconds = |time: std::time::Duration| format!("{:.6}", time.as_secs_f64());
+    report.field("used_cpu_sys", seconds(usage.cpu_system));
+    report.field("used_cpu_user", seconds(usage.cpu_user));
+}
+
+fn tally(report: &mut Report<'_, '_>) {
+    let local = report.local;
+    report.field("tally_version", env!("CARGO_PKG_VERSION"));
+    report.field("threads", local.config.server.threads);
+    report.field("protocol_errors", local.stats.protocol_errors.get());
+    report.field("output_limit_closed", local.stats.output_limit_closed.get());
+    report.field("upstream_requests", local.stats.upstream_requests.get());
+}
+
+fn nodes(report: &mut Report<'_, '_>) {
+    let nodes = (report.local.nodes)();
+    let connected = |node: &&NodeStatus| node.state == NodeState::Connected;
+    report.field("nodes", nodes.len());
+    report.field("nodes_connected", nodes.iter().filter(connected).count());
+    for (index, node) in nodes.iter().enumerate() {
+        let (state, reason) = match &node.state {
+            NodeState::Connecting => ("connecting", ""),
+            NodeState::Connected => ("connected", ""),
+            NodeState::Down { reason } => ("down", reason.as_str()),
+        };
+        report.field(
+            &format!("node{index}"),
+            format_args!(
+                "name={},address={},state={state},redis_version={},keys={},pending_keys={},\
+                 in_flight={},unsent_bytes={},requests={},errors={},reconnects={},reason={}",
+                node.name,
+                node.address,
+                node.redis_version.as_deref().unwrap_or_default(),
+                node.keys,
+                node.pending_keys,
+                node.in_flight,
+                node.unsent_bytes,
+                node.requests,
+                node.errors,
+                node.reconnects,
+                // It comes from the system or the node: it must not look like further fields.
+                reason.replace([',', '\r', '\n'], ";"),
+            ),
+        );
+    }
+}
+
+fn coalescing(report: &mut Report<'_, '_>) {
+    let (stats, counters) = (report.local.stats, &report.local.config.counters);
+    let mode = match counters.mode {
+        Mode::Buffered => "buffered",
+        Mode::Exact => "exact",
+        Mode::Through => "through",
+    };
+    report.field("mode", mode);
+    report.field("flush_interval_ms", counters.flush_interval.as_millis());
+    report.field("increments_received", stats.increments_received.get());
+    report.field("increments_local", stats.increments_local.get());
+    report.field("increments_forwarded", stats.increments_forwarded.get());
+    report.field("increments_flushed", stats.increments_flushed.get());
+    report.field(
+        "increments_pending_keys",
+        stats.increments_pending_keys.get(),
+    );
+    report.field("flush_batches", stats.flush_batches.get());
+    report.field("flush_keys", stats.flush_keys.get());
+    report.field("flush_errors", stats.flush_errors.get());
+    report.field("dead_letters", stats.dead_letters.get());
+    report.field("in_doubt", stats.in_doubt.get());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_shown_as_redis_shows_them() {
+        assert_eq!(human(0), "0B");
+        assert_eq!(human(1023), "1023B");
+        assert_eq!(human(1024), "1.00K");
+        assert_eq!(human(1_853_280), "1.76M");
+        assert_eq!(human(u64::MAX), "17179869183.99G");
+    }
+}

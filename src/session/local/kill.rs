@@ -1,0 +1,110 @@
+//! `CLIENT KILL`: which clients, and the two forms of its reply.
+
+use super::argument::{self, SYNTAX_ERROR};
+use super::{After, Local, clients};
+use crate::resp::{Request, encode};
+use crate::session::Client;
+
+/// Closes the clients that match. A client that kills itself gets its reply first.
+pub(super) fn kill(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
+    let filter = match Filter::parse(request) {
+        Ok(filter) => filter,
+        Err(text) => {
+            encode::error(out, text);
+            return After::Continue;
+        }
+    };
+    let mut killed = 0;
+    let mut after = After::Continue;
+    for client in local.registry.clients() {
+        let itself = client.id == local.client.id;
+        // One killed before may not have ended yet; it must not be counted again.
+        let gone = client.kill.is_cancelled();
+        if gone || !filter.matches(&client) || (itself && filter.skip_me) {
+            continue;
+        }
+        killed += 1;
+        if itself {
+            after = After::Close;
+        } else {
+            client.kill.cancel();
+        }
+    }
+    match (filter.old_form, killed) {
+        (false, _) => encode::integer(out, killed),
+        (true, 0) => encode::error(out, "ERR No such client"),
+        (true, _) => encode::simple(out, "OK"),
+    }
+    after
+}
+
+/// Filters given together must all match.
+struct Filter<'a> {
+    /// `CLIENT KILL addr`: another reply, and it may kill itself.
+    old_form: bool,
+    skip_me: bool,
+    id: Option<u64>,
+    addr: Option<&'a [u8]>,
+    laddr: Option<&'a [u8]>,
+    none_by_type: bool,
+}
+
+impl<'a> Filter<'a> {
+    fn parse(request: &Request<'a>) -> Result<Self, Vec<u8>> {
+        let old_form = request.len() == 3;
+        let mut filter = Self {
+            old_form,
+            skip_me: !old_form,
+            id: None,
+            addr: old_form.then(|| request.arg(2)),
+            laddr: None,
+            none_by_type: false,
+        };
+        if old_form {
+            return Ok(filter);
+        }
+        let mut args = request.args().skip(2);
+        while let Some(option) = args.next() {
+            let value = args.next().ok_or(SYNTAX_ERROR)?;
+            filter.add(option, value)?;
+        }
+        Ok(filter)
+    }
+
+    fn add(&mut self, option: &[u8], value: &'a [u8]) -> Result<(), Vec<u8>> {
+        if argument::is(option, "id") {
+            let id = argument::integer(value).and_then(|id| u64::try_from(id).ok());
+            let id = id.filter(|id| *id > 0);
+            self.id = Some(id.ok_or("ERR client-id should be greater than 0")?);
+        } else if argument::is(option, "type") {
+            let all = clients::is_type_of_all(value);
+            self.none_by_type = !all.ok_or_else(|| clients::unknown_type(value))?;
+        } else if argument::is(option, "addr") {
+            self.addr = Some(value);
+        } else if argument::is(option, "laddr") {
+            self.laddr = Some(value);
+        } else if argument::is(option, "user") {
+            if value != b"default" {
+                return Err(argument::naming("ERR No such user '", value, "'"));
+            }
+        } else if argument::is(option, "skipme") {
+            self.skip_me = argument::is(value, "yes");
+            if !self.skip_me && !argument::is(value, "no") {
+                return Err(SYNTAX_ERROR.into());
+            }
+        } else {
+            return Err(SYNTAX_ERROR.into());
+        }
+        Ok(())
+    }
+
+    fn matches(&self, client: &Client) -> bool {
+        let is_at = |wanted: Option<&[u8]>, address: std::net::SocketAddr| {
+            wanted.is_none_or(|wanted| wanted == address.to_string().as_bytes())
+        };
+        !self.none_by_type
+            && self.id.is_none_or(|id| id == client.id)
+            && is_at(self.addr, client.addr)
+            && is_at(self.laddr, client.laddr)
+    }
+}

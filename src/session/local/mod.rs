@@ -1,0 +1,172 @@
+//! Commands answered here, without a node: the replies a client library expects on connecting,
+//! and what monitoring asks. Texts and forms are those of Redis 7.0.15 (`CLIENT SETINFO` and
+//! `NO-TOUCH`: 7.2); `tests/it/local_twin.rs` compares them with a live server.
+//!
+//! [`answer`] is synchronous: it reads shared structures, changes its own [`Client`] and appends
+//! one reply. Only `INFO keyspace` needs the nodes; see [`After::InfoKeyspace`].
+
+mod argument;
+mod arity;
+mod clients;
+mod config;
+mod connection;
+mod glob;
+mod help;
+mod info;
+mod keyspace;
+mod kill;
+mod observe;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+pub use keyspace::{InfoText, finish_info};
+
+use super::{Client, Registry};
+use crate::config::Config;
+use crate::resp::{Protocol, Request, encode};
+use crate::telemetry::{NodeStatus, Stats};
+
+/// What an answer is made from; borrowed by the session for one call.
+#[derive(Clone, Copy)]
+pub struct Local<'a> {
+    /// The configuration in force.
+    pub config: &'a Config,
+    /// Counters; error replies made by [`answer`] are counted in them.
+    pub stats: &'a Stats,
+    /// Every client.
+    pub registry: &'a Registry,
+    /// The client that asks.
+    pub client: &'a Client,
+    /// The nodes' states; called only by the few commands that show them.
+    pub nodes: &'a dyn Fn() -> Vec<NodeStatus>,
+    /// Name of this run, see [`random_run_id`](crate::telemetry::random_run_id).
+    pub run_id: &'a str,
+    /// When this process began to serve.
+    pub started: Instant,
+    /// Now.
+    pub now: Instant,
+    /// Now, since 1970, see [`wall_time`](crate::telemetry::clock::wall_time).
+    pub wall: Duration,
+}
+
+impl fmt::Debug for Local<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local")
+            .field("client", &self.client.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Local<'_> {
+    fn protocol(&self) -> Protocol {
+        self.client.protocol()
+    }
+
+    /// Whether a client that has not given a password is let in.
+    fn open_to_all(&self) -> bool {
+        self.config.server.password.is_none()
+    }
+
+    fn uptime(&self) -> Duration {
+        self.now.saturating_duration_since(self.started)
+    }
+}
+
+/// What the session does next.
+#[derive(Debug)]
+#[must_use = "QUIT and CLIENT KILL close the session"]
+pub enum After {
+    /// Goes on.
+    Continue,
+    /// Sends the reply and closes.
+    Close,
+    /// `INFO` wants the nodes' keys: no reply was written yet. The session sends `INFO keyspace`
+    /// to every node and calls [`finish_info`] with what they answer.
+    InfoKeyspace(InfoText),
+}
+
+/// Whether a client that has not given the password yet may use this command.
+pub fn allowed_before_auth(name: &str) -> bool {
+    matches!(name, "auth" | "hello" | "quit" | "reset")
+}
+
+/// The error for everything else before `AUTH`.
+pub const NO_AUTH: &str = "NOAUTH Authentication required.";
+
+/// Answers a command that needs no node.
+///
+/// `name` is the full name in lower case (`ping`, `client|setname`); a container's name alone
+/// (`client`) takes its subcommand from the request. Appends exactly one reply to `out`, in the
+/// protocol that the client speaks after the command; none for `CLIENT REPLY OFF` and `SKIP`, and
+/// none yet with [`After::InfoKeyspace`]. Whether the reply is sent is for
+/// [`Client::finish_command`] to say, called after this.
+///
+/// Arity is checked here too, so any request is answered by a reply or an error. The caller has
+/// checked authentication ([`allowed_before_auth`], [`NO_AUTH`]).
+pub fn answer(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) -> After {
+    let reply_at = out.len();
+    let after = match resolve(name, request) {
+        Ok(full_name) => run(local, &full_name, request, out),
+        Err(text) => {
+            encode::error(out, text);
+            After::Continue
+        }
+    };
+    if out.get(reply_at) == Some(&b'-') {
+        local.stats.errors_replied.increment();
+    }
+    after
+}
+
+/// The full name of a command whose arity is right, or the error's text.
+fn resolve<'n>(name: &'n str, request: &Request<'_>) -> Result<Cow<'n, str>, Vec<u8>> {
+    let wrong_arity = |name: &str| {
+        Err(format!("ERR wrong number of arguments for '{name}' command").into_bytes())
+    };
+    let (container, full_name) = match name.split_once('|') {
+        Some((container, _)) => (container, Cow::Borrowed(name)),
+        None if !arity::is_container(name) => (name, Cow::Borrowed(name)),
+        None if request.len() < 2 => return wrong_arity(name),
+        None => {
+            let subcommand = argument::lower(argument::shown(request.arg(1)));
+            (name, Cow::Owned(format!("{name}|{subcommand}")))
+        }
+    };
+    match arity::of(&full_name) {
+        Some(arity) if arity.fits(request.len()) => Ok(full_name),
+        Some(_) => wrong_arity(&full_name),
+        None if arity::has_all_subcommands(container) => {
+            Err(argument::unknown_subcommand(container, request))
+        }
+        None => Err(argument::not_supported(&full_name)),
+    }
+}
+
+fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) -> After {
+    match name {
+        "quit" => {
+            encode::simple(out, "OK");
+            return After::Close;
+        }
+        "client|kill" => return kill::kill(local, request, out),
+        "info" => return info::info(local, request, out),
+        "auth" => connection::auth(local, request, out),
+        "echo" => encode::bulk(out, request.arg(1)),
+        "hello" => connection::hello(local, request, out),
+        "ping" => connection::ping(request, out),
+        "reset" => connection::reset(local, out),
+        "select" => connection::select(request, out),
+        _ => match name.split_once('|') {
+            Some(("client", subcommand)) => clients::run(local, subcommand, request, out),
+            Some(("config", subcommand)) => config::run(local, subcommand, request, out),
+            Some((_, "help")) if help::write(name, out) => {}
+            _ => observe::run(local, name, request, out),
+        },
+    }
+    After::Continue
+}
+
+#[cfg(test)]
+mod tests;

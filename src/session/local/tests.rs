@@ -1,0 +1,377 @@
+//! Answers that no live Redis can be asked for: passwords, nodes, other clients, bounds.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::time::Instant as Clock;
+
+use super::*;
+use crate::config::{Cache, Counters, Mode, Ring, Secret, Server, Upstream};
+use crate::resp::Span;
+use crate::ring::Hash;
+use crate::telemetry::NodeState;
+
+/// One Tally without sockets.
+struct Setup {
+    config: Config,
+    stats: Stats,
+    registry: Registry,
+    nodes: Vec<NodeStatus>,
+    started: Instant,
+}
+
+impl Setup {
+    fn new(password: Option<&str>) -> Self {
+        Self {
+            config: config(password),
+            stats: Stats::default(),
+            registry: Registry::new(10, password.is_some()),
+            nodes: vec![node("a", "7.2.4"), node("b", "7.0.9")],
+            started: Clock::now().into_std(),
+        }
+    }
+
+    fn connect(&self) -> Arc<Client> {
+        let port = u16::try_from(5000 + self.registry.count()).unwrap();
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        let laddr = SocketAddr::from(([127, 0, 0, 1], 6380));
+        self.registry.register(addr, laddr, self.started).unwrap()
+    }
+
+    fn ask(&self, client: &Client, args: &[&str]) -> (String, After) {
+        let nodes = || self.nodes.clone();
+        let local = Local {
+            config: &self.config,
+            stats: &self.stats,
+            registry: &self.registry,
+            client,
+            nodes: &nodes,
+            run_id: "0123456789abcdef0123456789abcdef01234567",
+            started: self.started,
+            now: self.started + Duration::from_secs(90_000),
+            wall: Duration::from_micros(1_700_000_000_000_042),
+        };
+        let (mut wire, mut spans) = (Vec::new(), Vec::new());
+        for arg in args {
+            spans.push(Span {
+                start: u32::try_from(wire.len()).unwrap(),
+                len: u32::try_from(arg.len()).unwrap(),
+            });
+            wire.extend_from_slice(arg.as_bytes());
+        }
+        let mut out = Vec::new();
+        let name = args.first().unwrap_or(&"").to_ascii_lowercase();
+        let after = answer(&local, &name, &Request::new(&wire, &spans), &mut out);
+        (String::from_utf8(out).unwrap(), after)
+    }
+
+    #[track_caller]
+    fn check(&self, client: &Client, args: &[&str], reply: &str) {
+        let (got, after) = self.ask(client, args);
+        assert_eq!(got, reply, "{args:?}");
+        assert!(matches!(after, After::Continue), "{args:?}: {after:?}");
+    }
+
+    /// An `INFO` text, finished with the keys of one node.
+    fn info(&self, sections: &[&str]) -> String {
+        let args = [&["info"], sections].concat();
+        match self.ask(&self.connect(), &args) {
+            (reply, After::InfoKeyspace(info)) => {
+                assert_eq!(reply, "");
+                let mut out = Vec::new();
+                finish_info(info, ["db0:keys=5,expires=0,avg_ttl=0\r\n"], &mut out);
+                String::from_utf8(out).unwrap()
+            }
+            (reply, _) => reply,
+        }
+    }
+}
+
+fn config(password: Option<&str>) -> Config {
+    let second = Duration::from_secs(1);
+    Config {
+        server: Server {
+            listen: SocketAddr::from(([127, 0, 0, 1], 6380)),
+            threads: 2,
+            password: password.map(|text| Secret::new(text.to_owned())),
+            max_clients: 10,
+            idle_timeout: None,
+            max_bulk_bytes: 1 << 29,
+            query_buffer_bytes: 1 << 30,
+            output_buffer_bytes: 2048,
+            drain_timeout: second,
+        },
+        nodes: Vec::new(),
+        ring: Ring {
+            hash: Hash::Fnv1a64,
+            hash_tag: None,
+        },
+        counters: Counters {
+            mode: Mode::Buffered,
+            flush_interval: second,
+            max_keys: 1,
+        },
+        cache: Cache {
+            ttl: second,
+            max_bytes: 1,
+        },
+        upstream: Upstream {
+            connect_timeout: second,
+            request_timeout: second,
+            hard_timeout: second,
+            backoff: (second, second),
+            max_in_flight: 1,
+            max_unsent_bytes: 1,
+        },
+        log_level: "info".to_owned(),
+    }
+}
+
+fn node(name: &str, version: &str) -> NodeStatus {
+    NodeStatus {
+        name: name.to_owned(),
+        address: "127.0.0.1:7070".to_owned(),
+        state: NodeState::Connected,
+        redis_version: Some(version.to_owned()),
+        run_id: None,
+        in_flight: 1,
+        unsent_bytes: 2,
+        requests: 3,
+        errors: 4,
+        keys: 5,
+        pending_keys: 6,
+        reconnects: 7,
+    }
+}
+
+#[test]
+fn clients_are_told_the_lowest_version_of_the_nodes() {
+    let mut setup = Setup::new(None);
+    let client = setup.connect();
+    let (reply, _) = setup.ask(&client, &["HELLO"]);
+    assert!(
+        reply.contains("$7\r\nversion\r\n$5\r\n7.0.9\r\n"),
+        "{reply}"
+    );
+    assert!(setup.info(&["server"]).contains("redis_version:7.0.9\r\n"));
+    setup.nodes.clear();
+    let (reply, _) = setup.ask(&client, &["HELLO"]);
+    assert!(reply.contains("$6\r\n7.0.15\r\n"), "{reply}");
+}
+
+#[test]
+fn a_refused_hello_changes_nothing() {
+    let setup = Setup::new(Some("pw"));
+    let client = setup.connect();
+    for args in [
+        &["HELLO", "3", "SETNAME", "x"][..],
+        &["HELLO", "3", "AUTH", "default", "no", "SETNAME", "x"],
+        &["HELLO", "3", "AUTH", "default", "pw", "SETNAME", "a b"],
+        &["HELLO", "3", "AUTH", "default", "pw", "SETNAME"],
+        &["HELLO", "4", "AUTH", "default", "pw"],
+    ] {
+        let (reply, _) = setup.ask(&client, args);
+        assert!(reply.starts_with('-'), "{args:?}: {reply}");
+        assert!(!client.authenticated(), "{args:?}");
+        assert_eq!(client.name(), None, "{args:?}");
+        assert_eq!(client.protocol(), Protocol::Resp2, "{args:?}");
+    }
+    assert_eq!(setup.stats.errors_replied.get(), 5);
+}
+
+#[test]
+fn setinfo_is_that_of_redis_7_2() {
+    let setup = Setup::new(None);
+    let client = setup.connect();
+    setup.check(&client, &["CLIENT", "SETINFO", "LIB-NAME", "py"], "+OK\r\n");
+    setup.check(&client, &["CLIENT", "SETINFO", "lib-ver", "8.1"], "+OK\r\n");
+    setup.check(
+        &client,
+        &["CLIENT", "SETINFO", "LIB-VER", "8 1"],
+        "-ERR LIB-VER cannot contain spaces, newlines or special characters.\r\n",
+    );
+    setup.check(
+        &client,
+        &["CLIENT", "SETINFO", "colour", "red"],
+        "-ERR Unrecognized option 'colour'\r\n",
+    );
+    setup.check(
+        &client,
+        &["CLIENT", "SETINFO", "lib-ver"],
+        "-ERR wrong number of arguments for 'client|setinfo' command\r\n",
+    );
+    let (reply, _) = setup.ask(&client, &["CLIENT", "INFO"]);
+    assert!(reply.contains(" lib-name=py lib-ver=8.1 "), "{reply}");
+}
+
+#[test]
+fn no_touch_is_that_of_redis_7_2() {
+    let setup = Setup::new(None);
+    let client = setup.connect();
+    setup.check(&client, &["CLIENT", "NO-TOUCH", "on"], "+OK\r\n");
+    setup.check(
+        &client,
+        &["CLIENT", "NO-TOUCH", "x"],
+        "-ERR syntax error\r\n",
+    );
+}
+
+#[test]
+fn kill_cancels_others_and_closes_itself_after_the_reply() {
+    let setup = Setup::new(None);
+    let (one, two, three) = (setup.connect(), setup.connect(), setup.connect());
+    setup.check(&one, &["CLIENT", "KILL", "ID", "2"], ":1\r\n");
+    assert!(two.kill.is_cancelled());
+    setup.check(&one, &["CLIENT", "KILL", "ID", "2"], ":0\r\n");
+    assert!(!three.kill.is_cancelled());
+    setup.check(&one, &["CLIENT", "KILL", "127.0.0.1:5002"], "+OK\r\n");
+    assert!(three.kill.is_cancelled());
+    setup.check(&one, &["CLIENT", "KILL", "ID", "1"], ":0\r\n");
+    let (reply, after) = setup.ask(&one, &["CLIENT", "KILL", "127.0.0.1:5000"]);
+    assert_eq!(reply, "+OK\r\n");
+    assert!(matches!(after, After::Close));
+    assert!(!one.kill.is_cancelled(), "the reply would be lost");
+}
+
+#[test]
+fn a_list_is_bounded_by_the_output_limit() {
+    let setup = Setup::new(None);
+    let client = setup.connect();
+    let mut args = vec!["CLIENT", "LIST", "ID"];
+    args.extend(vec!["1"; 1000]);
+    let (reply, _) = setup.ask(&client, &args);
+    let limit = setup.config.server.output_buffer_bytes;
+    assert!(reply.len() > limit && reply.len() < limit + 1000);
+}
+
+#[test]
+fn a_name_is_bounded() {
+    let setup = Setup::new(None);
+    let client = setup.connect();
+    let long = "n".repeat(1025);
+    setup.check(
+        &client,
+        &["CLIENT", "SETNAME", &long],
+        "-ERR Client names cannot exceed 1024 bytes.\r\n",
+    );
+    setup.check(&client, &["CLIENT", "SETNAME", &long[1..]], "+OK\r\n");
+}
+
+#[test]
+fn resetstat_starts_the_counters_anew() {
+    let setup = Setup::new(None);
+    let client = setup.connect();
+    setup.stats.commands_processed.add(9);
+    setup.check(&client, &["CONFIG", "RESETSTAT"], "+OK\r\n");
+    assert_eq!(setup.stats.commands_processed.get(), 0);
+}
+
+#[test]
+fn config_get_takes_patterns_and_shows_each_parameter_once() {
+    let setup = Setup::new(Some("pw"));
+    let client = setup.connect();
+    setup.check(
+        &client,
+        &["CONFIG", "GET", "SAVE", "slowlog-*", "save", "nosuch"],
+        "*6\r\n$4\r\nSAVE\r\n$0\r\n\r\n$23\r\nslowlog-log-slower-than\r\n$2\r\n-1\r\n\
+         $15\r\nslowlog-max-len\r\n$1\r\n0\r\n",
+    );
+    let (reply, _) = setup.ask(&client, &["CONFIG", "GET", "*"]);
+    assert!(!reply.contains("pw"), "{reply}");
+    assert!(reply.contains("<masked>"), "{reply}");
+}
+
+#[test]
+fn what_redis_has_and_tally_has_not_is_a_clear_error() {
+    let setup = Setup::new(None);
+    let client = setup.connect();
+    for (args, name) in [
+        (&["CLIENT", "PAUSE", "1"][..], "CLIENT PAUSE"),
+        (&["CLIENT", "UNPAUSE"], "CLIENT UNPAUSE"),
+        (&["CLIENT", "TRACKING", "on"], "CLIENT TRACKING"),
+        (&["DEBUG", "SLEEP", "1"], "DEBUG"),
+        (&["MONITOR"], "MONITOR"),
+    ] {
+        let reply = format!("-ERR {name} is not supported by Tally\r\n");
+        setup.check(&client, args, &reply);
+    }
+}
+
+#[test]
+fn info_has_what_clients_and_exporters_look_for() {
+    let text = Setup::new(None).info(&[]);
+    for line in [
+        "# Server",
+        "redis_mode:standalone",
+        "tcp_port:6380",
+        "uptime_in_seconds:90000",
+        "uptime_in_days:1",
+        "connected_clients:1",
+        "maxclients:10",
+        "blocked_clients:0",
+        "loading:0",
+        "role:master",
+        "connected_slaves:0",
+        "cluster_enabled:0",
+        "total_commands_processed:0",
+        "instantaneous_ops_per_sec:0",
+        "maxmemory_policy:noeviction",
+        "node1:name=b,address=127.0.0.1:7070,state=connected,redis_version=7.0.9,keys=5,\
+         pending_keys=6,in_flight=1,unsent_bytes=2,requests=3,errors=4,reconnects=7,reason=",
+        "mode:buffered",
+        "# Keyspace",
+        "db0:keys=5,expires=0,avg_ttl=0",
+    ] {
+        assert!(text.contains(&format!("\r\n{line}\r\n")), "{line}: {text}");
+    }
+    for line in text.lines().skip(1) {
+        let is_field = line.contains(':') || line.starts_with('#') || line.is_empty();
+        assert!(is_field, "{line}");
+    }
+}
+
+#[test]
+fn info_sections_can_be_chosen() {
+    let setup = Setup::new(None);
+    let headers = |sections: &[&str]| -> Vec<String> {
+        let text = setup.info(sections);
+        let headers = text.lines().filter(|line| line.starts_with('#'));
+        headers.map(|line| line[2..].to_owned()).collect()
+    };
+    assert_eq!(headers(&["nosuch"]), [""; 0]);
+    assert_eq!(headers(&["cluster", "SERVER", "no"]), ["Server", "Cluster"]);
+    assert_eq!(headers(&["keyspace"]), ["Keyspace"]);
+    assert_eq!(headers(&["default"]), headers(&[]));
+    assert!(!headers(&[]).contains(&"Commandstats".to_owned()));
+    let all = headers(&["all"]);
+    assert!(all.contains(&"Commandstats".to_owned()));
+    assert_eq!(headers(&["everything"]), all);
+}
+
+#[test]
+fn a_nodes_reason_can_not_add_fields() {
+    let mut setup = Setup::new(None);
+    setup.nodes = vec![NodeStatus {
+        state: NodeState::Down {
+            reason: "refused, x=1\r\nrole:slave".to_owned(),
+        },
+        ..node("a", "7.0.15")
+    }];
+    let text = setup.info(&["nodes"]);
+    assert!(text.contains("state=down,"), "{text}");
+    assert!(
+        text.contains("reason=refused; x=1;;role:slave\r\n"),
+        "{text}"
+    );
+    assert!(text.contains("nodes_connected:0\r\n"), "{text}");
+}
+
+#[test]
+fn only_the_way_in_is_open_before_auth() {
+    for name in ["auth", "hello", "quit", "reset"] {
+        assert!(allowed_before_auth(name), "{name}");
+    }
+    for name in ["ping", "client|id", "info", "get"] {
+        assert!(!allowed_before_auth(name), "{name}");
+    }
+}

@@ -1,0 +1,127 @@
+//! Every connected client, by id.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use dashmap::DashMap;
+
+use super::client::Client;
+
+/// All clients connected now, at most a fixed number. Shared by every session.
+#[derive(Debug)]
+pub struct Registry {
+    clients: DashMap<u64, Arc<Client>>,
+    last_id: AtomicU64,
+    /// Kept beside the map, whose length is not exact while others insert.
+    count: AtomicUsize,
+    max_clients: usize,
+    password_required: bool,
+}
+
+impl Registry {
+    /// An empty registry for at most `max_clients` at once, who must give a password first when
+    /// `password_required`.
+    pub fn new(max_clients: usize, password_required: bool) -> Self {
+        Self {
+            clients: DashMap::new(),
+            last_id: AtomicU64::new(0),
+            count: AtomicUsize::new(0),
+            max_clients,
+            password_required,
+        }
+    }
+
+    /// Adds a client that connected from `addr` to `laddr`; `None` when there are too many.
+    /// Ids start at 1 and are never used again.
+    pub fn register(
+        &self,
+        addr: SocketAddr,
+        laddr: SocketAddr,
+        now: Instant,
+    ) -> Option<Arc<Client>> {
+        let below_limit = |count| (count < self.max_clients).then_some(count + 1);
+        self.count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below_limit)
+            .ok()?;
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let client = Arc::new(Client::new(id, addr, laddr, now, !self.password_required));
+        self.clients.insert(id, Arc::clone(&client));
+        Some(client)
+    }
+
+    /// Forgets a client whose session ended. Safe to call twice.
+    pub fn remove(&self, id: u64) {
+        if self.clients.remove(&id).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// How many there may be.
+    pub fn max_clients(&self) -> usize {
+        self.max_clients
+    }
+
+    /// The client with this id, if it is still connected.
+    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.clients.get(&id).map(|client| Arc::clone(&client))
+    }
+
+    /// All of them, the oldest first. Linear; holds no lock afterwards.
+    pub fn clients(&self) -> Vec<Arc<Client>> {
+        let each = self.clients.iter();
+        let mut clients: Vec<_> = each.map(|entry| Arc::clone(entry.value())).collect();
+        clients.sort_unstable_by_key(|client| client.id);
+        clients
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::time::Instant as Clock;
+
+    use super::*;
+
+    fn register(registry: &Registry) -> Option<Arc<Client>> {
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
+        let laddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 6380));
+        registry.register(addr, laddr, Clock::now().into_std())
+    }
+
+    #[test]
+    fn ids_rise_from_one_and_are_not_reused() {
+        let registry = Registry::new(2, false);
+        assert_eq!(register(&registry).unwrap().id, 1);
+        assert_eq!(register(&registry).unwrap().id, 2);
+        registry.remove(2);
+        assert_eq!(register(&registry).unwrap().id, 3);
+        let ids: Vec<_> = registry.clients().iter().map(|client| client.id).collect();
+        assert_eq!(ids, [1, 3]);
+    }
+
+    #[test]
+    fn there_are_never_more_than_allowed() {
+        let registry = Registry::new(1, false);
+        let first = register(&registry).unwrap();
+        assert!(register(&registry).is_none());
+        registry.remove(first.id);
+        registry.remove(first.id);
+        assert_eq!(registry.count(), 0);
+        assert!(register(&registry).is_some());
+        assert!(register(&registry).is_none());
+    }
+
+    #[test]
+    fn a_required_password_leaves_new_clients_outside() {
+        assert!(register(&Registry::new(1, false)).unwrap().authenticated());
+        assert!(!register(&Registry::new(1, true)).unwrap().authenticated());
+    }
+}

@@ -1,0 +1,17 @@
+//! What Tally knows about itself: counters, the nodes' states, the process, the wall clock.
+//!
+//! Plain data that every layer above may write or read; it does no I/O but `/proc/self` and the
+//! system's clock. A counter is exact, but two counters read one after the other are not one
+//! snapshot.
+
+pub mod clock;
+mod counter;
+mod node;
+mod process;
+mod rate;
+mod stats;
+
+pub use counter::{Counter, Gauge};
+pub use node::{NodeState, NodeStatus};
+pub use process::{ProcessUsage, kernel_release, random_run_id};
+pub use stats::Stats;

@@ -1,0 +1,44 @@
+//! What is known about one node, as plain data.
+
+/// One node as it is seen from here, at one moment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NodeStatus {
+    /// Its place on the ring.
+    pub name: String,
+    /// `host:port` as configured.
+    pub address: String,
+    /// Whether requests reach it.
+    pub state: NodeState,
+    /// `redis_version` of its `INFO`; `None` before the first connection.
+    pub redis_version: Option<String>,
+    /// `run_id` of its `INFO`: another one means that it was restarted.
+    pub run_id: Option<String>,
+    /// Requests sent or queued that have no reply yet.
+    pub in_flight: usize,
+    /// Bytes of requests not yet written to the socket.
+    pub unsent_bytes: usize,
+    /// Requests so far.
+    pub requests: u64,
+    /// Requests that failed without a reply from the node.
+    pub errors: u64,
+    /// Keys remembered here that belong to it.
+    pub keys: usize,
+    /// Of these, keys with increments that are acknowledged and not yet applied.
+    pub pending_keys: usize,
+    /// Connections made after the first.
+    pub reconnects: u64,
+}
+
+/// Whether requests reach a node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NodeState {
+    /// The first connection is being made.
+    Connecting,
+    /// The handshake is done.
+    Connected,
+    /// Requests fail at once, until a new attempt succeeds.
+    Down {
+        /// What the last attempt or the end of the connection said.
+        reason: String,
+    },
+}

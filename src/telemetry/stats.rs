@@ -1,0 +1,120 @@
+//! Every counter of Tally, in one place.
+
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::counter::{Counter, Gauge};
+use super::rate::Rate;
+
+/// What has happened since the start or the last `CONFIG RESETSTAT`. Shared by every task.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Connections accepted.
+    pub connections_received: Counter,
+    /// Connections closed at once because there were too many clients.
+    pub rejected_connections: Counter,
+    /// Requests of clients executed, failed ones included.
+    pub commands_processed: Counter,
+    /// Bytes read from clients.
+    pub net_input_bytes: Counter,
+    /// Bytes written to clients.
+    pub net_output_bytes: Counter,
+    /// Reads answered from memory.
+    pub keyspace_hits: Counter,
+    /// Reads that had to ask a node.
+    pub keyspace_misses: Counter,
+    /// Increments (`INCR` and its family) received.
+    pub increments_received: Counter,
+    /// Increments answered from memory.
+    pub increments_local: Counter,
+    /// Increments sent to their node one by one.
+    pub increments_forwarded: Counter,
+    /// Flushes sent.
+    pub flush_batches: Counter,
+    /// Keys in these flushes.
+    pub flush_keys: Counter,
+    /// Acknowledged increments that a flush applied.
+    pub increments_flushed: Counter,
+    /// Flushes that failed.
+    pub flush_errors: Counter,
+    /// Increments that Redis refused after they were acknowledged. Survives [`Stats::reset`].
+    pub dead_letters: Counter,
+    /// Increments whose flush may or may not have been applied. Survives [`Stats::reset`].
+    pub in_doubt: Counter,
+    /// Clients closed for bytes that are no request.
+    pub protocol_errors: Counter,
+    /// Clients closed because they did not read their replies.
+    pub output_limit_closed: Counter,
+    /// Error replies made here; those of nodes are passed on and not counted.
+    pub errors_replied: Counter,
+    /// Requests sent to nodes.
+    pub upstream_requests: Counter,
+    /// Keys with acknowledged increments not yet applied, now.
+    pub increments_pending_keys: Gauge,
+    commands_rate: Mutex<Rate>,
+}
+
+impl Stats {
+    /// Notes how many commands were processed up to `now`, for [`Stats::commands_per_second`];
+    /// a timer calls it every 100 ms. Earlier calls have no effect.
+    pub fn sample(&self, now: Instant) {
+        self.commands_rate
+            .lock()
+            .sample(now, self.commands_processed.get());
+    }
+
+    /// Commands per second over the last 16 samples (1.5 s when a timer takes them, else the time
+    /// between the calls of this function).
+    pub fn commands_per_second(&self, now: Instant) -> u64 {
+        self.sample(now);
+        self.commands_rate.lock().per_second()
+    }
+
+    /// What `CONFIG RESETSTAT` does. The traces of lost counts stay: [`Stats::dead_letters`] and
+    /// [`Stats::in_doubt`] must not vanish because a client asked for fresh statistics.
+    pub fn reset(&self) {
+        for counter in [
+            &self.connections_received,
+            &self.rejected_connections,
+            &self.commands_processed,
+            &self.net_input_bytes,
+            &self.net_output_bytes,
+            &self.keyspace_hits,
+            &self.keyspace_misses,
+            &self.increments_received,
+            &self.increments_local,
+            &self.increments_forwarded,
+            &self.flush_batches,
+            &self.flush_keys,
+            &self.increments_flushed,
+            &self.flush_errors,
+            &self.protocol_errors,
+            &self.output_limit_closed,
+            &self.errors_replied,
+            &self.upstream_requests,
+        ] {
+            counter.reset();
+        }
+        self.commands_rate.lock().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_keeps_what_is_pending_and_what_was_lost() {
+        let stats = Stats::default();
+        stats.commands_processed.add(3);
+        stats.dead_letters.add(2);
+        stats.in_doubt.add(1);
+        stats.increments_pending_keys.add(5);
+        stats.reset();
+        assert_eq!(stats.commands_processed.get(), 0);
+        assert_eq!(stats.dead_letters.get(), 2);
+        assert_eq!(stats.in_doubt.get(), 1);
+        assert_eq!(stats.increments_pending_keys.get(), 5);
+    }
+}
