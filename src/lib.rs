@@ -11,6 +11,8 @@
 //! | 3 serving | `session`, `fan_out` | yes |
 //! | 4 top | `server`, `dev`, `cli` | yes |
 
+pub mod cli;
 pub mod config;
+pub mod dev;
 pub mod resp;
 pub mod ring;
