@@ -101,9 +101,11 @@ install_clients() {
             *) install nodejs npm ;;
             esac
         fi
-        action=install
+        action="install --no-package-lock"
         [ ! -f tests/clients/package-lock.json ] || action=ci
-        (cd tests/clients && npm "$action" --no-audit --no-fund --loglevel=error)
+        # shellcheck disable=SC2086 # two words
+        (cd tests/clients && npm $action --no-audit --no-fund --loglevel=error)
+        mkdir -p tests/clients/node_modules
         touch tests/clients/node_modules/.installed
     fi
 }
