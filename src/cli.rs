@@ -65,13 +65,9 @@ impl Cli {
     /// # Errors
     ///
     /// Everything that is wrong with the configuration.
-    pub fn action(self, env: Vec<(String, String)>) -> Result<Action, Faults> {
+    pub fn action(&self, env: Vec<(String, String)>) -> Result<Action, Faults> {
         let has_nodes = env.iter().any(|(variable, _)| variable == "TALLY_NODES");
-        let default_file = Path::new(DEFAULT_FILE);
-        let file = match &self.config {
-            Some(file) => Some(file.as_path()),
-            None => Some(default_file).filter(|file| !self.dev && file.exists()),
-        };
+        let file = self.file();
         let action = if file.is_none() && (self.dev || !has_nodes) {
             let mut options = dev::Options::default();
             options.ports = self.dev_ports.unwrap_or(options.ports);
@@ -89,6 +85,12 @@ impl Cli {
         } else {
             action
         })
+    }
+
+    /// The file to load: the one given, else the usual one if it is there and wanted.
+    fn file(&self) -> Option<&Path> {
+        let usual = || Some(Path::new(DEFAULT_FILE)).filter(|file| !self.dev && file.exists());
+        self.config.as_deref().or_else(usual)
     }
 }
 
@@ -113,7 +115,10 @@ pub fn main<E: Display>(run: impl FnOnce(Config, Ready) -> Result<(), E>) -> Exi
         Ok(Action::Run(config)) => ended(run(config, Box::new(print_address))),
         Ok(Action::Dev(config, options)) => run_dev(config, &options, run),
         Err(faults) => {
-            complain(&format!("the configuration is at fault:\n{faults}"));
+            let file = cli
+                .file()
+                .map_or_else(|| "the configuration".into(), Path::to_string_lossy);
+            complain(&format!("{file} is at fault:\n{faults}"));
             ExitCode::from(EXIT_CONFIG)
         }
     }
@@ -150,12 +155,16 @@ fn dev_banner(config: &Config, options: &dev::Options) -> String {
         .map(|node| format!("{} on {}", node.name, node.address))
         .collect();
     let data = std::path::absolute(&options.data).unwrap_or_else(|_| options.data.clone());
+    let auth = match config.server.password {
+        Some(_) => " -a PASSWORD",
+        None => "",
+    };
     format!(
         "  nodes  {}
   data   {}
-  try    redis-cli -p {{port}} INCR visits
-         redis-cli -p {{port}} GET visits
-         redis-benchmark -p {{port}} -t incr,get -r 10000 -P 16 -q
+  try    redis-cli -p {{port}}{auth} INCR visits
+         redis-cli -p {{port}}{auth} GET visits
+         redis-benchmark -p {{port}}{auth} -t incr,get -r 10000 -P 16 -q
   stop   Ctrl-C
 ",
         nodes.join(", "),

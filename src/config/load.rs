@@ -117,7 +117,7 @@ impl Variables {
             } else {
                 let allowed = allowed_variables(name);
                 unknown.push(Fault::new(
-                    variable,
+                    variable.escape_debug().to_string(),
                     format!("unknown variable; allowed: {allowed}"),
                 ));
             }

@@ -87,7 +87,14 @@ impl Reader {
 
     /// Notes the keys that `section` does not have.
     pub(super) fn unknown<S: Section>(&mut self, path: &str, section: &mut S) {
+        let is_bare_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
         for key in section.take_unknown().into_keys() {
+            // As TOML writes it: a quoted key may hold anything, line breaks too.
+            let key = if !key.is_empty() && key.bytes().all(is_bare_byte) {
+                key
+            } else {
+                format!("{key:?}")
+            };
             let place = if path.is_empty() {
                 key
             } else {
@@ -217,7 +224,7 @@ impl Reader {
             (format!("{path}.password"), format!("{path}.password_file"));
         let password = match password.map(|value| value.kind) {
             None => None,
-            Some(ValueKind::String(text)) => Some(text),
+            Some(ValueKind::String(text)) => Some(text).filter(|text| !text.is_empty()),
             Some(_) => {
                 self.fault(&password_path, "not text; put the password in quotes");
                 None
@@ -232,7 +239,7 @@ impl Reader {
             |text| Some(text.to_owned()),
         );
         if file.is_empty() {
-            return password.filter(|text| !text.is_empty()).map(Secret::new);
+            return password.map(Secret::new);
         }
         if password.is_some() {
             self.fault(

@@ -177,6 +177,18 @@ fn keys_that_are_not_built_are_unknown() {
 }
 
 #[test]
+fn a_fault_is_one_line_whatever_the_key() {
+    let allowed = "allowed: ttl, max_bytes";
+    check_section(
+        "[cache]\n\"a\\nb\" = 1\n\"\" = 1",
+        &[
+            &format!("cache.\"\": unknown key; {allowed}"),
+            &format!("cache.\"a\\nb\": unknown key; {allowed}"),
+        ],
+    );
+}
+
+#[test]
 fn values_of_the_wrong_kind_are_faults() {
     check_section(
         "cache = 5\n[server]\nthreads = \"4\"\nprotected = \"no\"\nlisten = 6380\n\
@@ -359,8 +371,10 @@ fn passwords_come_from_files_too() {
     fs::write(&file, "hunter2\nsecond line\n").unwrap();
     let file = file.to_str().unwrap();
     let text = format!("[server]\npassword_file = {file:?}");
-    let config = load(&text, &[]).unwrap();
-    assert_eq!(config.server.password.unwrap().reveal(), "hunter2");
+    for text in [&text, &format!("{text}\npassword = \"\"")] {
+        let config = load(text, &[]).unwrap();
+        assert_eq!(config.server.password.unwrap().reveal(), "hunter2");
+    }
 
     check_section(
         &format!("{text}\npassword = \"x\""),
