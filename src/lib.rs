@@ -11,8 +11,10 @@
 //! | 3 serving | `session`, `fan_out` | yes |
 //! | 4 top | `server`, `dev`, `cli` | yes |
 
+pub mod cli;
 pub mod command;
 pub mod config;
+pub mod dev;
 pub mod resp;
 pub mod ring;
 pub mod session;

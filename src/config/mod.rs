@@ -1,12 +1,33 @@
 //! The configuration: what a file and the environment say, checked whole before anything starts.
 //!
-//! [`Config`] can not hold nonsense: it is made only from a validated raw form.
+//! File and environment -> tree of values (`load`) -> sections and keys (`raw`) -> [`Config`]
+//! (`resolve`). [`Config`] can not hold nonsense: every range is checked on the way, and all that
+//! is wrong is reported at once. Owns no time; reads only its own file and those of passwords.
+
+mod fault;
+mod load;
+mod nodes;
+mod print;
+mod raw;
+mod reader;
+mod resolve;
+mod units;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use fault::{Fault, Faults};
+pub use load::{load, parse};
+
 use crate::ring::Hash;
+
+/// Every key of a file: its section (`nodes` for a node) and its name, in the order of
+/// `config/default.toml`.
+pub fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let sections = raw::SECTIONS.into_iter();
+    sections.flat_map(|(section, keys)| keys.iter().map(move |key| (section, *key)))
+}
 
 /// Everything that can be set; see `config/default.toml` for meanings, units and ranges.
 #[derive(Clone, Debug)]
@@ -34,6 +55,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Worker threads, at least 1 (the file's 0 is resolved already).
     pub threads: usize,
+    /// Whether listening on more than a loopback address needs a password.
+    pub protected: bool,
     /// What `AUTH` must give; `None` lets every client in.
     pub password: Option<Secret>,
     /// Most clients connected at once; further ones get Redis's error and are closed.

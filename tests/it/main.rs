@@ -9,6 +9,8 @@
 )]
 
 mod command_table;
+mod config;
+mod dev;
 mod forms;
 mod local_twin;
 mod redis_server;

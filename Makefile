@@ -1,0 +1,27 @@
+# make run    Tally with two Redis servers of its own; Ctrl-C stops all
+# make test   the tests, with real Redis servers and clients
+# make lint   format, clippy, documentation; warnings are errors
+# make bench  one table: Tally beside Redis and twemproxy
+
+CARGO ?= cargo
+
+.PHONY: run test lint bench
+
+run:
+	@sh scripts/install.sh redis
+	$(CARGO) build --release
+	$(or $(CARGO_TARGET_DIR),target)/release/tally --dev
+
+test:
+	@sh scripts/install.sh redis tools clients
+	$(CARGO) test
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+bench:
+	@sh scripts/install.sh redis tools
+	$(CARGO) build --release
+	python3 benches/compare.py

@@ -1,0 +1,121 @@
+#!/bin/sh
+# Installs what is missing, with the system's package manager, and says so.
+#
+#   redis    redis-server or valkey-server
+#   tools    redis-cli, redis-benchmark; with apt also nutcracker (twemproxy)
+#   clients  the clients that the tests drive, at the versions of tests/clients/: Python packages
+#            in .venv, npm packages in tests/clients/node_modules
+#
+# Does nothing, and needs no network, when all is there.
+set -eu
+cd "$(dirname "$0")/.."
+
+# Debian keeps nutcracker in /usr/sbin, which is on root's PATH only.
+PATH=$PATH:/usr/sbin
+
+has() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+as_root() {
+    echo "+ $*" >&2
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# manager: the first of those we know that this system has.
+manager() {
+    for candidate in apt-get brew dnf pacman; do
+        if has "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+}
+
+# install PACKAGE...: with the manager; the names are the caller's business.
+install() {
+    case $(manager) in
+    apt-get)
+        # The lists may be missing or old: then the first try fails, and costs a second.
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$@" </dev/null || {
+            as_root apt-get update -q
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$@" </dev/null
+        }
+        ;;
+    brew) echo "+ brew install $*" >&2 && brew install "$@" ;;
+    dnf) as_root dnf install -y "$@" ;;
+    pacman) as_root pacman -S --needed --noconfirm "$@" ;;
+    esac
+}
+
+install_redis() {
+    if has redis-server || has valkey-server; then return; fi
+    echo "Neither redis-server nor valkey-server is there: installing one."
+    case $(manager) in
+    apt-get) install redis-server ;;
+    brew) install redis ;;
+    # Fedora 41 and Arch have Valkey in place of Redis; older ones have Redis.
+    dnf) install valkey || install redis ;;
+    pacman) install valkey ;;
+    *)
+        echo "No apt-get, brew, dnf or pacman here: install redis-server or valkey-server." >&2
+        exit 1
+        ;;
+    esac
+}
+
+install_tools() {
+    # Elsewhere the server's package has the tools; twemproxy is packaged by Debian alone.
+    if [ "$(manager)" != apt-get ]; then return; fi
+    set --
+    if ! has redis-cli || ! has redis-benchmark; then set -- "$@" redis-tools; fi
+    if ! has nutcracker; then set -- "$@" nutcracker; fi
+    if [ $# -eq 0 ]; then return; fi
+    echo "Missing for the tests: $*."
+    install "$@"
+}
+
+# newer FILE STAMP: whether FILE changed since STAMP was written.
+newer() {
+    [ -f "$1" ] && { [ ! -f "$2" ] || [ -n "$(find "$1" -newer "$2")" ]; }
+}
+
+install_clients() {
+    requirements=tests/clients/requirements.txt
+    if newer "$requirements" .venv/.installed; then
+        echo "Installing the Python clients of $requirements into .venv."
+        if ! python3 -m venv .venv 2>/dev/null; then
+            # Debian splits venv off Python.
+            [ "$(manager)" != apt-get ] || install python3-venv
+            python3 -m venv .venv
+        fi
+        .venv/bin/python -m pip install --quiet --requirement "$requirements"
+        touch .venv/.installed
+    fi
+    packages=tests/clients/package.json
+    if newer "$packages" tests/clients/node_modules/.installed; then
+        echo "Installing the npm packages of $packages."
+        if ! has npm; then
+            case $(manager) in
+            brew) install node ;;
+            *) install nodejs npm ;;
+            esac
+        fi
+        action="install --no-package-lock"
+        [ ! -f tests/clients/package-lock.json ] || action=ci
+        # shellcheck disable=SC2086 # two words
+        (cd tests/clients && npm $action --no-audit --no-fund --loglevel=error)
+        mkdir -p tests/clients/node_modules
+        touch tests/clients/node_modules/.installed
+    fi
+}
+
+for part in "$@"; do
+    case $part in
+    redis | tools | clients) "install_$part" ;;
+    *)
+        echo "usage: $0 [redis] [tools] [clients]" >&2
+        exit 2
+        ;;
+    esac
+done

@@ -1,0 +1,217 @@
+//! The command line: which configuration, what to do with it, and the exit code.
+
+use std::env;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::config::{self, Config, Faults};
+use crate::dev;
+
+/// Exit code when the configuration is at fault: `EX_CONFIG` of BSD's `sysexits.h`.
+const EXIT_CONFIG: u8 = 78;
+/// The file used when the command line names none.
+const DEFAULT_FILE: &str = "config/default.toml";
+
+/// A Redis-protocol sharding proxy that makes hot counters cheap and keeps them exact.
+///
+/// Without an option: config/default.toml if there is such a file, else the nodes of the variable
+/// `TALLY_NODES` if it is set, else as --dev.
+#[derive(Clone, Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    /// Configuration file (TOML); variables such as `TALLY_SERVER__LISTEN` win over it
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Start two Redis servers on ports 7070 and 7071, with their data under data/
+    #[arg(long, conflicts_with = "config")]
+    dev: bool,
+
+    /// List all faults of the configuration and exit: 0 if there are none, else 78
+    #[arg(long, conflicts_with = "print_config")]
+    check_config: bool,
+
+    /// Print the effective configuration, passwords masked, and exit
+    #[arg(long)]
+    print_config: bool,
+
+    /// Ports of the two servers of --dev
+    #[arg(long, hide = true, requires = "dev", value_name = "PORT,PORT", value_parser = two_ports)]
+    dev_ports: Option<[u16; 2]>,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Action {
+    /// Serve with the nodes that the configuration names.
+    Run(Config),
+    /// Start two nodes, serve, stop them.
+    Dev(Config, dev::Options),
+    /// Print this and exit.
+    Print(String),
+}
+
+/// Called once with the address when clients can connect.
+pub type Ready = Box<dyn FnOnce(SocketAddr) + Send>;
+
+impl Cli {
+    /// Loads the configuration and says what to do; `env` are the environment's variables.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the configuration.
+    pub fn action(&self, env: Vec<(String, String)>) -> Result<Action, Faults> {
+        let has_nodes = env.iter().any(|(variable, _)| variable == "TALLY_NODES");
+        let file = self.file();
+        let action = if file.is_none() && (self.dev || !has_nodes) {
+            let mut options = dev::Options::default();
+            options.ports = self.dev_ports.unwrap_or(options.ports);
+            Action::Dev(options.config(env.into_iter())?, options)
+        } else {
+            Action::Run(config::load(file, env.into_iter())?)
+        };
+        let (Action::Run(config) | Action::Dev(config, _)) = &action else {
+            return Ok(action);
+        };
+        Ok(if self.print_config {
+            Action::Print(config.to_toml())
+        } else if self.check_config {
+            Action::Print("the configuration is valid\n".to_owned())
+        } else {
+            action
+        })
+    }
+
+    /// The file to load: the one given, else the usual one if it is there and wanted.
+    fn file(&self) -> Option<&Path> {
+        let usual = || Some(Path::new(DEFAULT_FILE)).filter(|file| !self.dev && file.exists());
+        self.config.as_deref().or_else(usual)
+    }
+}
+
+/// The whole program: does what the command line asks for, with `run` to serve until told to stop.
+///
+/// Exit codes: 0; 1 when something failed while running; 2 for a wrong command line; 78 for a
+/// faulty configuration.
+pub fn main<E: Display>(run: impl FnOnce(Config, Ready) -> Result<(), E>) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // `--help` and `--version` come here too, for stdout and with code 0.
+            usage.print().ok();
+            return u8::try_from(usage.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+    };
+    match cli.action(variables()) {
+        Ok(Action::Print(text)) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Ok(Action::Run(config)) => ended(run(config, Box::new(print_address))),
+        Ok(Action::Dev(config, options)) => run_dev(config, &options, run),
+        Err(faults) => {
+            let file = cli
+                .file()
+                .map_or_else(|| "the configuration".into(), Path::to_string_lossy);
+            complain(&format!("{file} is at fault:\n{faults}"));
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+/// Serves between the start and the stop of two nodes.
+fn run_dev<E: Display>(
+    config: Config,
+    options: &dev::Options,
+    run: impl FnOnce(Config, Ready) -> Result<(), E>,
+) -> ExitCode {
+    let nodes = match dev::Nodes::start(options) {
+        Ok(nodes) => nodes,
+        Err(error) => return ended(Err(error)),
+    };
+    let banner = dev_banner(&config, options);
+    let ready: Ready = Box::new(move |address| {
+        print_address(address);
+        print(&banner.replace("{port}", &address.port().to_string()));
+    });
+    let served = ended(run(config, ready));
+    let stopped = ended(nodes.stop());
+    if served == ExitCode::SUCCESS {
+        stopped
+    } else {
+        served
+    }
+}
+
+/// What to try, where the data lies, how to stop. `{port}` stands for Tally's.
+fn dev_banner(config: &Config, options: &dev::Options) -> String {
+    let nodes = config.nodes.iter();
+    let nodes: Vec<_> = nodes
+        .map(|node| format!("{} on {}", node.name, node.address))
+        .collect();
+    let data = std::path::absolute(&options.data).unwrap_or_else(|_| options.data.clone());
+    let auth = match config.server.password {
+        Some(_) => " -a PASSWORD",
+        None => "",
+    };
+    format!(
+        "  nodes  {}
+  data   {}
+  try    redis-cli -p {{port}}{auth} INCR visits
+         redis-cli -p {{port}}{auth} GET visits
+         redis-benchmark -p {{port}}{auth} -t incr,get -r 10000 -P 16 -q
+  stop   Ctrl-C
+",
+        nodes.join(", "),
+        data.display(),
+    )
+}
+
+fn print_address(address: SocketAddr) {
+    let version = env!("CARGO_PKG_VERSION");
+    print(&format!("Tally {version} listens on redis://{address}\n"));
+}
+
+/// The exit code of a run, its error told.
+fn ended<E: Display>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The environment. A value that is no Unicode becomes one that the checks refuse and show.
+fn variables() -> Vec<(String, String)> {
+    let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    env::vars_os()
+        .map(|(variable, value)| (lossy(variable), lossy(value)))
+        .collect()
+}
+
+/// Reads `7070,7071`.
+fn two_ports(text: &str) -> Result<[u16; 2], String> {
+    let two = text
+        .split_once(',')
+        .and_then(|(first, second)| Some([first.parse().ok()?, second.parse().ok()?]));
+    two.ok_or_else(|| "two ports, such as 7070,7071".to_owned())
+}
+
+/// Writes to stdout; nobody is left to tell when that fails.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .ok();
+}
+
+fn complain(text: &str) {
+    writeln!(io::stderr(), "tally: {text}").ok();
+}

@@ -1,0 +1,134 @@
+//! The effective configuration as a file, passwords masked.
+
+use super::resolve::hash_name;
+use super::units::{duration_text, size_text};
+use super::{Config, Mode, Secret};
+
+/// What stands for a password.
+const MASK: &str = "<masked>";
+
+impl Config {
+    /// This configuration as TOML with every key; loads again, except that passwords are masked.
+    pub fn to_toml(&self) -> String {
+        let mut out = Toml(String::new());
+        self.server_to_toml(&mut out);
+        for node in &self.nodes {
+            out.section("[[nodes]]");
+            out.text("name", &node.name);
+            out.text("address", &node.address);
+            out.plain("weight", node.weight);
+            out.text("username", node.username.as_deref().unwrap_or_default());
+            out.secret(node.password.as_ref());
+        }
+        out.section("[ring]");
+        out.text("distribution", "ketama");
+        out.text("hash", hash_name(self.ring.hash));
+        let hash_tag = self.ring.hash_tag.map(|(open, close)| [open, close]);
+        let hash_tag = hash_tag.as_ref().map_or(&[][..], |pair| pair);
+        out.text("hash_tag", &String::from_utf8_lossy(hash_tag));
+        out.section("[counters]");
+        out.text("mode", self.counters.mode.name());
+        out.text(
+            "flush_interval",
+            &duration_text(self.counters.flush_interval),
+        );
+        out.plain("max_keys", self.counters.max_keys);
+        out.section("[cache]");
+        out.text("ttl", &duration_text(self.cache.ttl));
+        out.text("max_bytes", &size_text(self.cache.max_bytes));
+        self.upstream_to_toml(&mut out);
+        out.section("[log]");
+        out.text("level", &self.log_level);
+        out.0
+    }
+
+    fn server_to_toml(&self, out: &mut Toml) {
+        let server = &self.server;
+        out.section("[server]");
+        out.text("listen", &server.listen.to_string());
+        out.plain("threads", server.threads);
+        out.plain("protected", server.protected);
+        out.secret(server.password.as_ref());
+        out.plain("max_clients", server.max_clients);
+        out.text(
+            "idle_timeout",
+            &duration_text(server.idle_timeout.unwrap_or_default()),
+        );
+        out.text("max_bulk", &size_text(server.max_bulk_bytes));
+        out.text("query_buffer", &size_text(server.query_buffer_bytes));
+        out.text("output_buffer", &size_text(server.output_buffer_bytes));
+        out.text("drain_timeout", &duration_text(server.drain_timeout));
+    }
+
+    fn upstream_to_toml(&self, out: &mut Toml) {
+        let upstream = &self.upstream;
+        let (backoff_min, backoff_max) = upstream.backoff;
+        out.section("[upstream]");
+        for (key, wait) in [
+            ("connect_timeout", upstream.connect_timeout),
+            ("request_timeout", upstream.request_timeout),
+            ("hard_timeout", upstream.hard_timeout),
+            ("backoff_min", backoff_min),
+            ("backoff_max", backoff_max),
+        ] {
+            out.text(key, &duration_text(wait));
+        }
+        out.plain("max_in_flight", upstream.max_in_flight);
+        out.text("max_unsent", &size_text(upstream.max_unsent_bytes));
+    }
+}
+
+impl Mode {
+    /// Its name in a file: `buffered`, `exact` or `through`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Buffered => "buffered",
+            Self::Exact => "exact",
+            Self::Through => "through",
+        }
+    }
+}
+
+/// A TOML file being written.
+struct Toml(String);
+
+impl Toml {
+    /// A header, after an empty line unless it is the first.
+    fn section(&mut self, header: &str) {
+        let gap = if self.0.is_empty() { "" } else { "\n" };
+        self.line(format_args!("{gap}{header}"));
+    }
+
+    fn plain(&mut self, key: &str, value: impl std::fmt::Display) {
+        self.line(format_args!("{key} = {value}"));
+    }
+
+    /// `text` as a basic string: everything that TOML does not take as it is, escaped.
+    fn text(&mut self, key: &str, text: &str) {
+        let mut quoted = String::with_capacity(text.len() + 2);
+        for c in text.chars() {
+            match c {
+                '"' | '\\' => quoted.extend(['\\', c]),
+                c if c.is_control() => {
+                    // Control characters are below U+00A0: four digits hold them.
+                    let escaped = format!("\\u{:04X}", u32::from(c));
+                    quoted.push_str(&escaped);
+                }
+                c => quoted.push(c),
+            }
+        }
+        self.line(format_args!("{key} = \"{quoted}\""));
+    }
+
+    fn secret(&mut self, secret: Option<&Secret>) {
+        self.text("password", secret.map_or("", |_| MASK));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        self.0.extend([
+            line.to_string().as_str(),
+            "
+",
+        ]);
+    }
+}

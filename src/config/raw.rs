@@ -1,0 +1,102 @@
+//! What a file or the environment may say: the sections and keys, each value still as given.
+//!
+//! Values are untyped here on purpose. serde stops at the first value that does not fit its
+//! field; with every field an `Option<Value>` nothing can fail, so `resolve` sees the whole file
+//! and reports all its faults at once. Unknown keys are kept for the same reason, where
+//! `deny_unknown_fields` would stop at the first. A key that `resolve` forgets to read is a
+//! compiler warning: a field never read.
+
+use std::collections::BTreeMap;
+
+use config::Value;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// A table of the file.
+pub(super) trait Section: DeserializeOwned + Default {
+    /// Every key that the table may hold, in the order of `config/default.toml`.
+    const KEYS: &'static [&'static str];
+
+    /// Takes the keys that the table may not hold.
+    fn take_unknown(&mut self) -> BTreeMap<String, Value>;
+}
+
+/// Declares a [`Section`] from its keys, so that the list of allowed keys can not drift from the
+/// fields.
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($key:ident),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        pub(super) struct $name {
+            $(pub(super) $key: Option<Value>,)*
+            #[serde(flatten)]
+            unknown: BTreeMap<String, Value>,
+        }
+
+        impl Section for $name {
+            const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
+
+            fn take_unknown(&mut self) -> BTreeMap<String, Value> {
+                std::mem::take(&mut self.unknown)
+            }
+        }
+    };
+}
+
+section! {
+    /// The whole file.
+    Root { server, nodes, ring, counters, cache, upstream, log }
+}
+
+section! {
+    /// `[server]`
+    Server {
+        listen, threads, protected, password, password_file, max_clients, idle_timeout, max_bulk,
+        query_buffer, output_buffer, drain_timeout,
+    }
+}
+
+section! {
+    /// One of `[[nodes]]`
+    Node { name, address, weight, username, password, password_file }
+}
+
+section! {
+    /// `[ring]`
+    Ring { distribution, hash, hash_tag }
+}
+
+section! {
+    /// `[counters]`
+    Counters { mode, flush_interval, max_keys }
+}
+
+section! {
+    /// `[cache]`
+    Cache { ttl, max_bytes }
+}
+
+section! {
+    /// `[upstream]`
+    Upstream {
+        connect_timeout, request_timeout, hard_timeout, backoff_min, backoff_max, max_in_flight,
+        max_unsent,
+    }
+}
+
+section! {
+    /// `[log]`
+    Log { level }
+}
+
+/// Every key: its section and its name, in the order of `config/default.toml`.
+pub(super) const SECTIONS: [(&str, &[&str]); 7] = [
+    ("server", Server::KEYS),
+    ("nodes", Node::KEYS),
+    ("ring", Ring::KEYS),
+    ("counters", Counters::KEYS),
+    ("cache", Cache::KEYS),
+    ("upstream", Upstream::KEYS),
+    ("log", Log::KEYS),
+];

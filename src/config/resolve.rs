@@ -1,0 +1,317 @@
+//! From what was said to what holds: every default and every range is here.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::thread;
+use std::time::Duration;
+
+use config::Value;
+
+use super::nodes::nodes;
+use super::raw;
+use super::reader::Reader;
+use super::units::{GIB, KIB, MIB};
+use super::{Cache, Config, Counters, Fault, Faults, Mode, Ring, Server, Upstream};
+use crate::ring::Hash;
+
+/// The levels of `tracing`.
+const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+const SECOND_MS: u64 = 1000;
+const MINUTE_MS: u64 = 60 * SECOND_MS;
+const HOUR_MS: u64 = 60 * MINUTE_MS;
+
+/// Checks everything; `variables` names the variable that set a path, `faults` is what was wrong
+/// before.
+pub(super) fn resolve(
+    root: Value,
+    variables: BTreeMap<String, String>,
+    faults: Vec<Fault>,
+) -> Result<Config, Faults> {
+    let mut reader = Reader::new(variables, faults);
+    let mut root = root.try_deserialize::<raw::Root>().unwrap_or_default();
+    reader.unknown("", &mut root);
+    let config = Config {
+        server: server(&mut reader, root.server),
+        nodes: nodes(&mut reader, root.nodes),
+        ring: ring(&mut reader, root.ring),
+        counters: counters(&mut reader, root.counters),
+        cache: cache(&mut reader, root.cache),
+        upstream: upstream(&mut reader, root.upstream),
+        log_level: log_level(&mut reader, root.log),
+    };
+    let faults = reader.into_faults();
+    if faults.is_empty() {
+        Ok(config)
+    } else {
+        Err(Faults(faults))
+    }
+}
+
+fn server(reader: &mut Reader, value: Option<Value>) -> Server {
+    let raw: raw::Server = reader.section("server", value);
+    let listen = reader.text(
+        "server.listen",
+        raw.listen,
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 6380)),
+        "IP:port, such as \"127.0.0.1:6380\", \"0.0.0.0:6380\" or \"[::1]:6380\"",
+        |text| text.parse().ok(),
+    );
+    let threads = reader.number("server.threads", raw.threads, 0, &(0..=256));
+    let protected = reader.boolean("server.protected", raw.protected, true);
+    let password = reader.secret("server", raw.password, raw.password_file);
+    let idle_timeout = reader.duration(
+        "server.idle_timeout",
+        raw.idle_timeout,
+        0,
+        &(10..=24 * HOUR_MS),
+        Some("never"),
+    );
+    let is_open = password.is_none() && !listen.ip().to_canonical().is_loopback();
+    // A password that was given and is faulty is that one fault, not two.
+    if protected && is_open && !reader.is_faulty("server.password") {
+        reader.fault(
+            "server.listen",
+            format!(
+                "\"{listen}\" lets other machines in without a password; set server.password or \
+                 server.password_file, listen on a loopback address, or set \
+                 server.protected = false"
+            ),
+        );
+    }
+    Server {
+        listen,
+        threads: match threads {
+            0 => default_threads(),
+            threads => threads,
+        },
+        protected,
+        password,
+        max_clients: reader.number(
+            "server.max_clients",
+            raw.max_clients,
+            10_000,
+            &(1..=1_000_000),
+        ),
+        idle_timeout: Some(idle_timeout).filter(|timeout| !timeout.is_zero()),
+        max_bulk_bytes: reader.size("server.max_bulk", raw.max_bulk, 512 * MIB, &(KIB..=4 * GIB)),
+        query_buffer_bytes: reader.size(
+            "server.query_buffer",
+            raw.query_buffer,
+            GIB,
+            &(16 * KIB..=16 * GIB),
+        ),
+        output_buffer_bytes: reader.size(
+            "server.output_buffer",
+            raw.output_buffer,
+            256 * MIB,
+            &(16 * KIB..=16 * GIB),
+        ),
+        drain_timeout: reader.duration(
+            "server.drain_timeout",
+            raw.drain_timeout,
+            10 * SECOND_MS,
+            &(100..=10 * MINUTE_MS),
+            None,
+        ),
+    }
+}
+
+/// Half the cores: the other half serves the nodes and the kernel's side of the sockets, which
+/// costs as much as ours when everything runs on one machine.
+fn default_threads() -> usize {
+    thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
+
+fn ring(reader: &mut Reader, value: Option<Value>) -> Ring {
+    let raw: raw::Ring = reader.section("ring", value);
+    reader.text(
+        "ring.distribution",
+        raw.distribution,
+        (),
+        "\"ketama\"",
+        |text| (text == "ketama").then_some(()),
+    );
+    let names: Vec<_> = HASHES.iter().map(|(name, _)| format!("{name:?}")).collect();
+    Ring {
+        hash: reader.text(
+            "ring.hash",
+            raw.hash,
+            Hash::Xxh3,
+            &names.join(", "),
+            hash_named,
+        ),
+        hash_tag: reader.text(
+            "ring.hash_tag",
+            raw.hash_tag,
+            Some((b'{', b'}')),
+            "two ASCII characters, such as \"{}\", or \"\" for none",
+            |text| match text.as_bytes() {
+                [] => Some(None),
+                [open, close] => Some(Some((*open, *close))),
+                _ => None,
+            },
+        ),
+    }
+}
+
+/// The hash functions by name.
+const HASHES: [(&str, Hash); 2] = [("fnv1a_64", Hash::Fnv1a64), ("xxh3_64", Hash::Xxh3)];
+
+fn hash_named(text: &str) -> Option<Hash> {
+    let (_, hash) = HASHES.iter().find(|(name, _)| *name == text)?;
+    Some(*hash)
+}
+
+/// The name that [`hash_named`] takes.
+pub(super) fn hash_name(hash: Hash) -> &'static str {
+    let named = HASHES.iter().find(|(_, candidate)| *candidate == hash);
+    named.map_or("", |(name, _)| name)
+}
+
+fn counters(reader: &mut Reader, value: Option<Value>) -> Counters {
+    let raw: raw::Counters = reader.section("counters", value);
+    let modes = "\"buffered\", \"exact\", \"through\"";
+    Counters {
+        mode: reader.text(
+            "counters.mode",
+            raw.mode,
+            Mode::Buffered,
+            modes,
+            |text| match text {
+                "buffered" => Some(Mode::Buffered),
+                "exact" => Some(Mode::Exact),
+                "through" => Some(Mode::Through),
+                _ => None,
+            },
+        ),
+        flush_interval: reader.duration(
+            "counters.flush_interval",
+            raw.flush_interval,
+            SECOND_MS,
+            &(10..=MINUTE_MS),
+            None,
+        ),
+        max_keys: reader.number(
+            "counters.max_keys",
+            raw.max_keys,
+            1_000_000,
+            &(1..=100_000_000),
+        ),
+    }
+}
+
+fn cache(reader: &mut Reader, value: Option<Value>) -> Cache {
+    let raw: raw::Cache = reader.section("cache", value);
+    Cache {
+        ttl: reader.duration(
+            "cache.ttl",
+            raw.ttl,
+            5 * SECOND_MS,
+            &(1..=HOUR_MS),
+            Some("off"),
+        ),
+        max_bytes: reader.size(
+            "cache.max_bytes",
+            raw.max_bytes,
+            256 * MIB,
+            &(64 * KIB..=1024 * GIB),
+        ),
+    }
+}
+
+fn upstream(reader: &mut Reader, value: Option<Value>) -> Upstream {
+    let raw: raw::Upstream = reader.section("upstream", value);
+    let mut wait = |path: &str, value, default_ms, range_ms: RangeInclusive<u64>| {
+        reader.duration(path, value, default_ms, &range_ms, None)
+    };
+    let upstream = Upstream {
+        connect_timeout: wait(
+            "upstream.connect_timeout",
+            raw.connect_timeout,
+            2 * SECOND_MS,
+            10..=MINUTE_MS,
+        ),
+        request_timeout: wait(
+            "upstream.request_timeout",
+            raw.request_timeout,
+            5 * SECOND_MS,
+            10..=10 * MINUTE_MS,
+        ),
+        hard_timeout: wait(
+            "upstream.hard_timeout",
+            raw.hard_timeout,
+            30 * SECOND_MS,
+            10..=HOUR_MS,
+        ),
+        backoff: (
+            wait("upstream.backoff_min", raw.backoff_min, 50, 1..=MINUTE_MS),
+            wait(
+                "upstream.backoff_max",
+                raw.backoff_max,
+                5 * SECOND_MS,
+                1..=10 * MINUTE_MS,
+            ),
+        ),
+        max_in_flight: reader.number(
+            "upstream.max_in_flight",
+            raw.max_in_flight,
+            65_536,
+            &(1..=1_048_576),
+        ),
+        max_unsent_bytes: reader.size(
+            "upstream.max_unsent",
+            raw.max_unsent,
+            64 * MIB,
+            &(16 * KIB..=16 * GIB),
+        ),
+    };
+    let mut at_least = |path: &str, value: Duration, other: &str, least: Duration| {
+        if value < least {
+            let [value, least] = [value, least].map(super::units::duration_text);
+            let problem = format!("{value:?} is less than {other}, which is {least:?}");
+            reader.fault(path, problem);
+        }
+    };
+    at_least(
+        "upstream.hard_timeout",
+        upstream.hard_timeout,
+        "upstream.request_timeout",
+        upstream.request_timeout,
+    );
+    let (backoff_min, backoff_max) = upstream.backoff;
+    at_least(
+        "upstream.backoff_max",
+        backoff_max,
+        "upstream.backoff_min",
+        backoff_min,
+    );
+    upstream
+}
+
+fn log_level(reader: &mut Reader, value: Option<Value>) -> String {
+    let raw: raw::Log = reader.section("log", value);
+    let allowed = format!(
+        "one of {}, or a list such as \"info,tally::node=debug\"",
+        LOG_LEVELS.join(", ")
+    );
+    reader.text(
+        "log.level",
+        raw.level,
+        "info".to_owned(),
+        &allowed,
+        |text| {
+            text.split(',')
+                .all(is_log_directive)
+                .then(|| text.to_owned())
+        },
+    )
+}
+
+/// `level` or `module=level`. A subset of what `tracing` takes: there `inof` is a module's name.
+fn is_log_directive(text: &str) -> bool {
+    let (module, level) = text.rsplit_once('=').unwrap_or(("tally", text));
+    let is_module_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"_:".contains(&byte);
+    LOG_LEVELS.contains(&level) && !module.is_empty() && module.bytes().all(is_module_byte)
+}

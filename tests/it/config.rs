@@ -1,0 +1,447 @@
+//! What a file and the environment may say, and what is said back when they are wrong.
+
+#![expect(clippy::unwrap_used, reason = "a test's failure is its report")]
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tally::config::{self, Config, Mode};
+use tally::ring::Hash;
+
+const TWO_NODES: &str = include_str!("../../config/minimal.toml");
+
+/// Loads `text` after two nodes, with `env`.
+fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, config::Faults> {
+    parse(&format!("{text}\n{TWO_NODES}"), env)
+}
+
+fn parse(text: &str, env: &[(&str, &str)]) -> Result<Config, config::Faults> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    config::parse(text, env.iter().map(owned))
+}
+
+/// Loads `text` as it is and compares all the faults, a line each.
+#[track_caller]
+fn check_faults(text: &str, env: &[(&str, &str)], want: &[&str]) {
+    let faults = parse(text, env).unwrap_err();
+    let faults = faults.to_string();
+    let got: Vec<_> = faults.lines().collect();
+    assert_eq!(got, want);
+}
+
+/// As [`check_faults`], with two sound nodes added.
+#[track_caller]
+fn check_section(text: &str, want: &[&str]) {
+    check_faults(&format!("{text}\n{TWO_NODES}"), &[], want);
+}
+
+/// Everything that a configuration says; [`Config`] has no `==`, since passwords are part of it.
+fn everything(config: &Config) -> String {
+    format!("{config:?}")
+}
+
+#[test]
+fn default_toml_says_what_holds_without_it() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/default.toml");
+    let stated = config::load(Some(&path), std::iter::empty()).unwrap();
+    let built_in = load("", &[]).unwrap();
+    assert_eq!(everything(&stated), everything(&built_in));
+}
+
+#[test]
+fn default_toml_mentions_every_key() {
+    let text = fs::read_to_string("config/default.toml").unwrap();
+    let mut section = "";
+    let mut mentioned = Vec::new();
+    for line in text.lines() {
+        if let Some(header) = line.strip_prefix('[') {
+            section = header.trim_matches(['[', ']']);
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            mentioned.push((section, key));
+        }
+    }
+    let missing: Vec<_> = config::keys()
+        .filter(|key| !mentioned.contains(key))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_file_in_config_loads() {
+    for name in ["default", "minimal", "docker"] {
+        let path = format!("config/{name}.toml");
+        let loaded = config::load(Some(Path::new(&path)), std::iter::empty());
+        assert_eq!(loaded.unwrap().nodes.len(), 2, "{path}");
+    }
+}
+
+/// A fault in almost every line.
+const FAULTY: &str = r#"
+        verbose = true
+        [server]
+        listen = "localhost"
+        threads = 300
+        lisen = "127.0.0.1:6380"
+        max_bulk = "512mb"
+        [[nodes]]
+        name = "a b"
+        weight = 0
+        port = 7070
+        [[nodes]]
+        name = "a"
+        address = "127.0.0.1:0"
+        [[nodes]]
+        name = "a"
+        address = "127.0.0.1:7070"
+        [ring]
+        distribution = "modula"
+        hash = "sha1"
+        hash_tag = "{"
+        [counters]
+        mode = "fast"
+        flush_interval = "1ms"
+        [cache]
+        ttl = 5
+        [upstream]
+        request_timeout = "40s"
+        backoff_min = "10s"
+        [journal]
+        path = "data/journal"
+        [log]
+        level = "inof"
+    "#;
+
+/// What is wrong in [`FAULTY`], and in two variables.
+const ITS_FAULTS: &[&str] = &[
+    "TALLY_COUNTER__MODE: unknown variable; allowed: TALLY_NODES, TALLY_SERVER__<KEY>, \
+             TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_UPSTREAM__<KEY>, \
+             TALLY_LOG__<KEY>",
+    "journal: unknown key; allowed: server, nodes, ring, counters, cache, upstream, log",
+    "verbose: unknown key; allowed: server, nodes, ring, counters, cache, upstream, log",
+    "server.lisen: unknown key; allowed: listen, threads, protected, password, \
+             password_file, max_clients, idle_timeout, max_bulk, query_buffer, output_buffer, \
+             drain_timeout",
+    "server.listen: \"localhost\" is not allowed; allowed: IP:port, such as \
+             \"127.0.0.1:6380\", \"0.0.0.0:6380\" or \"[::1]:6380\"",
+    "server.threads: 300 is not allowed; allowed: a whole number from 0 to 256",
+    "server.max_bulk: \"512mb\" is not allowed; allowed: a size from \"1KiB\" to \
+             \"4GiB\" (bytes, or units KB, MB, GB, KiB, MiB, GiB)",
+    "nodes[0].port: unknown key; allowed: name, address, weight, username, password, \
+             password_file",
+    "nodes[0].name: \"a b\" is not allowed; allowed: 1 to 255 visible ASCII characters \
+             without a space",
+    "nodes[0].address: missing; allowed: host:port, such as \"127.0.0.1:7070\"",
+    "nodes[0].weight: 0 is not allowed; allowed: a whole number from 1 to 1000",
+    "nodes[1].address: \"127.0.0.1:0\" is not allowed; allowed: host:port, such as \
+             \"127.0.0.1:7070\"",
+    "nodes[2].name: \"a\" is the name of nodes[1] too",
+    "ring.distribution: \"modula\" is not allowed; allowed: \"ketama\"",
+    "ring.hash: \"sha1\" is not allowed; allowed: \"fnv1a_64\", \"xxh3_64\"",
+    "ring.hash_tag: \"{\" is not allowed; allowed: two ASCII characters, such as \"{}\", \
+             or \"\" for none",
+    "counters.mode: \"fast\" is not allowed; allowed: \"buffered\", \"exact\", \"through\"",
+    "counters.flush_interval: \"1ms\" is not allowed; allowed: a duration from \
+                 \"10ms\" to \"1m\" (units ms, s, m, h)",
+    "cache.ttl: 5 is not allowed; allowed: a duration from \"1ms\" to \"1h\" \
+                 (units ms, s, m, h), or \"0s\" for off",
+    "cache.max_bytes (TALLY_CACHE__MAX_BYTES): \"lots\" is not allowed; allowed: a size \
+             from \"64KiB\" to \"1024GiB\" (bytes, or units KB, MB, GB, KiB, MiB, GiB)",
+    "upstream.hard_timeout: \"30s\" is less than upstream.request_timeout, which is \
+             \"40s\"",
+    "upstream.backoff_max: \"5s\" is less than upstream.backoff_min, which is \"10s\"",
+    "log.level: \"inof\" is not allowed; allowed: one of off, error, warn, info, debug, \
+             trace, or a list such as \"info,tally::node=debug\"",
+];
+
+#[test]
+fn all_faults_of_a_file_are_reported_at_once() {
+    let env = [
+        ("TALLY_CACHE__MAX_BYTES", "lots"),
+        ("TALLY_COUNTER__MODE", "exact"),
+    ];
+    check_faults(FAULTY, &env, ITS_FAULTS);
+}
+
+#[test]
+fn keys_that_are_not_built_are_unknown() {
+    let allowed = "allowed: server, nodes, ring, counters, cache, upstream, log";
+    check_section(
+        "transactions = true\n[admin]\nlisten = \"127.0.0.1:9380\"\n[[rules]]\nmatch = \"api:*\"",
+        &[
+            &format!("admin: unknown key; {allowed}"),
+            &format!("rules: unknown key; {allowed}"),
+            &format!("transactions: unknown key; {allowed}"),
+        ],
+    );
+}
+
+#[test]
+fn a_fault_is_one_line_whatever_the_key() {
+    let allowed = "allowed: ttl, max_bytes";
+    check_section(
+        "[cache]\n\"a\\nb\" = 1\n\"\" = 1",
+        &[
+            &format!("cache.\"\": unknown key; {allowed}"),
+            &format!("cache.\"a\\nb\": unknown key; {allowed}"),
+        ],
+    );
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_faults() {
+    check_section(
+        "cache = 5\n[server]\nthreads = \"4\"\nprotected = \"no\"\nlisten = 6380\n\
+         max_clients = -1\npassword = 1234\nidle_timeout = [1]",
+        &[
+            "server.listen: 6380 is not allowed; allowed: IP:port, such as \"127.0.0.1:6380\", \
+             \"0.0.0.0:6380\" or \"[::1]:6380\"",
+            "server.threads: \"4\" is not allowed; allowed: a whole number from 0 to 256",
+            "server.protected: \"no\" is not allowed; allowed: true or false",
+            "server.password: not text; put the password in quotes",
+            "server.idle_timeout: a list is not allowed; allowed: a duration from \"10ms\" to \
+             \"24h\" (units ms, s, m, h), or \"0s\" for never",
+            "server.max_clients: -1 is not allowed; allowed: a whole number from 1 to 1000000",
+            "cache: 5 is not a table; write [cache]",
+        ],
+    );
+    for text in ["nodes = 5", "nodes = [\"127.0.0.1:7070\"]"] {
+        check_faults(text, &[], &["nodes: not a list of tables; write [[nodes]]"]);
+    }
+}
+
+#[test]
+fn nodes_are_needed_and_differ() {
+    let none = "nodes: none given; allowed: at least one, as [[nodes]] or in TALLY_NODES";
+    check_faults("", &[], &[none]);
+    check_faults("nodes = []", &[], &[none]);
+    check_faults(
+        TWO_NODES,
+        &[("TALLY_NODES", "")],
+        &["nodes (TALLY_NODES): none given; allowed: at least one, as [[nodes]] or in TALLY_NODES"],
+    );
+    let twice =
+        "[[nodes]]\nname = \"a\"\naddress = \"h:1\"\n[[nodes]]\nname = \"b\"\naddress = \"h:1\"";
+    check_faults(
+        twice,
+        &[],
+        &["nodes[1].address: \"h:1\" is the address of nodes[0] too"],
+    );
+}
+
+#[test]
+fn syntax_errors_have_a_place_and_do_not_quote_the_line() {
+    let faults = parse("[server]\npassword = \"hunter2\n", &[])
+        .unwrap_err()
+        .to_string();
+    assert!(faults.contains("line 2, column"), "{faults}");
+    assert!(!faults.contains("hunter2"), "{faults}");
+    assert_eq!(faults.lines().count(), 1, "{faults}");
+
+    let twice = parse("[log]\nlevel = \"info\"\nlevel = \"debug\"", &[]).unwrap_err();
+    assert!(twice.to_string().contains("line 3, column 1"), "{twice}");
+}
+
+#[test]
+fn a_missing_file_is_a_fault_that_names_it() {
+    let missing = config::load(Some(Path::new("no/such.toml")), std::iter::empty());
+    let fault = missing.unwrap_err().to_string();
+    assert!(
+        fault.starts_with("no/such.toml: can not be read: "),
+        "{fault}"
+    );
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let config = load(
+        "[counters]\nflush_interval = \"2s\"\nmax_keys = 5",
+        &[
+            ("TALLY_COUNTERS__FLUSH_INTERVAL", "250ms"),
+            ("TALLY_COUNTERS__MODE", "exact"),
+            ("TALLY_SERVER__THREADS", "3"),
+            ("TALLY_SERVER__PROTECTED", "false"),
+            ("TALLY_SERVER__LISTEN", "0.0.0.0:0"),
+            ("TALLY_SERVER__PASSWORD", "0123"),
+            ("TALLY_RING__HASH", "fnv1a_64"),
+            ("TALLY_RING__HASH_TAG", ""),
+            ("TALLY_CACHE__TTL", "0"),
+            ("PATH", "/bin"),
+            ("TALLYHO", "is not ours"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.counters.flush_interval, Duration::from_millis(250));
+    assert_eq!(config.counters.max_keys, 5);
+    assert_eq!(config.counters.mode, Mode::Exact);
+    assert_eq!(config.server.threads, 3);
+    assert!(!config.server.protected);
+    assert_eq!(config.server.listen.to_string(), "0.0.0.0:0");
+    assert_eq!(config.server.password.unwrap().reveal(), "0123");
+    assert_eq!(config.ring.hash, Hash::Fnv1a64);
+    assert_eq!(config.ring.hash_tag, None);
+    assert_eq!(config.cache.ttl, Duration::ZERO);
+}
+
+#[test]
+fn the_node_variable_replaces_the_list() {
+    let list = "a=10.0.0.1:7070:3, b=redis_7071:7071 ,c=[::1]:7072:2,";
+    let config = load("", &[("TALLY_NODES", list)]).unwrap();
+    let got: Vec<_> = config
+        .nodes
+        .iter()
+        .map(|node| (&*node.name, &*node.address, node.weight))
+        .collect();
+    assert_eq!(
+        got,
+        [
+            ("a", "10.0.0.1:7070", 3),
+            ("b", "redis_7071:7071", 1),
+            ("c", "[::1]:7072", 2)
+        ]
+    );
+
+    check_faults(
+        "",
+        &[("TALLY_NODES", "a,b=h,c=h:1:0,d=:1,e=h:x")],
+        &[
+            "TALLY_NODES: \"a\" is not allowed; allowed: name=host:port or name=host:port:weight, \
+         separated by commas",
+            "TALLY_NODES: \"b=h\" is not allowed; allowed: name=host:port or name=host:port:weight, \
+         separated by commas",
+            "nodes[0].weight (TALLY_NODES): \"0\" is not allowed; allowed: a whole number from 1 to \
+         1000",
+            "nodes[1].address (TALLY_NODES): \":1\" is not allowed; allowed: host:port, such as \
+         \"127.0.0.1:7070\"",
+            "nodes[2].address (TALLY_NODES): \"h:x\" is not allowed; allowed: host:port, such as \
+         \"127.0.0.1:7070\"",
+        ],
+    );
+}
+
+#[test]
+fn stray_variables_are_faults() {
+    let sections = "TALLY_NODES, TALLY_SERVER__<KEY>, TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, \
+                    TALLY_CACHE__<KEY>, TALLY_UPSTREAM__<KEY>, TALLY_LOG__<KEY>";
+    check_faults(
+        TWO_NODES,
+        &[
+            ("TALLY_LISTEN", "127.0.0.1:1"),
+            ("TALLY_CACHE__TLL", "1s"),
+            ("TALLY_server__listen", "127.0.0.1:1"),
+            ("TALLY_NODES__NAME", "a"),
+            ("TALLY_", ""),
+        ],
+        &[
+            &format!("TALLY_: unknown variable; allowed: {sections}"),
+            "TALLY_CACHE__TLL: unknown variable; allowed: TALLY_CACHE__TTL, TALLY_CACHE__MAX_BYTES",
+            &format!("TALLY_LISTEN: unknown variable; allowed: {sections}"),
+            &format!("TALLY_NODES__NAME: unknown variable; allowed: {sections}"),
+            "TALLY_server__listen: unknown variable; allowed: TALLY_SERVER__LISTEN, \
+             TALLY_SERVER__THREADS, TALLY_SERVER__PROTECTED, TALLY_SERVER__PASSWORD, \
+             TALLY_SERVER__PASSWORD_FILE, TALLY_SERVER__MAX_CLIENTS, TALLY_SERVER__IDLE_TIMEOUT, \
+             TALLY_SERVER__MAX_BULK, TALLY_SERVER__QUERY_BUFFER, TALLY_SERVER__OUTPUT_BUFFER, \
+             TALLY_SERVER__DRAIN_TIMEOUT",
+        ],
+    );
+}
+
+#[test]
+fn other_machines_are_let_in_only_with_a_password_or_on_demand() {
+    let open = "[server]\nlisten = \"0.0.0.0:6380\"";
+    let refused = "server.listen: \"0.0.0.0:6380\" lets other machines in without a password; set \
+                   server.password or server.password_file, listen on a loopback address, or set \
+                   server.protected = false";
+    check_section(open, &[refused]);
+    check_section(&format!("{open}\npassword = \"\""), &[refused]);
+    for sound in [
+        "[server]\nlisten = \"0.0.0.0:6380\"\npassword = \"x\"",
+        "[server]\nlisten = \"0.0.0.0:6380\"\nprotected = false",
+        "[server]\nlisten = \"[::1]:6380\"",
+        "[server]\nlisten = \"127.0.0.2:6380\"",
+    ] {
+        assert!(load(sound, &[]).is_ok(), "{sound}");
+    }
+}
+
+#[test]
+fn passwords_come_from_files_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    fs::write(&file, "hunter2\nsecond line\n").unwrap();
+    let file = file.to_str().unwrap();
+    let text = format!("[server]\npassword_file = {file:?}");
+    for text in [&text, &format!("{text}\npassword = \"\"")] {
+        let config = load(text, &[]).unwrap();
+        assert_eq!(config.server.password.unwrap().reveal(), "hunter2");
+    }
+
+    check_section(
+        &format!("{text}\npassword = \"x\""),
+        &["server.password_file: given together with password; allowed: one of the two"],
+    );
+    fs::write(file, "\n").unwrap();
+    check_section(
+        &text,
+        &[&format!(
+            "server.password_file: the first line of {file:?} is empty"
+        )],
+    );
+}
+
+#[test]
+fn what_is_printed_loads_again() {
+    let text = r#"
+        [server]
+        listen = "0.0.0.0:7000"
+        protected = false
+        max_bulk = 1000000
+        query_buffer = "65537"
+        idle_timeout = "90s"
+        [ring]
+        hash_tag = "\"\\"
+        [counters]
+        mode = "through"
+        [cache]
+        ttl = "0s"
+        [log]
+        level = "warn,tally::node=trace"
+        [[nodes]]
+        name = 'odd"name\'
+        address = "[::1]:1"
+        username = "a\u0001\u007f\tö"
+        weight = 7
+    "#;
+    for text in [text, TWO_NODES] {
+        let config = parse(text, &[]).unwrap();
+        let printed = config.to_toml();
+        let again = parse(&printed, &[]).unwrap();
+        assert_eq!(everything(&again), everything(&config), "{printed}");
+        assert_eq!(again.to_toml(), printed);
+    }
+}
+
+#[test]
+fn what_is_printed_has_every_key_but_the_password_files() {
+    let printed = load("", &[]).unwrap().to_toml();
+    for (section, key) in config::keys().filter(|(_, key)| *key != "password_file") {
+        let line = format!("\n{key} = ");
+        assert!(
+            printed.contains(&line),
+            "{section}.{key} is missing:\n{printed}"
+        );
+    }
+}
+
+#[test]
+fn secrets_are_masked_wherever_a_configuration_is_shown() {
+    let text = "[server]\npassword = \"hunter2\"\n[[nodes]]\nname = \"a\"\naddress = \"h:1\"\n\
+                password = \"hunter3\"";
+    let config = parse(text, &[]).unwrap();
+    for shown in [config.to_toml(), format!("{config:?}")] {
+        assert!(!shown.contains("hunter"), "{shown}");
+        assert_eq!(shown.matches("<masked>").count(), 2, "{shown}");
+    }
+    let faults = parse(&format!("{text}\nweight = 0"), &[]).unwrap_err();
+    assert!(!faults.to_string().contains("hunter"), "{faults}");
+}
