@@ -24,7 +24,7 @@ struct Load {
 /// Runs the load, each second client with pipelines, and checks every key's history.
 #[track_caller]
 fn check_load(load: &Load, settings: Settings<'_>) {
-    let seed = Random::seed_or(0xC0FFEE);
+    let seed = Random::seed_or(0x00C0_FFEE);
     let stack = Stack::start(settings);
     let address = stack.address();
     let start = Barrier::new(load.clients);
@@ -68,7 +68,7 @@ fn run_client(
     let mut random = Random::new(seed ^ (u64::try_from(client).unwrap() << 32));
     let mut done = Vec::with_capacity(load.operations);
     while done.len() < load.operations {
-        let depth = if client % 2 == 0 {
+        let depth = if client.is_multiple_of(2) {
             1
         } else {
             1 + random.below(10)
@@ -227,7 +227,7 @@ fn check_increments(settings: Settings<'_>) {
 /// Increments `hot`, in pipelines for each second client; the numbers it was given.
 fn increments(address: SocketAddr, client: usize, count: usize) -> Vec<i64> {
     let mut connection = Connection::open(address);
-    let depth = if client % 2 == 0 { 1 } else { 20 };
+    let depth = if client.is_multiple_of(2) { 1 } else { 20 };
     let mut replies = Vec::new();
     for _ in 0..count / depth {
         let frames = connection.pipeline(&vec![words("INCR hot"); depth]);

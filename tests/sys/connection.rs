@@ -117,7 +117,7 @@ impl Connection {
             }
             self.buffer.drain(..self.start);
             self.start = 0;
-            let mut chunk = [0; 64 * 1024];
+            let mut chunk = [0; 16 * 1024];
             match self.stream.read(&mut chunk)? {
                 0 => return Err(ErrorKind::UnexpectedEof.into()),
                 count => self.buffer.extend_from_slice(&chunk[..count]),

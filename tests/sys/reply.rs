@@ -10,11 +10,11 @@ pub(crate) enum Reply {
     Integer(i64),
     Bulk(Vec<u8>),
     Nil,
-    Array(Vec<Reply>),
+    Array(Vec<Self>),
     /// Keys and values in turn.
-    Map(Vec<Reply>),
-    Set(Vec<Reply>),
-    Push(Vec<Reply>),
+    Map(Vec<Self>),
+    Set(Vec<Self>),
+    Push(Vec<Self>),
     /// A double, boolean, big number or verbatim string, with its type byte.
     Other(u8, Vec<u8>),
 }
@@ -55,7 +55,7 @@ impl Reply {
 
     /// The elements of an array, set, push or map.
     #[track_caller]
-    pub(crate) fn elements(&self) -> &[Reply] {
+    pub(crate) fn elements(&self) -> &[Self] {
         match self {
             Self::Array(items) | Self::Map(items) | Self::Set(items) | Self::Push(items) => items,
             other => panic!("an array was expected, not {other:?}"),

@@ -211,7 +211,8 @@ impl Tally {
         let file = directory.path().join("tally.toml");
         fs::write(&file, configuration(port, nodes, settings)).unwrap();
         let log = File::create(directory.path().join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_tally"))
+        let binary = std::env::var_os("TALLY_SUITE_BINARY");
+        let child = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tally").into()))
             .arg("--config")
             .arg(&file)
             .current_dir(directory.path())

@@ -14,7 +14,7 @@ struct Twin {
     real: Connection,
     tested: Connection,
     stack: Stack,
-    _redis: Redis,
+    redis: Redis,
 }
 
 impl Twin {
@@ -26,14 +26,14 @@ impl Twin {
             real: redis.connect(),
             tested: stack.connect(),
             stack,
-            _redis: redis,
+            redis,
         }
     }
 
     /// New connections that speak RESP version `protocol`, and no keys.
     #[track_caller]
     fn reset(&mut self, protocol: u8) {
-        self.real = self._redis.connect();
+        self.real = self.redis.connect();
         self.tested = self.stack.connect();
         for client in [&mut self.real, &mut self.tested] {
             if protocol == 3 {
@@ -204,7 +204,8 @@ fn run_script(twin: &mut Twin, seed: u64, with_nodes: bool) -> Result<(), String
     let mut done = String::new();
     let mut finish = |twin: &mut Twin, batch: &mut Vec<(Request, Match)>| {
         let lines: Vec<_> = batch.iter().map(|(request, _)| shown(request)).collect();
-        done += &format!("{}\n--\n", lines.join("\n"));
+        done.push_str(&lines.join("\n"));
+        done.push_str("\n--\n");
         let outcome = twin.compare(batch);
         batch.clear();
         outcome.map_err(|difference| format!("{done}{difference}"))
