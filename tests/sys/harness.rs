@@ -133,10 +133,12 @@ pub(crate) fn pause(duration: Duration) {
 pub(crate) fn eventually(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = now() + limit;
     loop {
+        // Read before the question: a thread held up in between asks once more.
+        let last = now() >= deadline;
         if condition() {
             return true;
         }
-        if now() >= deadline {
+        if last {
             return false;
         }
         pause(Duration::from_millis(3));

@@ -36,17 +36,34 @@ impl Match {
 }
 
 /// One step of a script.
+#[derive(Clone)]
 pub(crate) enum Step {
     Send(Request, Match),
-    /// Everything sent so far is answered, then time passes.
+    /// What was sent since the last one goes out in one write, and is answered.
+    Read,
+    /// Likewise, then time passes.
     Wait(Duration),
 }
 
 /// All keys of the scripts; those with the tag `{t}` share a node.
 pub(crate) const KEYS: [&str; 8] = ["a", "b", "c", "d", "{t}1", "{t}2", "{t}3", "{t}4"];
 
-/// A script of `length` commands or a few more.
+/// A script of about `length` commands, in pipelines of 1 to 20.
 pub(crate) fn script(random: &mut Random, length: usize) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut depth = 0;
+    for step in commands(random, length) {
+        if depth == 0 {
+            steps.push(Step::Read);
+            depth = 1 + random.below(20);
+        }
+        steps.push(step);
+        depth -= 1;
+    }
+    steps
+}
+
+fn commands(random: &mut Random, length: usize) -> Vec<Step> {
     // A script stays with some of the keys, so that each is hit again and again.
     let keys: Vec<&str> = (0..3).map(|_| random.pick(&KEYS)).collect();
     let mut steps = Vec::new();

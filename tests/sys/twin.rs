@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::connection::{Connection, Request, words};
-use crate::harness::{Settings, Stack, eventually, pause};
+use crate::harness::{Settings, Stack, eventually, now, pause};
 use crate::random::Random;
 use crate::reply::Reply;
 use crate::script::{KEYS, Match, Step, script};
@@ -197,35 +197,33 @@ fn reset_returns_a_connection_to_its_first_state() {
     }
 }
 
-/// Runs one random script; `Err` says what differed and after which steps.
-fn run_script(twin: &mut Twin, seed: u64, with_nodes: bool) -> Result<(), String> {
-    let mut random = Random::new(seed);
-    twin.reset(if random.one_in(2) { 3 } else { 2 });
-    let mut done = String::new();
-    let mut finish = |twin: &mut Twin, batch: &mut Vec<(Request, Match)>| {
-        let lines: Vec<_> = batch.iter().map(|(request, _)| shown(request)).collect();
-        done.push_str(&lines.join("\n"));
-        done.push_str("\n--\n");
-        let outcome = twin.compare(batch);
-        batch.clear();
-        outcome.map_err(|difference| format!("{done}{difference}"))
-    };
+/// Runs one script on fresh connections; `Err` says what differed and after which steps.
+fn run_script(
+    twin: &mut Twin,
+    protocol: u8,
+    steps: &[Step],
+    with_nodes: bool,
+) -> Result<(), String> {
+    twin.reset(protocol);
+    let mut done = format!("RESP{protocol}, one paragraph per write:\n");
     let mut batch = Vec::new();
-    let mut depth = 1 + random.below(20);
-    for step in script(&mut random, COMMANDS_PER_SCRIPT) {
-        match step {
-            Step::Send(request, how) => batch.push((request, how)),
-            Step::Wait(time) => {
-                finish(twin, &mut batch)?;
-                pause(time);
+    for step in steps.iter().chain([&Step::Read]) {
+        let time = match step {
+            Step::Send(request, how) => {
+                done.push_str(&shown(request));
+                done.push('\n');
+                batch.push((request.clone(), *how));
+                continue;
             }
-        }
-        if batch.len() >= depth {
-            finish(twin, &mut batch)?;
-            depth = 1 + random.below(20);
-        }
+            Step::Read => Duration::ZERO,
+            Step::Wait(time) => *time,
+        };
+        let outcome = twin.compare(&batch);
+        outcome.map_err(|difference| format!("{done}\ndiffers: {difference}"))?;
+        batch.clear();
+        done.push('\n');
+        pause(time);
     }
-    finish(twin, &mut batch)?;
     let state = twin.compare_state();
     state.map_err(|difference| format!("{done}then {difference}"))?;
     if with_nodes {
@@ -235,16 +233,39 @@ fn run_script(twin: &mut Twin, seed: u64, with_nodes: bool) -> Result<(), String
     Ok(())
 }
 
+/// Leaves out steps while the script still fails; the report of the shortest that did.
+fn shrink(twin: &mut Twin, protocol: u8, mut steps: Vec<Step>, mut report: String) -> String {
+    let deadline = now() + Duration::from_secs(20);
+    let mut size = steps.len() / 2;
+    while size > 0 {
+        let mut at = 0;
+        while at < steps.len() && now() < deadline {
+            let mut fewer = steps.clone();
+            fewer.drain(at..steps.len().min(at + size));
+            match run_script(twin, protocol, &fewer, false) {
+                Ok(()) => at += size,
+                Err(shorter) => (steps, report) = (fewer, shorter),
+            }
+        }
+        size /= 2;
+    }
+    report
+}
+
 #[track_caller]
 fn check_random_scripts(mode: &str) {
-    let seed = Random::seed_or(0x7A11);
+    let first = Random::seed_or(0x7A11);
     let scripts = std::env::var("TALLY_SUITE_SCRIPTS").map_or(300, |n| n.parse().expect("a count"));
     let mut twin = Twin::start(&[("counters.mode", mode)]);
     for number in 0..scripts {
-        if let Err(difference) = run_script(&mut twin, seed + number, number % 10 == 0) {
-            let seed = seed + number;
+        let seed = first + number;
+        let mut random = Random::new(seed);
+        let protocol = if random.one_in(2) { 3 } else { 2 };
+        let steps = script(&mut random, COMMANDS_PER_SCRIPT);
+        if let Err(report) = run_script(&mut twin, protocol, &steps, number % 10 == 0) {
+            let report = shrink(&mut twin, protocol, steps, report);
             panic!(
-                "mode {mode}: TALLY_SUITE_SEED={seed} TALLY_SUITE_SCRIPTS=1 repeats it\n{difference}"
+                "mode {mode}: TALLY_SUITE_SEED={seed} TALLY_SUITE_SCRIPTS=1 repeats it\n{report}"
             );
         }
     }
