@@ -1,0 +1,316 @@
+//! Connections cut under load, and the ends of Tally's own life: nothing twice, nothing lost.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::connection::{Connection, words};
+use crate::harness::{Settings, Stack, eventually, now, pause, skipped_on_bare_redis};
+use crate::reply::Reply;
+use crate::servers::Redis;
+
+/// Cuts the lanes of all nodes `times` times, as an operator's CLIENT KILL does.
+fn cut_lanes(stack: &Stack, times: usize) {
+    let mut admins: Vec<_> = stack.nodes.iter().map(Redis::connect).collect();
+    for _ in 0..times {
+        for admin in &mut admins {
+            admin.run("CLIENT KILL TYPE normal SKIPME yes");
+        }
+        pause(Duration::from_millis(60));
+    }
+}
+
+const RECONNECT: Settings<'_> = &[
+    ("upstream.backoff_min", "\"5ms\""),
+    ("upstream.backoff_max", "\"50ms\""),
+    ("cache.ttl", "\"0s\""),
+];
+
+/// Reads tokens and increments until told to stop; the numbers it was given per counter.
+fn load(address: SocketAddr, client: usize, stop: &AtomicBool) -> (Vec<i64>, i64) {
+    let mut connection = Connection::open(address);
+    let counter = format!("counter{}", client % 3);
+    let (mut numbers, mut attempted) = (Vec::new(), 0);
+    let mut round = 0;
+    while !stop.load(Ordering::Relaxed) {
+        round += 1;
+        let token = (client * 7 + round) % 50;
+        let lines = [
+            format!("GET token{token}"),
+            format!("INCR {counter}"),
+            format!("GETRANGE token{token} 0 -1"),
+            format!("INCR {counter}"),
+        ];
+        attempted += 2;
+        for (at, reply) in connection.run_all(&lines).into_iter().enumerate() {
+            match reply {
+                Reply::Error(text) => {
+                    let text = text.escape_ascii().to_string();
+                    assert!(text.starts_with("ERR "), "{}: {text}", lines[at]);
+                }
+                Reply::Integer(number) if at % 2 == 1 => numbers.push(number),
+                Reply::Bulk(bytes) if at % 2 == 0 => {
+                    let expected = format!("value-of-{token}");
+                    assert_eq!(bytes, expected.as_bytes(), "a reply of another request");
+                }
+                other => panic!("{}: {other:?}", lines[at]),
+            }
+        }
+    }
+    (numbers, attempted)
+}
+
+/// `keeps_count`: each number is given once and the nodes hold what was acknowledged.
+#[track_caller]
+fn check_cut_lanes(mode: &str, keeps_count: bool) {
+    const CLIENTS: usize = 12;
+    let settings = [RECONNECT, &[("counters.mode", mode)]].concat();
+    let mut stack = Stack::start(&settings);
+    let tokens: Vec<_> = (0..50)
+        .map(|n| format!("SET token{n} value-of-{n}"))
+        .collect();
+    assert!(stack.connect().run_all(&tokens).iter().all(Reply::is_ok));
+    let address = stack.address();
+    let stop = AtomicBool::new(false);
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let stop = &stop;
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| scope.spawn(move || load(address, client, stop)))
+            .collect();
+        cut_lanes(&stack, 30);
+        stop.store(true, Ordering::Relaxed);
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .collect()
+    });
+    let mut client = stack.connect();
+    for number in 0..50 {
+        let read = format!("GET token{number}");
+        let well = eventually(Duration::from_secs(5), || !client.run(&read).is_error());
+        assert!(well, "{read} after the last cut: {:?}", client.run(&read));
+    }
+    stack.stop_tally();
+    for counter in (0..3).filter(|_| keeps_count) {
+        let name = format!("counter{counter}");
+        let of_counter = || outcomes.iter().skip(counter).step_by(3);
+        let numbers: Vec<i64> = of_counter()
+            .flat_map(|(numbers, _)| numbers.clone())
+            .collect();
+        let attempted: i64 = of_counter().map(|(_, attempted)| attempted).sum();
+        let acknowledged = i64::try_from(numbers.len()).unwrap();
+        let distinct: HashSet<_> = numbers.iter().collect();
+        assert_eq!(
+            distinct.len(),
+            numbers.len(),
+            "mode {mode}: {name} gave a number twice"
+        );
+        let applied: i64 = stack.nodes.iter().map(|node| value_of(node, &name)).sum();
+        assert!(
+            acknowledged > 20,
+            "mode {mode}: only {acknowledged} increments succeeded"
+        );
+        assert!(
+            (acknowledged..=attempted).contains(&applied),
+            "mode {mode}, {name}: acknowledged {acknowledged} <= {applied} <= {attempted}"
+        );
+    }
+}
+
+fn value_of(node: &Redis, key: &str) -> i64 {
+    match node.connect().call(&["GET", key]) {
+        Reply::Nil => 0,
+        value => value.text().parse().unwrap(),
+    }
+}
+
+#[test]
+fn cut_lanes_duplicate_and_misdeliver_nothing_when_through() {
+    if !skipped_on_bare_redis() {
+        check_cut_lanes("\"through\"", true);
+    }
+}
+
+#[test]
+fn cut_lanes_duplicate_and_misdeliver_nothing_when_exact() {
+    if !skipped_on_bare_redis() {
+        check_cut_lanes("\"exact\"", true);
+    }
+}
+
+#[test]
+fn cut_lanes_misdeliver_nothing_when_buffered() {
+    if !skipped_on_bare_redis() {
+        check_cut_lanes("\"buffered\"", false);
+    }
+}
+
+#[test]
+#[ignore = "needs numbered flush batches: a plain INCRBY in flight at a cut may count or not"]
+fn cut_lanes_duplicate_and_lose_nothing_when_buffered() {
+    if !skipped_on_bare_redis() {
+        check_cut_lanes("\"buffered\"", true);
+    }
+}
+
+#[test]
+fn sigterm_flushes_everything() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::start(&[("counters.flush_interval", "\"60s\"")]);
+    let mut client = stack.connect();
+    for round in 1..=20 {
+        let lines: Vec<_> = (0..200).map(|n| format!("INCRBY k{n} {n}")).collect();
+        for (n, reply) in client.run_all(&lines).iter().enumerate() {
+            assert_eq!(reply.integer(), round * i64::try_from(n).unwrap());
+        }
+    }
+    stack.stop_tally();
+    for n in 0..200 {
+        let total: i64 = stack
+            .nodes
+            .iter()
+            .map(|node| value_of(node, &format!("k{n}")))
+            .sum();
+        assert_eq!(total, 20 * n, "k{n}");
+    }
+    assert!(
+        client.try_call(&["PING"]).is_err(),
+        "connections end with the process"
+    );
+}
+
+#[test]
+fn sigint_stops_as_sigterm_does() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::start(&[("counters.flush_interval", "\"60s\"")]);
+    let replies = stack.connect().run_all(&vec!["INCR k"; 100]);
+    assert_eq!(replies[99].integer(), 100);
+    let tally = stack.tally.as_mut().unwrap();
+    tally.signal("INT");
+    let status = tally.wait(Duration::from_secs(10));
+    assert_eq!(status.expect("an end").code(), Some(0));
+    let total: i64 = stack.nodes.iter().map(|node| value_of(node, "k")).sum();
+    assert_eq!(total, 100);
+}
+
+#[test]
+fn requests_under_way_at_sigterm_are_answered() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::start(&[
+        ("server.drain_timeout", "\"15s\""),
+        ("upstream.request_timeout", "\"10s\""),
+        ("upstream.hard_timeout", "\"12s\""),
+    ]);
+    let key = stack.key_on(0, "a");
+    let mut client = stack.connect();
+    stack.nodes[0].freeze();
+    client.send(&["SET", &key, "x"]);
+    // The lane has sent it, or sends it now, when the signal arrives.
+    let mut other = stack.connect();
+    assert!(other.is_alive());
+    stack.tally.as_ref().unwrap().signal("TERM");
+    let refused = eventually(Duration::from_secs(3), || {
+        let late = Connection::try_open(stack.address());
+        late.map_or(true, |mut late| {
+            late.set_patience(Duration::from_millis(500));
+            !late.is_alive()
+        })
+    });
+    assert!(refused, "a stopping Tally accepts nobody");
+    stack.nodes[0].thaw();
+    assert_eq!(client.read_frame(), b"+OK\r\n");
+    let status = stack.tally.as_mut().unwrap().wait(Duration::from_secs(10));
+    assert_eq!(status.expect("an end").code(), Some(0));
+}
+
+#[test]
+fn a_second_sigterm_ends_at_once() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::start(&[
+        ("server.drain_timeout", "\"60s\""),
+        ("counters.flush_interval", "\"60s\""),
+        ("upstream.request_timeout", "\"50s\""),
+        ("upstream.hard_timeout", "\"55s\""),
+    ]);
+    let key = stack.key_on(0, "a");
+    let mut client = stack.connect();
+    assert!(
+        client
+            .run_all(&vec![format!("INCR {key}"); 50])
+            .iter()
+            .all(|r| !r.is_error())
+    );
+    stack.nodes[0].freeze();
+    let tally = stack.tally.as_mut().unwrap();
+    tally.signal("TERM");
+    let early = tally.wait(Duration::from_millis(500));
+    assert!(
+        early.is_none(),
+        "it ended before its node had the increments"
+    );
+    let started = now();
+    tally.signal("TERM");
+    assert!(tally.wait(Duration::from_secs(3)).is_some(), "it waits on");
+    assert!(started.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn the_drain_ends_although_a_node_does_not_answer() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::start(&[
+        ("server.drain_timeout", "\"1s\""),
+        ("counters.flush_interval", "\"60s\""),
+    ]);
+    let (lost, kept) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    let mut client = stack.connect();
+    let lines = [format!("INCR {lost}"), format!("INCR {kept}")];
+    let lines: Vec<_> = lines.iter().cycle().take(40).collect();
+    assert!(client.run_all(&lines).iter().all(|reply| !reply.is_error()));
+    stack.nodes[0].freeze();
+    let tally = stack.tally.as_mut().unwrap();
+    tally.signal("TERM");
+    let status = tally
+        .wait(Duration::from_secs(8))
+        .expect("the drain is bounded");
+    assert_ne!(
+        status.code(),
+        Some(0),
+        "increments were lost, and the exit code says so"
+    );
+    stack.nodes[0].thaw();
+    assert_eq!(
+        value_of(&stack.nodes[1], &kept),
+        20,
+        "the other node has its own"
+    );
+}
+
+#[test]
+fn a_node_out_of_memory_says_so_to_the_client() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let key = stack.key_on(0, "a");
+    let mut client = stack.connect();
+    let mut admin = stack.nodes[0].connect();
+    assert!(admin.run("CONFIG SET maxmemory 1").is_ok());
+    let reply = client.run(&format!("SET {key} x"));
+    assert!(reply.text().starts_with("OOM "), "{reply:?}");
+    let reply = Reply::parse(&client.pipeline(&[words(&format!("INCR {key}"))])[0]);
+    assert!(reply.text().starts_with("OOM "), "{reply:?}");
+    assert!(admin.run("CONFIG SET maxmemory 0").is_ok());
+    assert_eq!(client.run(&format!("INCR {key}")).integer(), 1);
+}

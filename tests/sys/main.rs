@@ -1,0 +1,34 @@
+//! The system tests: the `tally` binary in front of real Redis servers, seen through its port.
+//!
+//! `TALLY_SUITE_TARGET=redis` puts one bare Redis server in Tally's place, which shows that a
+//! test asks for what Redis does; tests that need Tally or two nodes say so and pass there.
+//! `TALLY_SUITE_BINARY` is another binary to test (a release build, say).
+//! `TALLY_SUITE_SEED` replaces the fixed seed of the random tests, `TALLY_SUITE_SCRIPTS` the
+//! number of random scripts per mode.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test's failure is its report"
+)]
+
+mod clients;
+mod coalescing;
+mod concurrency;
+mod connection;
+mod faults;
+mod harness;
+mod history;
+mod hostile;
+mod keyspace;
+mod limits;
+mod nodes;
+mod random;
+mod reply;
+mod routing;
+mod script;
+mod servers;
+mod tools;
+mod twin;

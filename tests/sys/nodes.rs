@@ -1,0 +1,321 @@
+//! A node that is down, frozen or back again: errors that name it, and nothing on the other one.
+
+use std::time::Duration;
+
+use crate::connection::Connection;
+use crate::harness::{Settings, Stack, eventually, now, pause, skipped_on_bare_redis};
+use crate::reply::Reply;
+use crate::servers::Redis;
+
+/// Short waits, so that the tests are.
+const FAST: Settings<'_> = &[
+    ("upstream.connect_timeout", "\"500ms\""),
+    ("upstream.request_timeout", "\"400ms\""),
+    ("upstream.hard_timeout", "\"10s\""),
+    ("upstream.backoff_min", "\"10ms\""),
+    ("upstream.backoff_max", "\"100ms\""),
+];
+
+/// Two durable nodes, and a key on each.
+fn durable() -> (Stack, [String; 2]) {
+    let stack = Stack::over(vec![Redis::start_durable(), Redis::start_durable()], FAST);
+    let keys = [stack.key_on(0, "a"), stack.key_on(1, "b")];
+    (stack, keys)
+}
+
+/// Whether a command comes to succeed again after its node returned.
+#[track_caller]
+fn recovers(client: &mut Connection, line: &str) {
+    let well = eventually(Duration::from_secs(10), || !client.run(line).is_error());
+    assert!(well, "{line}: still {:?}", client.run(line));
+}
+
+#[test]
+fn a_dead_node_fails_fast_by_name_and_alone() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let (mut stack, [dead, alive]) = durable();
+    let mut client = stack.connect();
+    client.run(&format!("SET {alive} 1"));
+    client.run(&format!("SET {dead} 1"));
+    stack.nodes[0].kill();
+    for round in 0..20 {
+        for command in [
+            "GETSET K x",
+            "SET K x",
+            "LLEN K",
+            "EVAL \"return 1\" 1 K",
+            "DEL K",
+        ] {
+            let line = command.replace('K', &dead);
+            let started = now();
+            let reply = client.run(&line);
+            let elapsed = started.elapsed();
+            let Reply::Error(text) = &reply else {
+                panic!("{line} on a dead node: {reply:?}");
+            };
+            let text = String::from_utf8_lossy(text);
+            assert!(text.starts_with("ERR "), "{text}");
+            assert!(text.contains("redis_7070"), "{text}");
+            // The first may meet the connection's end; then the breaker answers.
+            let limit = if round == 0 { 2_000 } else { 500 };
+            assert!(
+                elapsed < Duration::from_millis(limit),
+                "{line}: {elapsed:?}"
+            );
+            let other = format!("INCR {alive}");
+            assert!(!client.run(&other).is_error(), "the other node");
+        }
+    }
+    assert_eq!(client.run(&format!("GET {alive}")).text(), "101");
+    // A part that fails makes the whole reply that error.
+    for line in [
+        format!("MGET {alive} {dead}x {dead}"),
+        format!("DEL {alive}x {dead}"),
+        "DBSIZE".to_owned(),
+        "KEYS *".to_owned(),
+        "FLUSHALL".to_owned(),
+    ] {
+        let reply = client.run(&line);
+        assert!(reply.is_error(), "{line}: {reply:?}");
+        assert!(reply.text().contains("redis_7070"), "{line}: {reply:?}");
+    }
+    assert!(client.is_alive());
+}
+
+#[test]
+fn a_restarted_node_works_again_without_a_restart_of_tally() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let (mut stack, keys) = durable();
+    let mut client = stack.connect();
+    for round in 0..3 {
+        for key in &keys {
+            assert!(client.run(&format!("SET {key} {round}")).is_ok());
+        }
+        let node = round % 2;
+        stack.nodes[node].kill();
+        let line = format!("SET {} lost", keys[node]);
+        let failed = eventually(Duration::from_secs(5), || client.run(&line).is_error());
+        assert!(failed, "a dead node does not answer");
+        stack.nodes[node].restart();
+        recovers(&mut client, &format!("GET {}", keys[node]));
+        for key in &keys {
+            assert_eq!(client.run(&format!("GET {key}")).text(), round.to_string());
+        }
+    }
+}
+
+#[test]
+fn tally_starts_before_its_nodes() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut nodes = vec![Redis::start(&[]), Redis::start(&[])];
+    for node in &mut nodes {
+        node.kill();
+    }
+    let mut stack = Stack::over(nodes, FAST);
+    let mut client = stack.connect();
+    let reply = client.run("SET k v");
+    assert!(reply.text().contains("unreachable"), "{reply:?}");
+    for node in &mut stack.nodes {
+        node.restart();
+    }
+    recovers(&mut client, "SET k v");
+    for key in 0..20 {
+        recovers(&mut client, &format!("SET k{key} v"));
+    }
+}
+
+#[test]
+fn late_replies_of_a_frozen_node_go_to_nobody() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[FAST, &[("cache.ttl", "\"0s\"")]].concat());
+    let mut client = stack.connect();
+    let prefix = stack.key_on(0, "t");
+    let alive = stack.key_on(1, "b");
+    // The tag keeps all of these on the frozen node.
+    let key = |number: usize| format!("{{{prefix}}}{number}");
+    for number in 0..100 {
+        assert!(
+            client
+                .run(&format!("SET {} token{number}", key(number)))
+                .is_ok()
+        );
+    }
+    client.run(&format!("SET {prefix} probe"));
+    stack.nodes[0].freeze();
+    let mut clients: Vec<_> = (0..20).map(|_| stack.connect()).collect();
+    let started = now();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(&["GET", &key(number)]);
+        client.send(&["PING"]);
+    }
+    for client in &mut clients {
+        let reply = Reply::parse(&client.read_frame());
+        assert!(reply.is_error(), "{reply:?}");
+        assert!(reply.text().starts_with("ERR "), "{reply:?}");
+        assert!(reply.text().contains("redis_7070"), "{reply:?}");
+        assert_eq!(client.read_frame(), b"+PONG\r\n");
+    }
+    let elapsed = started.elapsed();
+    assert!(
+        elapsed >= Duration::from_millis(300),
+        "too early: {elapsed:?}"
+    );
+    assert!(elapsed < Duration::from_secs(4), "too late: {elapsed:?}");
+    for _ in 0..50 {
+        assert!(
+            !client.run(&format!("INCR {alive}")).is_error(),
+            "the other node"
+        );
+    }
+    stack.nodes[0].thaw();
+    recovers(&mut client, &format!("GET {}", key(0)));
+    for round in 0..5 {
+        for (number, client) in clients.iter_mut().enumerate() {
+            let number = (number + 20 * round) % 100;
+            let token = client.run(&format!("GET {}", key(number))).text();
+            assert_eq!(
+                token,
+                format!("token{number}"),
+                "a reply of another request"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_slow_reply_does_not_hold_up_the_other_node() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let (slow, fast) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    stack.nodes[0].freeze();
+    let mut waiting = stack.connect();
+    waiting.send(&["SET", &slow, "x"]);
+    let mut client = stack.connect();
+    let started = now();
+    for number in 1..=500 {
+        assert_eq!(client.run(&format!("INCR {fast}")).integer(), number);
+    }
+    let elapsed = started.elapsed();
+    stack.nodes[0].thaw();
+    assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
+    assert_eq!(waiting.read_frame(), b"+OK\r\n");
+    // One client's replies keep the order of its requests, whichever node answers first.
+    stack.nodes[0].freeze();
+    client.send(&["GET", &slow]);
+    client.send(&["INCR", &fast]);
+    client.send(&["PING"]);
+    pause(Duration::from_millis(50));
+    stack.nodes[0].thaw();
+    assert_eq!(client.read_frame(), b"$1\r\nx\r\n");
+    assert_eq!(client.read_frame(), b":501\r\n");
+    assert_eq!(client.read_frame(), b"+PONG\r\n");
+}
+
+#[test]
+fn warm_counters_are_answered_while_their_node_is_away_and_delivered_after() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    // Right after a flush the next one is a second away: none is in flight when the node dies.
+    let settings = [FAST, &[("counters.flush_interval", "\"1s\"")]].concat();
+    let mut stack = Stack::over(
+        vec![Redis::start_durable(), Redis::start_durable()],
+        &settings,
+    );
+    let key = stack.key_on(0, "a");
+    let mut client = stack.connect();
+    for number in 1..=50 {
+        assert_eq!(client.run(&format!("INCR {key}")).integer(), number);
+    }
+    let mut node = stack.nodes[0].connect();
+    let flushed = eventually(Duration::from_secs(5), || {
+        node.run(&format!("GET {key}")) == Reply::Bulk(b"50".to_vec())
+    });
+    assert!(flushed);
+    // Dirty when the node goes.
+    assert_eq!(client.run(&format!("INCR {key}")).integer(), 51);
+    stack.nodes[0].kill();
+    let mut acknowledged = 51;
+    let started = now();
+    while started.elapsed() < Duration::from_millis(500) {
+        match client.run(&format!("INCR {key}")) {
+            Reply::Integer(number) => {
+                acknowledged += 1;
+                assert_eq!(number, acknowledged);
+            }
+            Reply::Error(text) => assert!(text.starts_with(b"ERR "), "{}", text.escape_ascii()),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        acknowledged > 100,
+        "{acknowledged}: a warm counter is answered without its node"
+    );
+    stack.nodes[0].restart();
+    let mut node = stack.nodes[0].connect();
+    let delivered = eventually(Duration::from_secs(10), || {
+        node.run(&format!("GET {key}")).text() == acknowledged.to_string()
+    });
+    let held = node.run(&format!("GET {key}"));
+    assert!(
+        delivered,
+        "the node holds {held:?}, acknowledged were {acknowledged}"
+    );
+    recovers(&mut client, &format!("INCR {key}"));
+    assert_eq!(
+        client.run(&format!("GET {key}")).text(),
+        (acknowledged + 1).to_string()
+    );
+}
+
+#[test]
+fn nodes_with_a_password_are_logged_in_to() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let secret = ["--requirepass", "node-secret"];
+    let mut stack = Stack::over(vec![Redis::start(&secret), Redis::start(&secret)], FAST);
+    let mut client = stack.connect();
+    for key in 0..20 {
+        assert!(client.run(&format!("SET k{key} {key}")).is_ok());
+    }
+    stack.nodes[0].restart();
+    for key in 0..20 {
+        recovers(&mut client, &format!("SET k{key} {key}"));
+    }
+    let log = stack.tally.as_ref().unwrap().log();
+    assert!(!log.contains("node-secret"), "the password is in the log");
+}
+
+#[test]
+fn a_node_that_refuses_the_password_is_named() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let settings = [FAST, &[]].concat();
+    let stack = Stack::over(vec![Redis::start(&[]), Redis::start(&[])], &settings);
+    let key = stack.key_on(0, "a");
+    for node in &stack.nodes {
+        let mut admin = node.connect();
+        assert!(admin.run("CONFIG SET requirepass changed").is_ok());
+        // A type without arguments kills nothing of ours but Tally's lane.
+        admin.run("CLIENT KILL TYPE normal SKIPME yes");
+    }
+    let mut client = stack.connect();
+    let refused = eventually(Duration::from_secs(5), || {
+        let reply = client.run(&format!("SET {key} x"));
+        reply.is_error() && reply.text().contains("redis_7070")
+    });
+    assert!(refused, "{:?}", client.run(&format!("SET {key} x")));
+    assert!(client.is_alive());
+}

@@ -1,0 +1,278 @@
+//! Which node gets what: split and merged commands, hash tags, scripts.
+
+use crate::connection::Connection;
+use crate::harness::{Stack, skipped_on_bare_redis};
+use crate::reply::Reply;
+
+/// Keys `k0`, `k1`, ... set to their numbers; they lie on all nodes.
+fn fill(client: &mut Connection, count: usize) {
+    let lines: Vec<_> = (0..count).map(|n| format!("SET k{n} {n}")).collect();
+    assert!(client.run_all(&lines).iter().all(Reply::is_ok));
+}
+
+fn keys(count: usize) -> String {
+    let keys: Vec<_> = (0..count).map(|n| format!("k{n}")).collect();
+    keys.join(" ")
+}
+
+#[test]
+fn keys_spread_over_the_nodes() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    fill(&mut stack.connect(), 1_000);
+    let sizes: Vec<_> = stack
+        .nodes
+        .iter()
+        .map(|node| node.connect().run("DBSIZE").integer())
+        .collect();
+    assert_eq!(sizes.iter().sum::<i64>(), 1_000, "{sizes:?}");
+    assert!(sizes.iter().all(|&size| size > 250), "{sizes:?}");
+}
+
+#[test]
+fn split_commands_merge_in_order_and_count_as_redis_counts() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    fill(&mut client, 50);
+    let all = keys(50);
+    let values = client.run(&format!("MGET {all} nothing k0 k0"));
+    let expected = (0..50).map(|n| Reply::Bulk(n.to_string().into_bytes()));
+    let zero = Reply::Bulk(b"0".to_vec());
+    let expected: Vec<_> = expected.chain([Reply::Nil, zero.clone(), zero]).collect();
+    assert_eq!(values.elements(), expected);
+    for (line, count) in [
+        (format!("EXISTS {all} k1 k1 nothing"), 52),
+        (format!("TOUCH {all} k1 nothing"), 51),
+        ("UNLINK k0 k1 k0 nothing".to_owned(), 2),
+        ("DEL k2 k2 k3 k0".to_owned(), 2),
+        (format!("EXISTS {all}"), 46),
+        (format!("DEL {all}"), 46),
+        (format!("EXISTS {all}"), 0),
+    ] {
+        assert_eq!(client.run(&line).integer(), count, "{line}");
+    }
+    let pairs: Vec<_> = (0..50).map(|n| format!("k{n} new{n}")).collect();
+    assert!(
+        client
+            .run(&format!("MSET {} k7 last", pairs.join(" ")))
+            .is_ok()
+    );
+    assert_eq!(client.run("GET k7").text(), "last");
+    assert_eq!(client.run("GET k49").text(), "new49");
+    // Nothing is written where the request is wrong, on no node.
+    assert!(
+        client
+            .run(&format!("MSET {} odd", pairs.join(" ")))
+            .is_error()
+    );
+    assert_eq!(client.run("EXISTS odd").integer(), 0);
+}
+
+#[test]
+fn a_split_command_costs_each_node_one() {
+    let stack = Stack::start(&[("cache.ttl", "\"0s\"")]);
+    let nodes = u64::try_from(stack.nodes.len()).unwrap();
+    let mut client = stack.connect();
+    fill(&mut client, 100);
+    let all = keys(100);
+    let pairs: Vec<_> = (0..100).map(|n| format!("k{n} {n}")).collect();
+    for (name, line) in [
+        ("mget", format!("MGET {all}")),
+        ("exists", format!("EXISTS {all}")),
+        ("touch", format!("TOUCH {all}")),
+        ("mset", format!("MSET {}", pairs.join(" "))),
+        ("unlink", format!("UNLINK {}", keys(50))),
+        ("del", format!("DEL {all}")),
+    ] {
+        let before = stack.node_calls(name);
+        assert!(!client.run(&line).is_error(), "{name}");
+        assert_eq!(stack.node_calls(name) - before, nodes, "{name}");
+        for single in ["get", "set"] {
+            let count = stack.node_calls(single);
+            assert!(count <= 100, "{name}: {count} calls of {single}");
+        }
+    }
+}
+
+#[test]
+fn mget_sees_counters_that_are_not_flushed_yet() {
+    let stack = Stack::start(&[("counters.flush_interval", "\"10s\"")]);
+    let mut client = stack.connect();
+    let all = keys(30);
+    for round in 1..=5 {
+        let increments: Vec<_> = (0..30).map(|n| format!("INCR k{n}")).collect();
+        client.run_all(&increments);
+        let values = client.run(&format!("MGET {all}"));
+        for value in values.elements() {
+            assert_eq!(value.text(), round.to_string());
+        }
+    }
+    assert_eq!(client.run(&format!("DEL {all}")).integer(), 30);
+    assert_eq!(client.run(&format!("EXISTS {all}")).integer(), 0);
+}
+
+#[test]
+fn what_can_not_be_split_is_refused_across_nodes() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    let mut client = stack.connect();
+    assert!(client.run(&format!("SET {a} 1")).is_ok());
+    for line in [
+        format!("RENAME {a} {b}"),
+        format!("RENAMENX {a} {b}"),
+        format!("COPY {a} {b}"),
+        format!("MSETNX {a} 1 {b} 2"),
+        format!("SINTER {a} {b}"),
+        format!("SUNIONSTORE {a} {a} {b}"),
+        format!("SMOVE {a} {b} m"),
+        format!("LMOVE {a} {b} LEFT LEFT"),
+        format!("RPOPLPUSH {a} {b}"),
+        format!("BITOP OR {a} {a} {b}"),
+        format!("PFMERGE {a} {b}"),
+        format!("PFCOUNT {a} {b}"),
+        format!("ZUNION 2 {a} {b}"),
+        format!("ZUNIONSTORE {a} 1 {b}"),
+        format!("LMPOP 2 {a} {b} LEFT"),
+        format!("XREAD STREAMS {a} {b} 0 0"),
+        format!("GEOSEARCHSTORE {a} {b} FROMLONLAT 0 0 BYRADIUS 1 m"),
+        format!("SORT {a} STORE {b}"),
+        format!("EVAL \"return 1\" 2 {a} {b}"),
+        format!("EVALSHA {} 2 {a} {b}", "f".repeat(40)),
+        format!("LCS {a} {b}"),
+    ] {
+        let reply = client.run(&line);
+        assert!(reply.text().starts_with("CROSSSLOT "), "{line}: {reply:?}");
+    }
+    assert_eq!(client.run(&format!("GET {a}")).text(), "1");
+    assert_eq!(client.run(&format!("EXISTS {b}")).integer(), 0);
+}
+
+#[test]
+fn a_hash_tag_keeps_keys_on_one_node() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    for user in 0..20 {
+        let tag = format!("{{user{user}}}");
+        assert!(
+            client
+                .run(&format!("MSETNX {tag}:a 1 x{tag}y 2 {tag} 3"))
+                .integer()
+                == 1
+        );
+        assert!(client.run(&format!("RENAME {tag}:a {tag}:b")).is_ok());
+        assert_eq!(
+            client
+                .run(&format!("EXISTS {tag}:b x{tag}y {tag}"))
+                .integer(),
+            3
+        );
+    }
+}
+
+#[test]
+fn scripts_run_where_their_keys_are() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    let body = "return redis.call('INCRBY', KEYS[1], ARGV[1])";
+    let sha = client.call(&["SCRIPT", "LOAD", body]).text();
+    let load_again = client.call(&["SCRIPT", "LOAD", body]).text();
+    assert_eq!(sha, load_again);
+    let unknown = "f".repeat(40);
+    let exists = format!("SCRIPT EXISTS {sha} {unknown} {sha}");
+    let known = [1, 0, 1].map(Reply::Integer);
+    assert_eq!(client.run(&exists).elements(), known);
+    for key in 0..30 {
+        assert_eq!(
+            client.run(&format!("EVALSHA {sha} 1 k{key} 5")).integer(),
+            5
+        );
+        let eval = ["EVAL", body, "1", &format!("k{key}"), "2"];
+        assert_eq!(client.call(&eval).integer(), 7);
+    }
+    assert!(client.run("SCRIPT FLUSH").is_ok());
+    assert_eq!(
+        client.run(&exists).elements(),
+        [0, 0, 0].map(Reply::Integer)
+    );
+    for key in 0..10 {
+        let reply = client.run(&format!("EVALSHA {sha} 1 k{key} 5"));
+        assert!(reply.text().starts_with("NOSCRIPT "), "{reply:?}");
+    }
+}
+
+#[test]
+fn a_loaded_script_survives_the_restart_of_a_node() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::start(&[("upstream.backoff_max", "\"50ms\"")]);
+    let mut client = stack.connect();
+    let sha = client.call(&["SCRIPT", "LOAD", "return 42"]).text();
+    for node in &mut stack.nodes {
+        node.restart();
+    }
+    let back = crate::harness::eventually(std::time::Duration::from_secs(10), || {
+        (0..20).all(|key| !client.run(&format!("GET k{key}")).is_error())
+    });
+    assert!(back, "the nodes are back");
+    for key in 0..20 {
+        let reply = client.run(&format!("EVALSHA {sha} 1 k{key}"));
+        assert_eq!(reply, Reply::Integer(42));
+    }
+}
+
+#[test]
+fn scripts_see_pending_increments_of_their_keys_and_without_keys_of_all() {
+    let stack = Stack::start(&[("counters.flush_interval", "\"10s\"")]);
+    let mut client = stack.connect();
+    for round in 1..=5 {
+        for key in 0..10 {
+            for _ in 0..4 {
+                client.run(&format!("INCR k{key}"));
+            }
+            let value = client.run(&format!(
+                "EVAL \"return redis.call('GET', KEYS[1])\" 1 k{key}"
+            ));
+            assert_eq!(value.text(), (4 * round).to_string());
+        }
+    }
+    let warm: Vec<_> = (0..10)
+        .flat_map(|key| vec![format!("INCR k{key}"); 3])
+        .collect();
+    client.run_all(&warm);
+    // A script without keys runs on some node: what it sees there is up to date.
+    let body = "local sum = 0 for _, k in ipairs(redis.call('KEYS', 'k?')) do \
+        sum = sum + redis.call('GET', k) end return {sum, #redis.call('KEYS', 'k?')}";
+    let reply = client.call(&["EVAL", body, "0"]);
+    let [sum, count] = reply.elements() else {
+        panic!("{reply:?}");
+    };
+    assert_eq!(sum.integer(), 23 * count.integer());
+}
+
+#[test]
+fn clients_with_different_protocols_share_the_nodes() {
+    let stack = Stack::start(&[]);
+    let mut two = stack.connect();
+    let mut three = stack.connect();
+    assert!(matches!(three.run("HELLO 3"), Reply::Map(_)));
+    assert_eq!(two.run("HSET h a 1 b 2").integer(), 2);
+    assert_eq!(two.run("ZADD z 1.5 m").integer(), 1);
+    for _ in 0..50 {
+        assert!(matches!(two.run("HGETALL h"), Reply::Array(_)));
+        assert!(matches!(three.run("HGETALL h"), Reply::Map(_)));
+        assert_eq!(two.run("ZSCORE z m"), Reply::Bulk(b"1.5".to_vec()));
+        assert_eq!(three.run("ZSCORE z m"), Reply::Other(b',', b"1.5".to_vec()));
+        assert_eq!(two.call_raw(&["GET", "nothing"]), b"$-1\r\n");
+        assert_eq!(three.call_raw(&["GET", "nothing"]), b"_\r\n");
+        assert_eq!(
+            three.call_raw(&["MGET", "nothing", "gone"]),
+            b"*2\r\n_\r\n_\r\n"
+        );
+    }
+}

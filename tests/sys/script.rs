@@ -1,0 +1,311 @@
+//! Random scripts of one client: few keys, values at the edges, most of it around counters.
+
+use std::time::Duration;
+
+use crate::connection::{Request, words};
+use crate::random::Random;
+use crate::reply::Reply;
+
+/// How two replies to one request are held against each other.
+#[derive(Clone, Copy)]
+pub(crate) enum Match {
+    /// The same bytes.
+    Bytes,
+    /// The same elements in any order.
+    Sorted,
+    /// The same bytes, or positive integers that differ by less than 2 % (a running TTL).
+    Close,
+}
+
+impl Match {
+    pub(crate) fn accepts(self, expected: &[u8], actual: &[u8]) -> bool {
+        if expected == actual {
+            return true;
+        }
+        match self {
+            Self::Bytes => false,
+            Self::Sorted => Reply::parse(expected).sorted() == Reply::parse(actual).sorted(),
+            Self::Close => match (Reply::parse(expected), Reply::parse(actual)) {
+                (Reply::Integer(a), Reply::Integer(b)) => {
+                    a > 0 && b > 0 && a.abs_diff(b) <= a.unsigned_abs() / 50
+                }
+                _ => false,
+            },
+        }
+    }
+}
+
+/// One step of a script.
+#[derive(Clone)]
+pub(crate) enum Step {
+    Send(Request, Match),
+    /// What was sent since the last one goes out in one write, and is answered.
+    Read,
+    /// Likewise, then time passes.
+    Wait(Duration),
+}
+
+/// All keys of the scripts; those with the tag `{t}` share a node.
+pub(crate) const KEYS: [&str; 8] = ["a", "b", "c", "d", "{t}1", "{t}2", "{t}3", "{t}4"];
+
+/// A script of about `length` commands, in pipelines of 1 to 20.
+pub(crate) fn script(random: &mut Random, length: usize) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut depth = 0;
+    for step in commands(random, length) {
+        if depth == 0 {
+            steps.push(Step::Read);
+            depth = 1 + random.below(20);
+        }
+        steps.push(step);
+        depth -= 1;
+    }
+    steps
+}
+
+fn commands(random: &mut Random, length: usize) -> Vec<Step> {
+    // A script stays with some of the keys, so that each is hit again and again.
+    let keys: Vec<&str> = (0..3).map(|_| random.pick(&KEYS)).collect();
+    let mut steps = Vec::new();
+    while steps.len() < length {
+        let key = random.pick(&keys);
+        match random.below(100) {
+            0..40 => steps.push(counter(random, key)),
+            40..52 => steps.push(read(random, key)),
+            52..70 => steps.push(write(random, key)),
+            70..80 => steps.push(expiry(random, key)),
+            80..86 => steps.push(collection(random, key)),
+            86..90 => steps.push(many(random, &keys)),
+            90..94 => steps.push(together(random)),
+            94..97 => steps.push(eval(random, key)),
+            97 | 98 => steps.push(faulty(random, key)),
+            _ => {
+                if random.one_in(4) {
+                    steps.push(send(&format!("PEXPIRE {key} 1")));
+                    steps.push(Step::Wait(Duration::from_millis(12)));
+                }
+            }
+        }
+    }
+    steps
+}
+
+/// Numbers that matter, as text; half of them no integers to Redis.
+const VALUES: [&str; 32] = [
+    "0",
+    "1",
+    "-1",
+    "7",
+    "2147483647",
+    "2147483648",
+    "-2147483648",
+    "-2147483649",
+    "9007199254740991",
+    "9007199254740992",
+    "9007199254740993",
+    "-9007199254740993",
+    "9223372036854775806",
+    "9223372036854775807",
+    "-9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "-9223372036854775809",
+    "007",
+    "-0",
+    "\" 1\"",
+    "\"1 \"",
+    "+1",
+    "\"\"",
+    "3.5",
+    "1e3",
+    "abc",
+    "0x10",
+    "-",
+    "99999999999999999999999",
+    "\"1\\x00\"",
+    "\"\\xff\\x0d\\x0a\"",
+];
+
+/// What counters mostly get; the edges come in between.
+const AMOUNTS: [&str; 6] = ["1", "2", "10", "-3", "0", "1000000"];
+
+fn send(line: &str) -> Step {
+    Step::Send(words(line), Match::Bytes)
+}
+
+fn amount(random: &mut Random) -> &'static str {
+    if random.one_in(4) {
+        return random.pick(&VALUES);
+    }
+    random.pick(&AMOUNTS)
+}
+
+fn counter(random: &mut Random, key: &str) -> Step {
+    let amount = amount(random);
+    send(&match random.below(8) {
+        0..4 => format!("INCR {key}"),
+        4 => format!("DECR {key}"),
+        5 | 6 => format!("INCRBY {key} {amount}"),
+        _ => format!("DECRBY {key} {amount}"),
+    })
+}
+
+fn read(random: &mut Random, key: &str) -> Step {
+    let line = random.pick(&[
+        "GET @",
+        "GET @",
+        "GET @",
+        "STRLEN @",
+        "GETRANGE @ 0 2",
+        "TYPE @",
+        "EXISTS @ @",
+        "BITCOUNT @",
+        "GETBIT @ 3",
+        "OBJECT ENCODING @",
+        "LLEN @",
+        "HGET @ f",
+    ]);
+    send(&line.replace('@', key))
+}
+
+fn write(random: &mut Random, key: &str) -> Step {
+    let value = if random.one_in(2) {
+        random.pick(&VALUES)
+    } else {
+        "5"
+    };
+    let line = random.pick(&[
+        "SET @ $",
+        "SET @ $",
+        "SET @ $",
+        "SET @ $ NX",
+        "SET @ $ XX",
+        "SET @ $ GET",
+        "SET @ $ EX 1000",
+        "SET @ $ KEEPTTL",
+        "SETNX @ $",
+        "GETSET @ $",
+        "GETDEL @",
+        "DEL @",
+        "DEL @",
+        "UNLINK @",
+        "APPEND @ $",
+        "APPEND @ 1",
+        "SETRANGE @ 0 $",
+        "SETRANGE @ 1 3",
+        "INCRBYFLOAT @ $",
+        "INCRBYFLOAT @ 1",
+        "SETBIT @ 5 1",
+        "SETEX @ 1000 $",
+        "GETEX @ EX 1000",
+        "GETEX @ PERSIST",
+    ]);
+    send(&line.replace('@', key).replace('$', value))
+}
+
+fn expiry(random: &mut Random, key: &str) -> Step {
+    let line = random.pick(&[
+        "EXPIRE @ 1000",
+        "EXPIRE @ 1000",
+        "EXPIRE @ 2000 NX",
+        "EXPIRE @ 2000 XX",
+        "EXPIRE @ 3000 GT",
+        "EXPIRE @ 500 LT",
+        "PEXPIRE @ 1000000",
+        "PEXPIREAT @ 4102444800123",
+        "EXPIREAT @ 4102444800",
+        "EXPIRE @ 0",
+        "EXPIRE @ -5",
+        "EXPIREAT @ 1",
+        "PERSIST @",
+        "PERSIST @",
+        "TTL @",
+        "TTL @",
+        "PTTL @",
+    ]);
+    let how = if line.contains("TTL") {
+        Match::Close
+    } else {
+        Match::Bytes
+    };
+    Step::Send(words(&line.replace('@', key)), how)
+}
+
+fn collection(random: &mut Random, key: &str) -> Step {
+    let line = random.pick(&[
+        "LPUSH @ x",
+        "RPUSH @ 1 2",
+        "LPOP @",
+        "LRANGE @ 0 -1",
+        "HSET @ f 1",
+        "HINCRBY @ f 2",
+        "SADD @ m",
+        "SCARD @",
+        "ZADD @ 1.5 m",
+        "ZINCRBY @ 1 m",
+        "PFADD @ x",
+    ]);
+    send(&line.replace('@', key))
+}
+
+/// Commands that Tally splits over the nodes.
+fn many(random: &mut Random, keys: &[&str]) -> Step {
+    let [one, two, three] = [random.pick(keys), random.pick(keys), random.pick(&KEYS)];
+    let value = random.pick(&VALUES);
+    send(&match random.below(7) {
+        0 | 1 => format!("MGET {one} {two} {three}"),
+        2 => format!("MSET {one} {value} {two} 3"),
+        3 => format!("DEL {one} {two} {one}"),
+        4 => format!("UNLINK {two} {three}"),
+        5 => format!("EXISTS {one} {two} {three} {one}"),
+        _ => format!("TOUCH {one} {two}"),
+    })
+}
+
+/// Commands over several keys that have to share a node.
+fn together(random: &mut Random) -> Step {
+    let [one, two] = [random.pick(&KEYS[4..]), random.pick(&KEYS[4..])];
+    send(&match random.below(7) {
+        0 => format!("RENAME {one} {two}"),
+        1 => format!("RENAMENX {one} {two}"),
+        2 => format!("COPY {one} {two} REPLACE"),
+        3 => format!("COPY {one} {two}"),
+        4 => format!("MSETNX {one} 1 {two} 2"),
+        5 => format!("BITOP OR {one} {two}"),
+        _ => format!(
+            "EVAL \"return {{redis.call('INCR',KEYS[1]),redis.call('INCR',KEYS[2])}}\" 2 {one} {two}"
+        ),
+    })
+}
+
+fn eval(random: &mut Random, key: &str) -> Step {
+    let body = random.pick(&[
+        "return redis.call('GET',KEYS[1])",
+        "return redis.call('INCRBY',KEYS[1],ARGV[1])",
+        "return redis.pcall('INCRBY',KEYS[1],ARGV[1])",
+        "redis.call('SET',KEYS[1],ARGV[1]) return redis.call('GET',KEYS[1])",
+        "return redis.call('DEL',KEYS[1])",
+        "return redis.call('EXPIRE',KEYS[1],1000)",
+    ]);
+    send(&format!("EVAL \"{body}\" 1 {key} {}", amount(random)))
+}
+
+fn faulty(random: &mut Random, key: &str) -> Step {
+    let line = random.pick(&[
+        "INCR",
+        "INCR @ 1",
+        "INCRBY @",
+        "GET",
+        "GET @ @",
+        "SET @",
+        "SET @ 1 EX 0",
+        "NOSUCH @",
+        "EXPIRE @",
+        "EXPIRE @ abc",
+        "EXPIRE @ 10 NX GT",
+        "MSET @ 1 @",
+        "EVAL x 5 @",
+        "EXPIRE @ 9223372036854775807",
+    ]);
+    send(&line.replace('@', key))
+}

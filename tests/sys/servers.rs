@@ -1,0 +1,364 @@
+//! Child processes: Redis servers and Tally, each in a directory of its own, gone with its value.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::connection::Connection;
+use crate::harness::{Settings, eventually, now, pause, say};
+use crate::reply::Reply;
+
+/// A real `redis-server` on a loopback port.
+pub(crate) struct Redis {
+    child: Option<Child>,
+    port: u16,
+    arguments: Vec<String>,
+    directory: TempDir,
+}
+
+impl Redis {
+    /// Starts one that keeps nothing on disk unless `extra` arguments say so; it answers already.
+    #[track_caller]
+    pub(crate) fn start(extra: &[&str]) -> Self {
+        let mut redis = Self {
+            child: None,
+            port: 0,
+            arguments: extra.iter().map(|&text| text.to_owned()).collect(),
+            directory: TempDir::new().unwrap(),
+        };
+        for _ in 0..ATTEMPTS {
+            redis.port = free_port();
+            if redis.launch() {
+                return redis;
+            }
+        }
+        panic!("redis-server does not start: {}", redis.log());
+    }
+
+    /// One whose acknowledged writes survive [`kill`](Self::kill).
+    #[track_caller]
+    pub(crate) fn start_durable() -> Self {
+        Self::start(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        loopback(self.port)
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.as_ref().expect("a running server").id()
+    }
+
+    /// A connection past AUTH.
+    #[track_caller]
+    pub(crate) fn connect(&self) -> Connection {
+        let mut connection = Connection::open(self.address());
+        if let Some(password) = self.argument("--requirepass") {
+            assert!(connection.call(&["AUTH", password]).is_ok());
+        }
+        connection
+    }
+
+    /// SIGKILL; nothing is written down any more.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Starts again on the same port, with the same directory and arguments.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let started = eventually(START_LIMIT, || self.launch());
+        assert!(started, "redis-server does not restart: {}", self.log());
+    }
+
+    /// SIGSTOP: connected, silent.
+    #[track_caller]
+    pub(crate) fn freeze(&self) {
+        signal(self.process_id(), "STOP");
+    }
+
+    /// SIGCONT.
+    #[track_caller]
+    pub(crate) fn thaw(&self) {
+        signal(self.process_id(), "CONT");
+    }
+
+    /// How often this server executed `command` (lower case; `config|get` for a subcommand).
+    #[track_caller]
+    pub(crate) fn calls(&self, command: &str) -> u64 {
+        let info = self.connect().run("INFO commandstats").text();
+        let start = format!("cmdstat_{command}:calls=");
+        let counted = info.lines().find_map(|line| line.strip_prefix(&start));
+        counted.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+    }
+
+    fn argument(&self, name: &str) -> Option<&str> {
+        let at = self
+            .arguments
+            .iter()
+            .position(|argument| argument == name)?;
+        self.arguments.get(at + 1).map(String::as_str)
+    }
+
+    /// False when the server ended before it answered (its port was taken meanwhile).
+    fn launch(&mut self) -> bool {
+        let log = File::create(self.directory.path().join("log")).unwrap();
+        let child = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--daemonize", "no", "--appendonly", "no"])
+            .arg("--dir")
+            .arg(self.directory.path())
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server on the PATH");
+        self.child = Some(child);
+        let answers = answers_before_end(self.child.as_mut().unwrap(), loopback(self.port));
+        if !answers {
+            self.kill();
+        }
+        answers
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The binary under test.
+pub(crate) struct Tally {
+    child: Child,
+    port: u16,
+    directory: TempDir,
+}
+
+impl Tally {
+    /// Starts one before `nodes`, named `redis_7070`, `redis_7071`, ... in order.
+    #[track_caller]
+    pub(crate) fn start(nodes: &[Redis], settings: Settings<'_>) -> Self {
+        for _ in 1..ATTEMPTS {
+            let mut tally = Self::launch(nodes, settings);
+            let address = tally.address();
+            if answers_before_end(&mut tally.child, address) {
+                return tally;
+            }
+            let log = tally.log();
+            assert!(log.contains("in use"), "tally does not start:\n{log}");
+        }
+        panic!("no free port for tally");
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        loopback(self.port)
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGTERM, and the wait for a clean end.
+    #[track_caller]
+    pub(crate) fn terminate(&mut self) {
+        signal(self.child.id(), "TERM");
+        let status = self.wait(STOP_LIMIT);
+        assert!(status.is_some(), "SIGTERM did not end tally");
+        assert_eq!(status.unwrap().code(), Some(0), "a clean stop exits with 0");
+    }
+
+    /// Sends a signal by name, without waiting for its effect.
+    #[track_caller]
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// The exit status, when it comes within `limit`.
+    pub(crate) fn wait(&mut self, limit: Duration) -> Option<std::process::ExitStatus> {
+        let child = &mut self.child;
+        let mut status = None;
+        eventually(limit, || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        status
+    }
+
+    /// What it wrote to its standard output and error.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    fn launch(nodes: &[Redis], settings: Settings<'_>) -> Self {
+        let directory = TempDir::new().unwrap();
+        let port = free_port();
+        let file = directory.path().join("tally.toml");
+        fs::write(&file, configuration(port, nodes, settings)).unwrap();
+        let log = File::create(directory.path().join("log")).unwrap();
+        let binary = std::env::var_os("TALLY_SUITE_BINARY");
+        let child = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tally").into()))
+            .arg("--config")
+            .arg(&file)
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            port,
+            directory,
+        }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            signal(self.child.id(), "TERM");
+            if self.wait(STOP_LIMIT).is_none() {
+                say("tally did not end at SIGTERM and was killed");
+                // It may have ended between the wait and the kill.
+                self.child.kill().ok();
+                self.child.wait().unwrap();
+            }
+        }
+        let log = self.log();
+        if std::thread::panicking() {
+            let lines: Vec<_> = log.lines().collect();
+            say(&lines[lines.len().saturating_sub(60)..].join("\n"));
+        } else {
+            assert!(!log.contains("panicked at"), "tally panicked:\n{log}");
+        }
+    }
+}
+
+/// A port on which nothing listens now, below the ephemeral range (32768 and up on Linux): there
+/// a client's own port could take it while a node is down, or connect to itself.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = u16::try_from(std::process::id() % 200).unwrap() * 100;
+    for _ in 0..20_000 {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 12_000 + base.wrapping_add(step) % 20_000;
+        if TcpListener::bind(loopback(port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port between 12000 and 32000");
+}
+
+pub(crate) fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// The resident memory of a process in bytes, from `/proc`.
+pub(crate) fn resident_bytes(process_id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process_id}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
+    kilobytes.parse::<u64>().unwrap() * 1024
+}
+
+/// Waits until a server answers PING (or asks for a password); false if the child ended first.
+fn answers_before_end(child: &mut Child, address: SocketAddr) -> bool {
+    let deadline = now() + START_LIMIT;
+    while now() < deadline {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        let reply = Connection::try_open(address).and_then(|mut c| c.try_call(&["PING"]));
+        match reply {
+            Ok(Reply::Simple(_)) => return true,
+            Ok(Reply::Error(text)) if text.starts_with(b"NOAUTH") => return true,
+            _ => pause(Duration::from_millis(3)),
+        }
+    }
+    panic!("no PONG from {address} within {START_LIMIT:?}");
+}
+
+/// The shell's own `kill`: std can not send other signals than SIGKILL.
+#[track_caller]
+fn signal(process_id: u32, name: &str) {
+    let mut shell = Command::new("sh");
+    let status = shell
+        .args(["-c", &format!("kill -{name} {process_id}")])
+        .status();
+    assert!(status.unwrap().success(), "kill -{name} {process_id}");
+}
+
+fn configuration(port: u16, nodes: &[Redis], settings: Settings<'_>) -> String {
+    let mut tables: BTreeMap<&str, BTreeMap<&str, String>> = BTreeMap::new();
+    let listen = format!("\"{}\"", loopback(port));
+    let defaults = [
+        ("server.listen", listen.as_str()),
+        ("counters.flush_interval", "\"50ms\""),
+    ];
+    for (name, value) in defaults.iter().chain(settings) {
+        let (table, key) = name.split_once('.').expect("table.key");
+        tables
+            .entry(table)
+            .or_default()
+            .insert(key, (*value).to_owned());
+    }
+    let mut text = String::new();
+    for (table, keys) in tables {
+        writeln!(text, "[{table}]").unwrap();
+        for (key, value) in keys {
+            writeln!(text, "{key} = {value}").unwrap();
+        }
+    }
+    for (index, node) in nodes.iter().enumerate() {
+        writeln!(text, "[[nodes]]\nname = \"redis_{}\"", 7070 + index).unwrap();
+        writeln!(text, "address = \"{}\"", node.address()).unwrap();
+        if let Some(password) = node.argument("--requirepass") {
+            writeln!(text, "password = \"{password}\"").unwrap();
+        }
+    }
+    text
+}
+
+/// Starts tried with another port each, where another process took it first.
+const ATTEMPTS: usize = 5;
+
+/// Longest start of a server on a loaded machine, a reload of its file included.
+const START_LIMIT: Duration = Duration::from_secs(15);
+
+/// Longest stop of Tally; its own drain is bounded below that.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+#[test]
+fn a_durable_node_keeps_its_writes_through_a_kill() {
+    let mut redis = Redis::start_durable();
+    assert!(redis.connect().run("SET k v").is_ok());
+    redis.kill();
+    assert!(Connection::try_open(redis.address()).is_err());
+    redis.restart();
+    assert_eq!(redis.connect().run("GET k").bytes(), b"v");
+    redis.freeze();
+    let mut client = Connection::open(redis.address());
+    client.set_patience(Duration::from_millis(100));
+    assert!(client.try_call(&["PING"]).is_err(), "frozen");
+    redis.thaw();
+    assert_eq!(
+        Reply::parse(&client.try_read_frame().unwrap()).text(),
+        "PONG"
+    );
+}

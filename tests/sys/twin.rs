@@ -1,0 +1,291 @@
+//! The same script of one client to a real Redis and to Tally: the replies are the same bytes.
+
+use std::time::Duration;
+
+use crate::connection::{Connection, Request, words};
+use crate::harness::{Settings, Stack, eventually, now, pause};
+use crate::random::Random;
+use crate::reply::Reply;
+use crate::script::{KEYS, Match, Step, script};
+use crate::servers::Redis;
+
+/// A real Redis and the stack under test, with one client each.
+struct Twin {
+    real: Connection,
+    tested: Connection,
+    stack: Stack,
+    redis: Redis,
+}
+
+impl Twin {
+    #[track_caller]
+    fn start(settings: Settings<'_>) -> Self {
+        let redis = Redis::start(&[]);
+        let stack = Stack::start(settings);
+        Self {
+            real: redis.connect(),
+            tested: stack.connect(),
+            stack,
+            redis,
+        }
+    }
+
+    /// New connections that speak RESP version `protocol`, and no keys.
+    #[track_caller]
+    fn reset(&mut self, protocol: u8) {
+        self.real = self.redis.connect();
+        self.tested = self.stack.connect();
+        for client in [&mut self.real, &mut self.tested] {
+            if protocol == 3 {
+                let hello = client.run("HELLO 3");
+                assert!(!hello.is_error(), "HELLO 3: {hello:?}");
+            }
+            assert!(client.run("FLUSHALL").is_ok());
+        }
+    }
+
+    /// Sends the requests to both in one write each; says where the replies differ.
+    fn compare(&mut self, batch: &[(Request, Match)]) -> Result<(), String> {
+        let requests: Vec<Request> = batch.iter().map(|(request, _)| request.clone()).collect();
+        let expected = self.real.pipeline(&requests);
+        let actual = self.tested.pipeline(&requests);
+        for (index, (request, how)) in batch.iter().enumerate() {
+            if !how.accepts(&expected[index], &actual[index]) {
+                return Err(format!(
+                    "{}\n  Redis: {}\n  Tally: {}",
+                    shown(request),
+                    expected[index].escape_ascii(),
+                    actual[index].escape_ascii()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares what is left of every key, read through the clients.
+    fn compare_state(&mut self) -> Result<(), String> {
+        for key in KEYS {
+            let mut batch = vec![(words(&format!("TYPE {key}")), Match::Bytes)];
+            let kind = Reply::parse(&self.real.call_raw(&batch[0].0)).text();
+            let (read, how) = match kind.as_str() {
+                "list" => (format!("LRANGE {key} 0 -1"), Match::Bytes),
+                "hash" => (format!("HGETALL {key}"), Match::Sorted),
+                "set" => (format!("SMEMBERS {key}"), Match::Sorted),
+                "zset" => (format!("ZRANGE {key} 0 -1 WITHSCORES"), Match::Bytes),
+                _ => (format!("GET {key}"), Match::Bytes),
+            };
+            batch.push((words(&read), how));
+            batch.push((words(&format!("TTL {key}")), Match::Close));
+            batch.push((words(&format!("EXISTS {key}")), Match::Bytes));
+            self.compare(&batch)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the nodes themselves come to hold what the real Redis holds.
+    fn nodes_agree(&mut self) -> Result<(), String> {
+        let mut nodes: Vec<_> = self.stack.nodes.iter().map(Redis::connect).collect();
+        for key in KEYS {
+            let read = words(&format!("GET {key}"));
+            let expected = plain(self.real.call(&read));
+            let mut found = Vec::new();
+            let agrees = eventually(Duration::from_secs(5), || {
+                found = nodes
+                    .iter_mut()
+                    .map(|node| plain(node.call(&read)))
+                    .collect();
+                let others = found.iter().filter(|reply| **reply != Reply::Nil);
+                others.eq([&expected]
+                    .into_iter()
+                    .filter(|reply| **reply != Reply::Nil))
+            });
+            if !agrees {
+                return Err(format!("{key}: Redis {expected:?}, nodes {found:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A reply without its text, where that holds nothing to compare (WRONGTYPE).
+fn plain(reply: Reply) -> Reply {
+    if reply.is_error() {
+        return Reply::Error(Vec::new());
+    }
+    reply
+}
+
+fn shown(request: &Request) -> String {
+    let quoted = request.iter().map(|word| match word.as_slice() {
+        b"" => "\"\"".to_owned(),
+        word => word.escape_ascii().to_string(),
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// Lines of a corpus file as requests with the way their replies are compared.
+fn corpus(text: &str) -> Vec<(Request, Match)> {
+    let lines = text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let entries = lines.map(|line| match line.split_at_checked(2) {
+        Some(("~ ", rest)) => (words(rest), Match::Sorted),
+        Some(("% ", rest)) => (words(rest), Match::Close),
+        _ => (words(line), Match::Bytes),
+    });
+    entries.collect()
+}
+
+#[track_caller]
+fn check_corpus(text: &str) {
+    let entries = corpus(text);
+    for mode in MODES {
+        let mut twin = Twin::start(&[("counters.mode", mode)]);
+        for protocol in [2, 3] {
+            for depth in [1, 7, entries.len()] {
+                twin.reset(protocol);
+                for (index, batch) in entries.chunks(depth).enumerate() {
+                    if let Err(difference) = twin.compare(batch) {
+                        let at = index * depth;
+                        panic!(
+                            "mode {mode}, RESP{protocol}, {depth} per write, in {at}..: {difference}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn strings_answer_as_redis_does() {
+    check_corpus(include_str!("corpus/strings.txt"));
+}
+
+#[test]
+fn counters_answer_as_redis_does() {
+    check_corpus(include_str!("corpus/counters.txt"));
+}
+
+#[test]
+fn collections_answer_as_redis_does() {
+    check_corpus(include_str!("corpus/collections.txt"));
+}
+
+#[test]
+fn geo_streams_and_scripts_answer_as_redis_does() {
+    check_corpus(include_str!("corpus/others.txt"));
+}
+
+#[test]
+fn keyspace_and_errors_answer_as_redis_does() {
+    check_corpus(include_str!("corpus/keyspace.txt"));
+}
+
+#[test]
+fn reset_returns_a_connection_to_its_first_state() {
+    let mut twin = Twin::start(&[]);
+    twin.reset(3);
+    for line in [
+        "CLIENT SETNAME me",
+        "RESET",
+        "CLIENT GETNAME",
+        "HGETALL nothing",
+    ] {
+        let outcome = twin.compare(&[(words(line), Match::Bytes)]);
+        outcome.unwrap_or_else(|difference| panic!("{difference}"));
+    }
+}
+
+/// Runs one script on fresh connections; `Err` says what differed and after which steps.
+fn run_script(
+    twin: &mut Twin,
+    protocol: u8,
+    steps: &[Step],
+    with_nodes: bool,
+) -> Result<(), String> {
+    twin.reset(protocol);
+    let mut done = format!("RESP{protocol}, one paragraph per write:\n");
+    let mut batch = Vec::new();
+    for step in steps.iter().chain([&Step::Read]) {
+        let time = match step {
+            Step::Send(request, how) => {
+                done.push_str(&shown(request));
+                done.push('\n');
+                batch.push((request.clone(), *how));
+                continue;
+            }
+            Step::Read => Duration::ZERO,
+            Step::Wait(time) => *time,
+        };
+        let outcome = twin.compare(&batch);
+        outcome.map_err(|difference| format!("{done}\ndiffers: {difference}"))?;
+        batch.clear();
+        done.push('\n');
+        pause(time);
+    }
+    let state = twin.compare_state();
+    state.map_err(|difference| format!("{done}then {difference}"))?;
+    if with_nodes {
+        let nodes = twin.nodes_agree();
+        nodes.map_err(|difference| format!("{done}then on the nodes {difference}"))?;
+    }
+    Ok(())
+}
+
+/// Leaves out steps while the script still fails; the report of the shortest that did.
+fn shrink(twin: &mut Twin, protocol: u8, mut steps: Vec<Step>, mut report: String) -> String {
+    let deadline = now() + Duration::from_secs(20);
+    let mut size = steps.len() / 2;
+    while size > 0 {
+        let mut at = 0;
+        while at < steps.len() && now() < deadline {
+            let mut fewer = steps.clone();
+            fewer.drain(at..steps.len().min(at + size));
+            match run_script(twin, protocol, &fewer, false) {
+                Ok(()) => at += size,
+                Err(shorter) => (steps, report) = (fewer, shorter),
+            }
+        }
+        size /= 2;
+    }
+    report
+}
+
+#[track_caller]
+fn check_random_scripts(mode: &str) {
+    let first = Random::seed_or(0x7A11);
+    let scripts = std::env::var("TALLY_SUITE_SCRIPTS").map_or(300, |n| n.parse().expect("a count"));
+    let mut twin = Twin::start(&[("counters.mode", mode)]);
+    for number in 0..scripts {
+        let seed = first + number;
+        let mut random = Random::new(seed);
+        let protocol = if random.one_in(2) { 3 } else { 2 };
+        let steps = script(&mut random, COMMANDS_PER_SCRIPT);
+        if let Err(report) = run_script(&mut twin, protocol, &steps, number % 10 == 0) {
+            let report = shrink(&mut twin, protocol, steps, report);
+            panic!(
+                "mode {mode}: TALLY_SUITE_SEED={seed} TALLY_SUITE_SCRIPTS=1 repeats it\n{report}"
+            );
+        }
+    }
+}
+
+#[test]
+fn random_scripts_answer_as_redis_does_when_buffered() {
+    check_random_scripts(MODES[0]);
+}
+
+#[test]
+fn random_scripts_answer_as_redis_does_when_exact() {
+    check_random_scripts(MODES[1]);
+}
+
+#[test]
+fn random_scripts_answer_as_redis_does_when_through() {
+    check_random_scripts(MODES[2]);
+}
+
+const MODES: [&str; 3] = ["\"buffered\"", "\"exact\"", "\"through\""];
+
+const COMMANDS_PER_SCRIPT: usize = 50;
