@@ -5,7 +5,7 @@
 //!
 //! | layer | modules | may do I/O |
 //! |-------|---------|------------|
-//! | 0 core | `resp`, `command`, `ring`, `flush`, `counter` | no: time is an argument |
+//! | 0 core | `resp`, `command`, `ring`, `key`, `flush`, `counter` | no: time is an argument |
 //! | 1 support | `config`, `telemetry` | only its own file |
 //! | 2 upstream | `node`, `router` | yes |
 //! | 3 serving | `session`, `fan_out` | yes |
@@ -14,8 +14,15 @@
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod counter;
 pub mod dev;
+pub mod fan_out;
+pub mod flush;
+pub mod key;
+pub mod node;
 pub mod resp;
 pub mod ring;
+pub mod router;
+pub mod server;
 pub mod session;
 pub mod telemetry;

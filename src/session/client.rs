@@ -184,6 +184,11 @@ impl Client {
         facts.output_bytes = activity.output_bytes;
     }
 
+    /// When its last batch of requests was read, or it connected.
+    pub fn last_activity(&self) -> Instant {
+        self.facts.lock().last_activity
+    }
+
     /// Appends its line of `CLIENT LIST`: the fields of Redis 7.2 in their order, and `tot-cmds`
     /// of later versions. `command` is the one it executes now, where that is known better than
     /// by the last [`Client::note`]. Buffers that Redis has and a session has not are 0.

@@ -5,10 +5,18 @@
 //! replies that need no node; it is synchronous and does no I/O.
 
 mod client;
+mod dispatch;
 pub mod local;
 mod registry;
+mod replies;
 mod reply_mode;
+mod serve;
+mod shared;
+mod spread;
 
 pub use client::{Activity, Client};
 pub use registry::Registry;
+pub use replies::{Backlog, Place, Replies, Ticket};
 pub use reply_mode::ReplyMode;
+pub use serve::serve;
+pub use shared::{SendSoon, Shared};

@@ -91,6 +91,7 @@ fn config(password: Option<&str>) -> Config {
     let second = Duration::from_secs(1);
     Config {
         server: Server {
+            protected: true,
             listen: SocketAddr::from(([127, 0, 0, 1], 6380)),
             threads: 2,
             password: password.map(|text| Secret::new(text.to_owned())),

@@ -1,0 +1,637 @@
+//! The commands of one node in the order in which it executes them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::queue::{
+    Get, GetMany, Hold, InFlight, Parked, Queued, Run, Slot, Submission, Wanted, encode_increment,
+};
+use super::replies::Losses;
+use super::state::{Answer, Counter, State};
+use super::table::{KeyTable, Place};
+use crate::flush::{self, Batch};
+use crate::key::Key;
+use crate::resp::encode;
+
+/// One node's FIFO: requests appended to [`Lane::take_wire`]'s bytes, replies taken by
+/// [`Lane::on_reply`], and the queues of commands that may not be sent yet. `T` names the client
+/// that waits for a reply.
+///
+/// ```text
+///   submit ──> key state ──┬─> wire (bytes to send) + FIFO (who waits for what)
+///      (cold, opening,     ├─> queue of the key ──── drained when a run or batch is answered ──> wire
+///       warm, ...)         └─> hold ──── when nothing is in flight ──> wire
+/// ```
+pub struct Lane<T> {
+    pub(super) limits: Limits,
+    wire: Vec<u8>,
+    /// Bytes of this connection's stream: ever appended, and taken to be sent.
+    appended: u64,
+    pub(super) taken: u64,
+    pub(super) fifo: VecDeque<Slot<T>>,
+    /// How many of the first slots were told of a timeout.
+    pub(super) told: usize,
+    pub(super) fetches: Slab<Vec<T>>,
+    pub(super) queues: Slab<VecDeque<Queued<T>>>,
+    pub(super) parked: Slab<Parked<T>>,
+    /// Commands in `queues` and behind `hold`.
+    pub(super) waiting: usize,
+    pub(super) hold: Option<Hold<T>>,
+    runs: u32,
+    pub(super) losses: Losses,
+    pub(super) counts: Counts,
+    dirty: Vec<Key>,
+}
+
+/// Bounds of a lane.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most commands in flight or waiting. One command more is taken than this says, and flush
+    /// batches on top: at most one for each [`flush::MAX_KEYS`] dirty keys.
+    pub max_in_flight: usize,
+    /// Most bytes waiting to be sent.
+    pub max_unsent_bytes: usize,
+    /// Whether counters may become warm (mode `buffered`).
+    pub warm: bool,
+}
+
+/// What a forwarded command does to its keys.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Effect {
+    /// Its reply does not depend on increments of an existing key, and it changes nothing.
+    Peek,
+    /// Anything else: what is pending is applied first, and nothing known of the key survives.
+    Barrier,
+}
+
+/// What a lane did, for metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Requests appended, each part of a combined one included.
+    pub requests: u64,
+    /// Flush batches sent.
+    pub batches: u64,
+    /// Keys in them.
+    pub keys: u64,
+    /// Increments that clients sent through the lane (not answered by the table).
+    pub increments: u64,
+    /// Keys that a node refused to increment although the increments were acknowledged.
+    pub refused: u64,
+}
+
+/// What every step of a lane needs from outside.
+pub struct Step<'a, T> {
+    /// The node's keys.
+    pub table: &'a KeyTable,
+    /// The present.
+    pub now: Instant,
+    /// Takes each reply (a RESP3 frame) for the client that the ticket names. Called while the
+    /// lane is locked and no shard is.
+    pub deliver: &'a mut dyn FnMut(T, &[u8]),
+}
+
+impl<T> fmt::Debug for Step<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step")
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Step<'_, T> {
+    /// Answers with an integer.
+    pub(super) fn integer(&mut self, ticket: T, value: i64) {
+        let mut frame = Vec::with_capacity(24);
+        encode::integer(&mut frame, value);
+        (self.deliver)(ticket, &frame);
+    }
+
+    /// Answers with an integer as a string.
+    pub(super) fn decimal(&mut self, ticket: T, value: i64) {
+        let mut frame = Vec::with_capacity(32);
+        encode::bulk(&mut frame, itoa::Buffer::new().format(value).as_bytes());
+        (self.deliver)(ticket, &frame);
+    }
+
+    /// Answers with what the table knows of `key`; gives the ticket back when it knows nothing.
+    pub(super) fn known(&mut self, key: &[u8], ticket: T) -> Result<(), T> {
+        let mut frame = Vec::new();
+        if !self.table.get(key, self.now, &mut frame) {
+            return Err(ticket);
+        }
+        (self.deliver)(ticket, &frame);
+        Ok(())
+    }
+}
+
+impl<T> fmt::Debug for Lane<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane")
+            .field("in_flight", &self.fifo.len())
+            .field("waiting", &self.waiting)
+            .field("unsent_bytes", &self.wire.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Lane<T> {
+    /// An empty lane.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            wire: Vec::new(),
+            appended: 0,
+            taken: 0,
+            fifo: VecDeque::new(),
+            told: 0,
+            fetches: Slab::new(),
+            queues: Slab::new(),
+            parked: Slab::new(),
+            waiting: 0,
+            hold: None,
+            runs: 0,
+            losses: Losses::default(),
+            counts: Counts::default(),
+            dirty: Vec::new(),
+        }
+    }
+
+    /// Whether another command may be submitted. When not, nothing is lost by trying later: no
+    /// state was changed.
+    pub fn has_room(&self) -> bool {
+        self.fifo.len() + self.waiting < self.limits.max_in_flight
+            && self.wire.len() < self.limits.max_unsent_bytes
+    }
+
+    /// Whether nothing is in flight and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        self.fifo.is_empty() && self.waiting == 0 && self.hold.is_none()
+    }
+
+    /// Commands in flight or waiting.
+    pub fn in_flight(&self) -> usize {
+        self.fifo.len() + self.waiting
+    }
+
+    /// Bytes appended and not taken.
+    pub fn unsent_bytes(&self) -> usize {
+        self.wire.len()
+    }
+
+    /// What was done since the lane was made.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// When the oldest command in flight was appended.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.fifo.front().map(|slot| slot.at)
+    }
+
+    /// A new connection begins: nothing was sent on it.
+    pub(super) fn restart_stream(&mut self) {
+        self.wire.clear();
+        (self.appended, self.taken) = (0, 0);
+    }
+
+    /// Takes the bytes to send, leaving `spare` (emptied) in their place. From now on what they
+    /// belong to may have been executed.
+    pub fn take_wire(&mut self, mut spare: Vec<u8>) -> Vec<u8> {
+        spare.clear();
+        self.taken = self.appended;
+        std::mem::replace(&mut self.wire, spare)
+    }
+
+    /// `INCRBY key delta` by a client, in any of its spellings.
+    pub fn increment(&mut self, step: &mut Step<'_, T>, key: &[u8], delta: i64, ticket: T) {
+        self.counts.increments += 1;
+        if let Some(hold) = &mut self.hold {
+            let key = Key::new(key);
+            hold.queue
+                .push_back(Submission::Increment { key, delta, ticket });
+            self.waiting += 1;
+            return;
+        }
+        let mut place = step.table.lock(key);
+        if let Some(queue) = self.line(&mut place) {
+            return self.enqueue(queue, Queued::Increment { delta, ticket });
+        }
+        if place.counter().is_some() {
+            match self.add_warm(&mut place, delta, step.now) {
+                Answer::Value(value) => {
+                    drop(place);
+                    return step.integer(ticket, value);
+                }
+                Answer::Overflow => {
+                    drop(place);
+                    return (step.deliver)(ticket, OVERFLOW);
+                }
+                Answer::Elsewhere if place.is_clean() => {}
+                Answer::Elsewhere => {
+                    let queue = self.attach_queue(&mut place);
+                    return self.enqueue(queue, Queued::Increment { delta, ticket });
+                }
+            }
+        }
+        let again = match place.state() {
+            None => false,
+            Some(State::Touched { cool_until, .. }) => {
+                cool_until.is_none_or(|until| until <= step.now)
+            }
+            Some(_) => true,
+        };
+        let id = self.next_run();
+        if !place.try_set(State::Opening {
+            run: id,
+            members: 1,
+            queue: None,
+        }) {
+            drop(place);
+            return self.append_increment(step.now, key, delta, ticket);
+        }
+        drop(place);
+        let mut run = Run::new(Key::new(key), id, again && self.limits.warm);
+        if run.join(Some(delta), ticket).is_ok() {
+            self.append_run(step.now, run);
+        }
+    }
+
+    /// `GET key` by a client.
+    pub fn get(&mut self, step: &mut Step<'_, T>, key: &[u8], ticket: T) {
+        if let Some(hold) = &mut self.hold {
+            hold.queue.push_back(Submission::Get {
+                key: Key::new(key),
+                ticket,
+            });
+            self.waiting += 1;
+            return;
+        }
+        let Err(ticket) = step.known(key, ticket) else {
+            return;
+        };
+        let mut place = step.table.lock(key);
+        if let Some(queue) = self.line(&mut place) {
+            return self.enqueue(
+                queue,
+                Queued::Get {
+                    ticket,
+                    many: false,
+                },
+            );
+        }
+        let keep = match place.state() {
+            Some(State::Fetching {
+                members: Some(members),
+            }) => match self.fetches.get_mut(*members) {
+                Some(members) => return members.push(ticket),
+                None => true,
+            },
+            Some(State::Warm(counter)) if !counter.is_clean() => {
+                self.seal(&mut place, step.now);
+                let queue = self.attach_queue(&mut place);
+                return self.enqueue(
+                    queue,
+                    Queued::Get {
+                        ticket,
+                        many: false,
+                    },
+                );
+            }
+            // An MGET is in flight, whose nil may stand for a key of another type.
+            Some(State::Fetching { members: None }) => {
+                drop(place);
+                return self.append_get(step.now, key, ticket);
+            }
+            state => state.is_some() && step.table.caches(),
+        };
+        let members = self.fetches.insert(vec![ticket]);
+        // Without room in the table the value is not kept and nobody joins.
+        place.try_set(State::Fetching {
+            members: Some(members),
+        });
+        drop(place);
+        let get = Get {
+            key: Key::new(key),
+            members,
+            keep,
+            value: None,
+        };
+        encode::request(&mut self.wire, &[b"GET", key]);
+        if keep {
+            encode::request(&mut self.wire, &[b"PTTL".as_slice(), key]);
+        }
+        self.push(step.now, InFlight::Get(Box::new(get)));
+    }
+
+    /// `MGET` by a client: each key has a ticket of its own, and gets a string, nil, or an error.
+    pub fn get_many(&mut self, step: &mut Step<'_, T>, keys: Vec<(Key, T)>) {
+        if let Some(hold) = &mut self.hold {
+            hold.queue.push_back(Submission::GetMany(keys));
+            self.waiting += 1;
+            return;
+        }
+        let mut wanted = Vec::with_capacity(keys.len());
+        for (key, ticket) in keys {
+            let Err(ticket) = step.known(key.as_bytes(), ticket) else {
+                continue;
+            };
+            let mut place = step.table.lock(key.as_bytes());
+            if let Some(queue) = self.line(&mut place) {
+                self.enqueue(queue, Queued::Get { ticket, many: true });
+                continue;
+            }
+            let keep = match place.state() {
+                Some(State::Warm(counter)) if !counter.is_clean() => {
+                    self.seal(&mut place, step.now);
+                    let queue = self.attach_queue(&mut place);
+                    self.enqueue(queue, Queued::Get { ticket, many: true });
+                    continue;
+                }
+                // Somebody else's reply will be kept.
+                Some(State::Fetching { .. }) => false,
+                state => {
+                    let again = state.is_some() && step.table.caches();
+                    place.try_set(State::Fetching { members: None }) && again
+                }
+            };
+            drop(place);
+            wanted.push(Wanted {
+                key,
+                ticket: Some(ticket),
+                keep,
+            });
+        }
+        self.append_get_many(step.now, wanted);
+    }
+
+    /// A command on `keys` (all of this node), sent as it is once its keys are ready for it.
+    pub fn forward(
+        &mut self,
+        step: &mut Step<'_, T>,
+        keys: &[&[u8]],
+        wire: &[u8],
+        effect: Effect,
+        ticket: T,
+    ) {
+        if let Some(hold) = &mut self.hold {
+            let keys = keys.iter().map(|key| Key::new(key)).collect();
+            let wire = wire.into();
+            hold.queue.push_back(Submission::Forward {
+                keys,
+                wire,
+                effect,
+                ticket,
+            });
+            self.waiting += 1;
+            return;
+        }
+        let mut ready = true;
+        for key in keys {
+            let mut place = step.table.lock(key);
+            ready &= self.claim(&mut place, effect, step.now);
+        }
+        if ready {
+            self.append(step.now, wire, ticket);
+        } else {
+            self.park(step, keys, wire, effect, ticket);
+        }
+    }
+
+    /// A command without keys that changes none, behind everything that waits.
+    pub fn keyless(&mut self, step: &mut Step<'_, T>, wire: &[u8], ticket: T) {
+        if self.waiting == 0 && self.hold.is_none() {
+            self.append(step.now, wire, ticket);
+        } else {
+            self.hold(step, wire.into(), ticket, false);
+        }
+    }
+
+    /// A command that may read or change any key of the node: sent alone, after everything that
+    /// is pending, and nothing known of any key survives it.
+    pub fn whole_node(&mut self, step: &mut Step<'_, T>, wire: &[u8], ticket: T) {
+        self.hold(step, wire.into(), ticket, true);
+    }
+
+    /// Seals what is pending into batches, as far as there is room. Returns whether everything
+    /// was sealed.
+    pub fn flush(&mut self, table: &KeyTable, now: Instant) -> bool {
+        while self.has_room() {
+            if !self.flush_batch(table, now) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Sends one batch. Returns whether there may be more to send.
+    pub(super) fn flush_batch(&mut self, table: &KeyTable, now: Instant) -> bool {
+        let mut keys = std::mem::take(&mut self.dirty);
+        table.take_dirty(flush::MAX_KEYS, &mut keys);
+        let more = keys.len() >= flush::MAX_KEYS;
+        let mut batch = Batch::new();
+        for key in keys.drain(..) {
+            let delta = table.lock(key.as_bytes()).unlist_and_seal();
+            if let Some(delta) = delta {
+                batch.push(key, delta);
+            }
+        }
+        self.dirty = keys;
+        self.append_batch(now, batch);
+        more
+    }
+
+    /// Prepares one key for a command. Returns whether the command may be appended as far as this
+    /// key goes; then, if it is a barrier, the key is cold. Else the key has something in flight
+    /// that must be answered first.
+    fn claim(&mut self, place: &mut Place<'_>, effect: Effect, now: Instant) -> bool {
+        match (place.state(), effect) {
+            (Some(state), _) if state.queue().is_some() => false,
+            (None, _) | (Some(_), Effect::Peek) => true,
+            (Some(State::Opening { members, .. }), _) if *members > 1 => false,
+            (Some(State::Warm(counter)), _) if !counter.is_clean() => {
+                self.seal(place, now);
+                false
+            }
+            (Some(_), Effect::Barrier) => {
+                place.clear();
+                true
+            }
+        }
+    }
+
+    /// Makes a command wait in the queues of all its keys.
+    fn park(
+        &mut self,
+        step: &mut Step<'_, T>,
+        keys: &[&[u8]],
+        wire: &[u8],
+        effect: Effect,
+        ticket: T,
+    ) {
+        let mut distinct = keys.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let parked = self.parked.insert(Parked {
+            wire: wire.into(),
+            keys: Vec::new(),
+            queues: distinct.len(),
+            effect,
+            ticket: Some(ticket),
+        });
+        let mut places = Vec::with_capacity(distinct.len());
+        for key in distinct {
+            let mut place = step.table.lock(key);
+            let ready = match place.state() {
+                Some(State::Warm(counter)) => {
+                    counter.queue.is_none() && (effect == Effect::Peek || counter.is_clean())
+                }
+                Some(State::Opening { .. } | State::Waiting { .. }) => false,
+                _ => true,
+            };
+            let queue = self.attach_queue(&mut place);
+            self.enqueue(queue, Queued::Command(parked));
+            places.push((Key::new(key), ready));
+        }
+        if let Some(command) = self.parked.get_mut(parked) {
+            command.keys = places;
+        }
+    }
+
+    /// Where a client's increment or GET of the key has to stand in line: behind a run in flight,
+    /// or behind commands that wait.
+    fn line(&mut self, place: &mut Place<'_>) -> Option<usize> {
+        match place.state()? {
+            State::Opening { .. } => Some(self.attach_queue(place)),
+            state => state.queue(),
+        }
+    }
+
+    /// The key's queue, made if there is none. A key without a state of its own just waits.
+    pub(super) fn attach_queue(&mut self, place: &mut Place<'_>) -> usize {
+        let slot = match place.state() {
+            Some(State::Opening { queue, .. }) => Some(queue),
+            Some(State::Warm(counter)) => Some(&mut counter.queue),
+            Some(State::Waiting { queue }) => return *queue,
+            _ => None,
+        };
+        match slot {
+            Some(Some(queue)) => *queue,
+            Some(slot) => *slot.insert(self.queues.insert(VecDeque::new())),
+            None => {
+                let queue = self.queues.insert(VecDeque::new());
+                place.set(State::Waiting { queue });
+                queue
+            }
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, queue: usize, command: Queued<T>) {
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.push_back(command);
+            self.waiting += 1;
+        }
+    }
+
+    /// Sends what is pending on a warm key in a batch of its own.
+    pub(super) fn seal(&mut self, place: &mut Place<'_>, now: Instant) {
+        if let Some(delta) = place.counter().and_then(Counter::seal) {
+            let key = place.key();
+            let mut batch = Batch::new();
+            batch.push(key, delta);
+            self.append_batch(now, batch);
+        }
+    }
+
+    /// Counts an increment on a warm key, sealing what is pending if only that would leave i64.
+    pub(super) fn add_warm(&mut self, place: &mut Place<'_>, delta: i64, now: Instant) -> Answer {
+        let add = |place: &mut Place<'_>| {
+            let answer = place
+                .counter()
+                .map_or(Answer::Elsewhere, |counter| counter.add(delta, now));
+            place.list_if_pending();
+            answer
+        };
+        match add(place) {
+            Answer::Elsewhere => {
+                self.seal(place, now);
+                add(place)
+            }
+            answer => answer,
+        }
+    }
+
+    pub(super) fn next_run(&mut self) -> u32 {
+        self.runs = self.runs.wrapping_add(1);
+        self.runs
+    }
+
+    pub(super) fn append_run(&mut self, now: Instant, run: Run<T>) {
+        run.encode(&mut self.wire);
+        self.push(now, InFlight::Run(Box::new(run)));
+    }
+
+    /// One client's increment on its own, leaving no state behind.
+    pub(super) fn append_increment(&mut self, now: Instant, key: &[u8], delta: i64, ticket: T) {
+        encode_increment(key, delta, &mut self.wire);
+        self.push(now, InFlight::Forwarded(Some(ticket)));
+    }
+
+    /// One client's GET on its own.
+    pub(super) fn append_get(&mut self, now: Instant, key: &[u8], ticket: T) {
+        encode::request(&mut self.wire, &[b"GET", key]);
+        self.push(now, InFlight::Forwarded(Some(ticket)));
+    }
+
+    pub(super) fn append_get_many(&mut self, now: Instant, wanted: Vec<Wanted<T>>) {
+        if wanted.is_empty() {
+            return;
+        }
+        encode::array(&mut self.wire, wanted.len() + 1);
+        encode::bulk(&mut self.wire, b"MGET");
+        for wanted in &wanted {
+            encode::bulk(&mut self.wire, wanted.key.as_bytes());
+        }
+        let mut keep = 0;
+        for wanted in wanted.iter().filter(|wanted| wanted.keep) {
+            encode::request(&mut self.wire, &[b"PTTL".as_slice(), wanted.key.as_bytes()]);
+            keep += 1;
+        }
+        let get = GetMany {
+            keys: wanted,
+            values: None,
+            ttls: Vec::new(),
+            keep,
+        };
+        self.push(now, InFlight::GetMany(Box::new(get)));
+    }
+
+    pub(super) fn append(&mut self, now: Instant, wire: &[u8], ticket: T) {
+        self.wire.extend_from_slice(wire);
+        self.push(now, InFlight::Forwarded(Some(ticket)));
+    }
+
+    fn append_batch(&mut self, now: Instant, batch: Batch) {
+        if batch.is_empty() {
+            return;
+        }
+        batch.encode(&mut self.wire);
+        self.counts.batches += 1;
+        self.counts.keys += u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        self.push(now, InFlight::Flush(Box::new(batch)));
+    }
+
+    /// Puts what was just appended to `wire` into the FIFO.
+    fn push(&mut self, at: Instant, what: InFlight<T>) {
+        let start = self.appended;
+        let unsent = u64::try_from(self.wire.len()).unwrap_or(u64::MAX);
+        self.appended = self.taken + unsent;
+        self.fifo.push_back(Slot { at, start, what });
+        self.counts.requests += 1;
+    }
+}
+
+/// Redis's words (`incrDecrCommand` in `t_string.c`).
+pub(super) const OVERFLOW: &[u8] = b"-ERR increment or decrement would overflow\r\n";

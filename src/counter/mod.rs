@@ -1,0 +1,25 @@
+//! The counting core: what is known of each key, and what each command does to it. Pure: no
+//! sockets, tasks or clocks; `now` is an argument.
+//!
+//! Two halves. The [`KeyTable`] of a node is shared by all threads and answers warm counters and
+//! cached values under one shard's lock. Everything else goes through the node's [`Lane`], which
+//! the caller keeps under a lock of its own: the FIFO of what is in flight, the queues of commands
+//! that wait, and the bytes to be sent. Lock order: lane, then shard; never two shards.
+//!
+//! Invariants:
+//! - A key becomes warm only by an atomic answer of Redis that says it has no deadline.
+//! - A command that may change a key is appended to the lane only when no increment of the key is
+//!   pending or in flight in a batch; from then on nothing older is answered or kept.
+//! - What the lane appends is executed in that order, so whatever is asked later is newer.
+
+mod drain;
+mod lane;
+mod queue;
+mod replies;
+mod state;
+mod table;
+
+pub use lane::{Counts, Effect, Lane, Limits, Step};
+pub use replies::{Losses, UnexpectedReply};
+pub use state::Answer;
+pub use table::{KeyTable, TableLimits};

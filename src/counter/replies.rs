@@ -1,0 +1,500 @@
+//! What a node's replies, or their absence, change.
+
+use std::time::{Duration, Instant};
+
+use super::drain::detach;
+use super::lane::{Lane, Step};
+use super::queue::{
+    Get, GetMany, Hold, InFlight, Member, Queued, Run, RunReply, Slot, Submission, UNEXPECTED,
+};
+use super::state::{Counter, State};
+use super::table::Place;
+use crate::flush::{Increment, Outcome, Refusal, Ttl};
+use crate::key::Key;
+use crate::resp::reply;
+
+/// Acknowledged increments that did not reach their key, for the log and the metrics. The first
+/// [`Losses::LISTED`] are named, all are counted.
+#[derive(Clone, Debug, Default)]
+pub struct Losses {
+    /// Refused by the node, with its error: somebody else put something there that is no counter.
+    pub refused: Vec<(Increment, String)>,
+    /// Sent, and the connection lost before the answer: applied or not, nobody knows.
+    pub in_doubt: Vec<Increment>,
+    /// How many were refused.
+    pub refused_count: u64,
+    /// How many are in doubt.
+    pub in_doubt_count: u64,
+}
+
+impl Losses {
+    /// Most losses kept by name between two calls of [`Lane::take_losses`].
+    pub const LISTED: usize = 100;
+
+    fn refuse(&mut self, increment: Increment, text: String) {
+        self.refused_count += 1;
+        if self.refused.len() < Self::LISTED {
+            self.refused.push((increment, text));
+        }
+    }
+
+    fn doubt(&mut self, increment: Increment) {
+        self.in_doubt_count += 1;
+        if self.in_doubt.len() < Self::LISTED {
+            self.in_doubt.push(increment);
+        }
+    }
+}
+
+/// A reply came that nothing was waiting for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a reply came that no request was waiting for")]
+pub struct UnexpectedReply;
+
+impl<T> Lane<T> {
+    /// Takes the node's next reply (a whole RESP3 frame, no push).
+    ///
+    /// # Errors
+    ///
+    /// Nothing was in flight: the connection is out of step and must be closed.
+    pub fn on_reply(
+        &mut self,
+        step: &mut Step<'_, T>,
+        frame: &[u8],
+    ) -> Result<(), UnexpectedReply> {
+        let slot = self.fifo.front_mut().ok_or(UnexpectedReply)?;
+        let at = slot.at;
+        let done = match &mut slot.what {
+            InFlight::Forwarded(ticket) => {
+                if let Some(ticket) = ticket.take() {
+                    (step.deliver)(ticket, frame);
+                }
+                self.pop();
+                self.replied(step);
+                return Ok(());
+            }
+            InFlight::Run(run) => match run.on_reply(frame) {
+                None => return Ok(()),
+                Some(reply) => Done::Run(reply),
+            },
+            InFlight::Get(get) => {
+                if get.keep && get.value.is_none() && !reply::is_error(frame) {
+                    get.value = Some(frame.to_vec());
+                    return Ok(());
+                }
+                Done::Get
+            }
+            InFlight::GetMany(get) => {
+                match get.values {
+                    None => get.values = Some(frame.to_vec()),
+                    Some(_) => get.ttls.push(Ttl::from_reply(frame)),
+                }
+                if get.ttls.len() < get.keep {
+                    return Ok(());
+                }
+                Done::GetMany
+            }
+            InFlight::Flush(batch) => {
+                let settled = batch.on_reply(frame);
+                let done = batch.is_settled();
+                if done {
+                    self.pop();
+                }
+                if let Some((increment, outcome)) = settled {
+                    self.settle(step, increment, outcome, at);
+                }
+                if done {
+                    self.replied(step);
+                }
+                return Ok(());
+            }
+        };
+        let Some(slot) = self.pop() else {
+            return Ok(());
+        };
+        match (slot.what, done) {
+            (InFlight::Run(run), Done::Run(reply)) => self.finish_run(step, *run, reply, slot.at),
+            (InFlight::Get(get), Done::Get) => self.finish_get(step, &get, frame, slot.at),
+            (InFlight::GetMany(get), Done::GetMany) => Self::finish_get_many(step, *get, slot.at),
+            _ => {}
+        }
+        self.replied(step);
+        Ok(())
+    }
+
+    /// Takes what was lost since the last call.
+    pub fn take_losses(&mut self) -> Losses {
+        std::mem::take(&mut self.losses)
+    }
+
+    /// Tells the clients whose commands are in flight for longer than `timeout` with `error` (a
+    /// frame); their replies are skipped when they come. Returns how many were told.
+    pub fn expire(&mut self, step: &mut Step<'_, T>, timeout: Duration, error: &[u8]) -> usize {
+        let before = self.told;
+        while let Some(slot) = self.fifo.get_mut(self.told) {
+            if slot.at + timeout > step.now {
+                break;
+            }
+            self.told += 1;
+            match &mut slot.what {
+                InFlight::Forwarded(ticket) => {
+                    if let Some(ticket) = ticket.take() {
+                        (step.deliver)(ticket, error);
+                    }
+                }
+                InFlight::Run(run) => {
+                    for ticket in run
+                        .members
+                        .iter_mut()
+                        .filter_map(|member| member.ticket.take())
+                    {
+                        (step.deliver)(ticket, error);
+                    }
+                }
+                InFlight::Get(get) => {
+                    for ticket in self
+                        .fetches
+                        .get_mut(get.members)
+                        .into_iter()
+                        .flat_map(std::mem::take)
+                    {
+                        (step.deliver)(ticket, error);
+                    }
+                }
+                InFlight::GetMany(get) => {
+                    for ticket in get
+                        .keys
+                        .iter_mut()
+                        .filter_map(|wanted| wanted.ticket.take())
+                    {
+                        (step.deliver)(ticket, error);
+                    }
+                }
+                InFlight::Flush(_) => {}
+            }
+        }
+        self.told - before
+    }
+
+    /// The connection is gone. Everything in flight fails with `unknown` (what was sent may have
+    /// been executed) or `unsent` (it was not), and so does everything that waits. Counters with
+    /// something pending stay; increments in a batch that was sent are in doubt and given up.
+    pub fn disconnected(&mut self, step: &mut Step<'_, T>, unknown: &[u8], unsent: &[u8]) {
+        let taken = self.taken;
+        for slot in std::mem::take(&mut self.fifo) {
+            let sent = slot.start < taken;
+            let error = if sent { unknown } else { unsent };
+            self.fail_slot(step, slot, sent, error);
+        }
+        for (_, queue) in std::mem::take(&mut self.queues) {
+            for waiting in queue {
+                if let Queued::Increment { ticket, .. } | Queued::Get { ticket, .. } = waiting {
+                    (step.deliver)(ticket, unsent);
+                }
+            }
+        }
+        for (_, command) in std::mem::take(&mut self.parked) {
+            if let Some(ticket) = command.ticket {
+                (step.deliver)(ticket, unsent);
+            }
+        }
+        if let Some(hold) = self.hold.take() {
+            let tickets = hold.queue.into_iter().flat_map(Submission::into_tickets);
+            for ticket in hold.ticket.into_iter().chain(tickets) {
+                (step.deliver)(ticket, unsent);
+            }
+        }
+        self.fetches.clear();
+        self.waiting = 0;
+        self.told = 0;
+        self.restart_stream();
+        step.table.disconnected();
+    }
+
+    fn fail_slot(&mut self, step: &mut Step<'_, T>, slot: Slot<T>, sent: bool, error: &[u8]) {
+        match slot.what {
+            InFlight::Forwarded(ticket) => {
+                if let Some(ticket) = ticket {
+                    (step.deliver)(ticket, error);
+                }
+            }
+            InFlight::Run(run) => {
+                for ticket in run.members.into_iter().filter_map(|member| member.ticket) {
+                    (step.deliver)(ticket, error);
+                }
+            }
+            InFlight::Get(get) => {
+                for ticket in self.fetches.try_remove(get.members).into_iter().flatten() {
+                    (step.deliver)(ticket, error);
+                }
+            }
+            InFlight::GetMany(get) => {
+                for ticket in get.keys.into_iter().filter_map(|wanted| wanted.ticket) {
+                    (step.deliver)(ticket, error);
+                }
+            }
+            InFlight::Flush(batch) => {
+                for increment in batch.into_unsettled() {
+                    let mut place = step.table.lock(increment.key.as_bytes());
+                    if let Some(counter) = place.counter() {
+                        if sent {
+                            counter.forget(increment.delta);
+                        } else {
+                            counter.restore(increment.delta);
+                        }
+                    }
+                    place.list_if_pending();
+                    drop(place);
+                    if sent {
+                        self.losses.doubt(increment);
+                    }
+                }
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<Slot<T>> {
+        self.told = self.told.saturating_sub(1);
+        self.fifo.pop_front()
+    }
+
+    fn replied(&mut self, step: &mut Step<'_, T>) {
+        if self.hold.is_some() {
+            self.release_hold(step);
+        }
+    }
+
+    fn finish_run(&mut self, step: &mut Step<'_, T>, run: Run<T>, reply: RunReply, at: Instant) {
+        let Run {
+            key,
+            id,
+            members,
+            sum,
+            ..
+        } = run;
+        let mut place = step.table.lock(key.as_bytes());
+        let mine = matches!(place.state(), Some(State::Opening { run, .. }) if *run == id);
+        let queue = if mine { detach(&mut place) } else { None };
+        match reply {
+            RunReply::Counted(value, ttl) => {
+                let until = step.table.fresh_until(at);
+                if mine && ttl == Some(Ttl::Forever) {
+                    place.set(State::Warm(Counter::new(value, until)));
+                } else if mine {
+                    let cool_until = ttl.map(|_| until);
+                    place.set(State::Touched { until, cool_until });
+                }
+                drop(place);
+                let mut prefix = value.wrapping_sub(sum);
+                for member in members {
+                    prefix = prefix.wrapping_add(member.delta.unwrap_or(0));
+                    match (member.ticket, member.delta) {
+                        (None, _) => {}
+                        (Some(ticket), Some(_)) => step.integer(ticket, prefix),
+                        (Some(ticket), None) => step.decimal(ticket, prefix),
+                    }
+                }
+                if let Some(queue) = queue {
+                    self.drain(step, &key, queue, Some(value));
+                }
+            }
+            RunReply::Refused(error) => {
+                if mine {
+                    place.clear();
+                }
+                drop(place);
+                self.refuse_run(step, &key, members, &error);
+                if let Some(queue) = queue {
+                    self.drain(step, &key, queue, None);
+                }
+            }
+        }
+    }
+
+    /// Redis refused a run, so it changed nothing. A single increment gets the error. Several are
+    /// sent again one by one: the sum may overflow where the first ones do not, and a GET among
+    /// them has another answer.
+    fn refuse_run(
+        &mut self,
+        step: &mut Step<'_, T>,
+        key: &Key,
+        members: Vec<Member<T>>,
+        error: &[u8],
+    ) {
+        let alone = members.len() == 1;
+        for member in members {
+            match (member.ticket, member.delta) {
+                (None, _) => {}
+                (Some(ticket), Some(_)) if alone => (step.deliver)(ticket, error),
+                (Some(ticket), Some(delta)) => {
+                    self.append_increment(step.now, key.as_bytes(), delta, ticket);
+                }
+                (Some(ticket), None) => self.append_get(step.now, key.as_bytes(), ticket),
+            }
+        }
+    }
+
+    fn finish_get(&mut self, step: &mut Step<'_, T>, get: &Get, frame: &[u8], at: Instant) {
+        let (value, ttl) = match &get.value {
+            Some(value) => (value.as_slice(), Ttl::from_reply(frame)),
+            None => (frame, None),
+        };
+        // An error instead of the value, when the time to live is still to come: nothing is kept.
+        let keep = get.keep && get.value.is_some();
+        let mut place = step.table.lock(get.key.as_bytes());
+        let mine = matches!(
+            place.state(),
+            Some(State::Fetching { members: Some(members) }) if *members == get.members
+        );
+        if mine {
+            let until = step.table.fresh_until(at);
+            match ttl.filter(|_| keep) {
+                Some(ttl) => keep_value(&mut place, value, ttl, at, until),
+                None if reply::is_error(value) => place.clear(),
+                None => place.set(State::Touched {
+                    until,
+                    cool_until: None,
+                }),
+            }
+        }
+        drop(place);
+        for ticket in self.fetches.try_remove(get.members).into_iter().flatten() {
+            (step.deliver)(ticket, value);
+        }
+        if get.keep && get.value.is_none() {
+            // The PTTL that was sent along is answered next, to nobody.
+            let what = InFlight::Forwarded(None);
+            self.fifo.push_front(Slot { at, start: 0, what });
+        }
+    }
+
+    fn finish_get_many(step: &mut Step<'_, T>, get: GetMany<T>, at: Instant) {
+        let frame = get.values.unwrap_or_default();
+        let mut values = reply::elements(&frame).into_iter().flatten();
+        let mut ttls = get.ttls.into_iter();
+        let until = step.table.fresh_until(at);
+        for wanted in get.keys {
+            let error = if reply::is_error(&frame) {
+                &frame
+            } else {
+                UNEXPECTED
+            };
+            let value = values.next().unwrap_or(error);
+            let ttl = if wanted.keep {
+                ttls.next().flatten()
+            } else {
+                None
+            };
+            let mut place = step.table.lock(wanted.key.as_bytes());
+            if matches!(place.state(), Some(State::Fetching { members: None })) {
+                match ttl {
+                    // A nil may stand for a key of another type, which GET would not forgive.
+                    Some(ttl) if reply::text(value).is_some() && !reply::is_error(value) => {
+                        keep_value(&mut place, value, ttl, at, until);
+                    }
+                    _ => place.set(State::Touched {
+                        until,
+                        cool_until: None,
+                    }),
+                }
+            }
+            drop(place);
+            if let Some(ticket) = wanted.ticket {
+                (step.deliver)(ticket, value);
+            }
+        }
+    }
+
+    fn settle(
+        &mut self,
+        step: &mut Step<'_, T>,
+        increment: Increment,
+        outcome: Outcome,
+        at: Instant,
+    ) {
+        let Increment { key, delta } = increment;
+        let mut place = step.table.lock(key.as_bytes());
+        let Some(counter) = place.counter() else {
+            return;
+        };
+        let fresh_until = step.table.fresh_until(at);
+        let mut refusal = None;
+        match outcome {
+            Outcome::Applied { value, ttl } => counter.applied(delta, value, ttl, fresh_until),
+            Outcome::Refused(Refusal {
+                text,
+                transient: true,
+            }) => {
+                counter.restore(delta);
+                refusal = Some(Self::error_frame(&text));
+            }
+            Outcome::Refused(Refusal {
+                text,
+                transient: false,
+            }) => {
+                counter.forget(delta);
+                self.losses.refuse(
+                    Increment {
+                        key: key.clone(),
+                        delta,
+                    },
+                    text,
+                );
+            }
+        }
+        let (clean, cooling, base) = (counter.is_clean(), counter.cooling, counter.value);
+        let idle = counter.in_flight == 0;
+        let queue = if idle { counter.queue.take() } else { None };
+        place.list_if_pending();
+        if clean && cooling {
+            let cool_until = Some(fresh_until);
+            place.set(State::Touched {
+                until: fresh_until,
+                cool_until,
+            });
+        }
+        drop(place);
+        if let (Some(error), Some(Hold { forget: true, .. })) = (&refusal, &self.hold) {
+            let error = error.clone();
+            self.fail_hold(step, &error);
+        }
+        match (queue, refusal) {
+            (None, _) => {}
+            // The node can not take increments now: what waits for them does not wait for ever.
+            (Some(queue), Some(error)) if cooling => self.fail_queue(step, queue, &error),
+            (Some(queue), Some(error)) => {
+                self.fail_commands(step, queue, &error);
+                self.drain(step, &key, queue, None);
+            }
+            (Some(queue), None) => self.drain(step, &key, queue, clean.then_some(base)),
+        }
+    }
+}
+
+/// Keeps a value until the key's own deadline, counted from before the request was sent, or the
+/// end of the lease.
+fn keep_value(place: &mut Place<'_>, value: &[u8], ttl: Ttl, at: Instant, lease: Instant) {
+    let until = match ttl {
+        Ttl::Ms(ms) => lease.min(at + Duration::from_millis(ms)),
+        Ttl::NoKey | Ttl::Forever => lease,
+    };
+    let gone = reply::is_null(value);
+    // A value whose key is gone by now, or the reverse: changed between the two reads.
+    if gone != (ttl == Ttl::NoKey) {
+        place.set(State::Touched {
+            until: lease,
+            cool_until: None,
+        });
+    } else if gone {
+        place.cache(None, until);
+    } else if let Some(text) = reply::text(value) {
+        place.cache(Some(text), until);
+    }
+}
+
+/// What the front of the FIFO came to.
+enum Done {
+    Run(RunReply),
+    Get,
+    GetMany,
+}

@@ -1,0 +1,185 @@
+//! What Tally knows of one key, and what a warm counter does with an increment.
+
+use std::time::Instant;
+
+use crate::flush::Ttl;
+
+/// State of a key that is in the table. A key that is not is *cold*.
+///
+/// ```text
+///            INCR                  answer                 INCR, atomic answer
+///   cold ───────────> Opening ───────────────> Touched ─────────────────────> Warm
+///    │  GET            (run in flight,           │  GET                        │ foreign command
+///    └──> Fetching      later ones queue)        └──> Fetching ──> Cached      v
+///            └── answer ──> Touched                                     Warm with a queue,
+///                                                                       flushed, then cold
+/// ```
+#[derive(Debug)]
+pub(super) enum State {
+    /// Asked for lately, nothing kept: the next touch makes the key warm or cached.
+    Touched {
+        /// When the memory of the touch is dropped.
+        until: Instant,
+        /// Not to be made warm before: it had a deadline when last looked at.
+        cool_until: Option<Instant>,
+    },
+    /// A GET is in flight, and its reply may be kept.
+    Fetching {
+        /// Where the clients that wait for it stand; `None` when others may not join.
+        members: Option<usize>,
+    },
+    /// A value, or the lack of one, as Redis gave it.
+    Cached {
+        /// The string; `None` for a key that does not exist.
+        value: Option<Box<[u8]>>,
+        /// When it stops being answered here.
+        until: Instant,
+    },
+    /// A run of increments is in flight.
+    Opening {
+        /// Which run; a reply to another run says nothing about this state.
+        run: u32,
+        /// How many clients the run answers.
+        members: usize,
+        /// Where the commands that came later stand.
+        queue: Option<usize>,
+    },
+    /// A counter whose value is known here.
+    Warm(Counter),
+    /// Nothing is known, and commands wait: for their turn on other keys.
+    Waiting {
+        /// Where they stand.
+        queue: usize,
+    },
+}
+
+/// A warm counter: `value` is what Redis will say once everything acknowledged has been applied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counter {
+    /// Redis's last answer plus `in_flight_delta` plus `pending`.
+    pub(super) value: i64,
+    /// Acknowledged and not sealed into a batch.
+    pub(super) pending: i64,
+    /// Sealed batches that have not been answered.
+    pub(super) in_flight: u32,
+    /// Sum of their deltas, wrapping.
+    pub(super) in_flight_delta: i64,
+    /// Whether the key is on its shard's list of keys to flush.
+    pub(super) listed: bool,
+    /// Nothing more is answered here: the key has a deadline, or its value left i64.
+    pub(super) cooling: bool,
+    /// While clean, answered here until then.
+    pub(super) fresh_until: Instant,
+    /// Where the commands that wait for the batches stand.
+    pub(super) queue: Option<usize>,
+}
+
+/// What a table says to an increment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// Counted; the new value.
+    Value(i64),
+    /// Not counted: the value would leave i64.
+    Overflow,
+    /// Not counted: the lane has to be asked.
+    Elsewhere,
+}
+
+impl State {
+    /// Where commands on the key wait, if some do.
+    pub(super) fn queue(&self) -> Option<usize> {
+        match self {
+            Self::Opening { queue, .. } => *queue,
+            Self::Warm(counter) => counter.queue,
+            Self::Waiting { queue } => Some(*queue),
+            _ => None,
+        }
+    }
+}
+
+impl Counter {
+    /// A clean counter, as Redis just gave it.
+    pub(super) fn new(value: i64, fresh_until: Instant) -> Self {
+        Self {
+            value,
+            pending: 0,
+            in_flight: 0,
+            in_flight_delta: 0,
+            listed: false,
+            cooling: false,
+            fresh_until,
+            queue: None,
+        }
+    }
+
+    /// Whether everything acknowledged has been applied.
+    pub(super) fn is_clean(&self) -> bool {
+        self.pending == 0 && self.in_flight == 0
+    }
+
+    /// Whether the value may be told to clients.
+    pub(super) fn answers(&self, now: Instant) -> bool {
+        self.queue.is_none() && !self.cooling && (!self.is_clean() || now < self.fresh_until)
+    }
+
+    /// Counts an increment if that can be done here.
+    pub(super) fn add(&mut self, delta: i64, now: Instant) -> Answer {
+        if !self.answers(now) {
+            return Answer::Elsewhere;
+        }
+        let Some(value) = self.value.checked_add(delta) else {
+            return Answer::Overflow;
+        };
+        // The value may fit where the pending sum does not: the lane seals it first.
+        let Some(pending) = self.pending.checked_add(delta) else {
+            return Answer::Elsewhere;
+        };
+        self.value = value;
+        self.pending = pending;
+        Answer::Value(value)
+    }
+
+    /// Takes what is pending into a batch; `None` when there is nothing.
+    pub(super) fn seal(&mut self) -> Option<i64> {
+        if self.pending == 0 {
+            return None;
+        }
+        let delta = std::mem::take(&mut self.pending);
+        self.in_flight += 1;
+        self.in_flight_delta = self.in_flight_delta.wrapping_add(delta);
+        Some(delta)
+    }
+
+    /// A batch with `delta` was applied, and Redis answered `answered`.
+    pub(super) fn applied(&mut self, delta: i64, answered: i64, ttl: Ttl, fresh_until: Instant) {
+        self.unseal(delta);
+        self.fresh_until = fresh_until;
+        let later = self.in_flight_delta.wrapping_add(self.pending);
+        match answered.checked_add(later) {
+            Some(value) => self.value = value,
+            // Somebody else moved the value: Redis will refuse what is pending.
+            None => self.cooling = true,
+        }
+        self.cooling |= ttl != Ttl::Forever;
+    }
+
+    /// A batch with `delta` was refused for now: it is pending again.
+    pub(super) fn restore(&mut self, delta: i64) {
+        self.unseal(delta);
+        // Wraps only when the sum did not fit and was sealed in two: then both came back, and the
+        // value is still theirs.
+        self.pending = self.pending.wrapping_add(delta);
+    }
+
+    /// A batch with `delta` will never be applied, or nobody knows whether it was.
+    pub(super) fn forget(&mut self, delta: i64) {
+        self.unseal(delta);
+        self.value = self.value.wrapping_sub(delta);
+        self.cooling = true;
+    }
+
+    fn unseal(&mut self, delta: i64) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.in_flight_delta = self.in_flight_delta.wrapping_sub(delta);
+    }
+}

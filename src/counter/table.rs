@@ -1,0 +1,403 @@
+//! The keys of one node, in shards that threads lock one at a time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashTable;
+use parking_lot::{Mutex, MutexGuard};
+use twox_hash::XxHash3_64;
+
+use super::state::{Answer, Counter, State};
+use crate::key::Key;
+use crate::resp::{Protocol, encode};
+
+/// Bounds and times of a [`KeyTable`].
+#[derive(Clone, Copy, Debug)]
+pub struct TableLimits {
+    /// Most keys at once. Beyond it, commands on further keys are forwarded and leave no trace;
+    /// a few more entries stand while commands wait for them.
+    pub max_keys: usize,
+    /// Most bytes of cached values (keys included). Beyond it, values are not kept.
+    pub max_cached_bytes: usize,
+    /// How long an answer of Redis may be repeated here. Zero: only counters with pending
+    /// increments are answered.
+    pub lease: Duration,
+}
+
+/// What is known of the keys of one node.
+///
+/// A warm increment costs one hash, one lock and one probe (about 40 ns on the machine that
+/// `ARCHITECTURE.md` names). Own shards instead of a `DashMap`, because the list of keys to flush
+/// and the gate of a whole-node command belong under the same lock as the keys.
+#[derive(Debug)]
+pub struct KeyTable {
+    shards: Box<[Mutex<Shard>]>,
+    seed: u64,
+    keys: AtomicUsize,
+    cached_bytes: AtomicUsize,
+    limits: TableLimits,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    entries: HashTable<Entry>,
+    /// Warm keys with something pending, each once (see `Counter::listed`).
+    dirty: Vec<Key>,
+    /// A whole-node command waits: nothing is answered here.
+    closed: bool,
+    /// Entries of an older epoch are cold.
+    epoch: u32,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: Key,
+    epoch: u32,
+    state: State,
+}
+
+impl KeyTable {
+    /// An empty table. `seed` should be random: it keeps clients from choosing keys that collide.
+    pub fn new(limits: TableLimits, seed: u64) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            seed,
+            keys: AtomicUsize::new(0),
+            cached_bytes: AtomicUsize::new(0),
+            limits,
+        }
+    }
+
+    /// Counts an increment if the key is warm.
+    #[inline]
+    pub fn increment(&self, key: &[u8], delta: i64, now: Instant) -> Answer {
+        let mut place = self.lock(key);
+        if place.shard.closed {
+            return Answer::Elsewhere;
+        }
+        let Some(State::Warm(counter)) = place.state() else {
+            return Answer::Elsewhere;
+        };
+        let answer = counter.add(delta, now);
+        place.list_if_pending();
+        answer
+    }
+
+    /// Appends the value of `key` as a reply (a RESP3 null when there is none) if it is known
+    /// here; returns whether it was.
+    #[inline]
+    pub fn get(&self, key: &[u8], now: Instant, out: &mut Vec<u8>) -> bool {
+        let mut place = self.lock(key);
+        if place.shard.closed {
+            return false;
+        }
+        match place.state() {
+            Some(State::Warm(counter)) if counter.answers(now) => {
+                let mut digits = itoa::Buffer::new();
+                encode::bulk(out, digits.format(counter.value).as_bytes());
+            }
+            Some(State::Cached { value, until }) if now < *until => match value {
+                Some(value) => encode::bulk(out, value),
+                None => encode::null(out, Protocol::Resp3),
+            },
+            _ => return false,
+        }
+        true
+    }
+
+    /// Number of keys known, whatever their state.
+    pub fn len(&self) -> usize {
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    /// Whether no key is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of cached values, their keys included.
+    pub fn cached_bytes(&self) -> usize {
+        self.cached_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Number of keys with something to flush. Locks each shard once.
+    pub fn dirty(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().dirty.len())
+            .sum()
+    }
+
+    /// When an answer given by Redis to a request sent at `sent` stops being repeated here.
+    pub(super) fn fresh_until(&self, sent: Instant) -> Instant {
+        sent + self.limits.lease
+    }
+
+    /// Whether values are kept at all.
+    pub(super) fn caches(&self) -> bool {
+        !self.limits.lease.is_zero()
+    }
+
+    /// Locks the shard of `key`.
+    #[inline]
+    pub(super) fn lock<'a>(&'a self, key: &'a [u8]) -> Place<'a> {
+        let hash = XxHash3_64::oneshot_with_seed(self.seed, key);
+        // hashbrown uses the lowest bits for the bucket and the highest seven for the tag.
+        let index = usize::try_from((hash >> 40) % SHARDS).unwrap_or_default();
+        #[expect(clippy::indexing_slicing, reason = "the remainder is below SHARDS")]
+        let shard = self.shards[index].lock();
+        Place {
+            table: self,
+            shard,
+            hash,
+            key,
+        }
+    }
+
+    /// Stops answering anything here until [`KeyTable::reopen`].
+    pub(super) fn close(&self) {
+        for shard in &self.shards {
+            shard.lock().closed = true;
+        }
+    }
+
+    /// Answers again, with everything still known.
+    pub(super) fn open(&self) {
+        for shard in &self.shards {
+            shard.lock().closed = false;
+        }
+    }
+
+    /// Forgets every key, and answers again. The caller has seen to it that nothing is pending.
+    pub(super) fn reopen(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.closed = false;
+            shard.epoch = shard.epoch.wrapping_add(1);
+        }
+    }
+
+    /// Takes up to `most` keys off the lists of keys to flush.
+    pub(super) fn take_dirty(&self, most: usize, out: &mut Vec<Key>) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let keep = shard.dirty.len().saturating_sub(most - out.len());
+            out.extend(shard.dirty.drain(keep..));
+            if out.len() >= most {
+                return;
+            }
+        }
+    }
+
+    /// Drops what is no longer answered in `count` shards from `first` on (wrapping round);
+    /// returns where to go on. Under pressure (three quarters of the keys used) mere touches go
+    /// too. Cost: one pass over those shards.
+    pub fn sweep(&self, first: usize, count: usize, now: Instant) -> usize {
+        let pressure = self.len() > self.limits.max_keys / 4 * 3;
+        let shards = self.shards.iter().cycle().skip(first % self.shards.len());
+        for shard in shards.take(count.min(self.shards.len())) {
+            let mut shard = shard.lock();
+            let epoch = shard.epoch;
+            self.retain(&mut shard, |entry| match &entry.state {
+                State::Touched { until, .. } => entry.epoch == epoch && now < *until && !pressure,
+                State::Cached { until, .. } => entry.epoch == epoch && now < *until,
+                State::Warm(counter) => {
+                    counter.queue.is_some()
+                        || !counter.is_clean()
+                        || counter.listed
+                        || (entry.epoch == epoch && now < counter.fresh_until)
+                }
+                State::Fetching { .. } | State::Opening { .. } | State::Waiting { .. } => true,
+            });
+        }
+        (first + count) % self.shards.len()
+    }
+
+    /// The connection was lost: keeps only counters with something pending, without their queues
+    /// (whose clients the lane has told).
+    pub(super) fn disconnected(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.closed = false;
+            self.retain(&mut shard, |entry| match &mut entry.state {
+                State::Warm(counter) => {
+                    counter.queue = None;
+                    !counter.is_clean() || counter.listed
+                }
+                _ => false,
+            });
+        }
+    }
+
+    fn retain(&self, shard: &mut Shard, mut keep: impl FnMut(&mut Entry) -> bool) {
+        let before = shard.entries.len();
+        shard.entries.retain(|entry| {
+            let keep = keep(entry);
+            if !keep {
+                self.uncount(entry);
+            }
+            keep
+        });
+        let gone = before - shard.entries.len();
+        self.keys.fetch_sub(gone, Ordering::Relaxed);
+        // Memory falls again after a burst.
+        if shard.entries.capacity() > 4 * shard.entries.len() + 64 {
+            let seed = self.seed;
+            let hash = |entry: &Entry| XxHash3_64::oneshot_with_seed(seed, entry.key.as_bytes());
+            shard.entries.shrink_to_fit(hash);
+        }
+    }
+
+    fn uncount(&self, entry: &Entry) {
+        if let State::Cached { value, .. } = &entry.state {
+            let bytes = cost(&entry.key, value.as_deref());
+            self.cached_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A key's place in the table, its shard locked.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    table: &'a KeyTable,
+    shard: MutexGuard<'a, Shard>,
+    hash: u64,
+    key: &'a [u8],
+}
+
+impl Place<'_> {
+    /// The key's state; `None` when it is cold.
+    #[inline]
+    pub(super) fn state(&mut self) -> Option<&mut State> {
+        let epoch = self.shard.epoch;
+        let key = self.key;
+        let found = self
+            .shard
+            .entries
+            .find_mut(self.hash, |entry| entry.key.as_bytes() == key);
+        let entry = found.filter(|entry| entry.epoch == epoch)?;
+        Some(&mut entry.state)
+    }
+
+    /// The counter, when the key is warm.
+    pub(super) fn counter(&mut self) -> Option<&mut Counter> {
+        match self.state() {
+            Some(State::Warm(counter)) => Some(counter),
+            _ => None,
+        }
+    }
+
+    /// Whether the key is warm and everything acknowledged has been applied.
+    pub(super) fn is_clean(&mut self) -> bool {
+        self.counter().is_some_and(|counter| counter.is_clean())
+    }
+
+    /// The key, to be kept.
+    pub(super) fn key(&self) -> Key {
+        Key::new(self.key)
+    }
+
+    /// Puts a warm key with something pending on the list of keys to flush, once.
+    #[inline]
+    pub(super) fn list_if_pending(&mut self) {
+        let Some(counter) = self.counter() else {
+            return;
+        };
+        if counter.pending != 0 && !counter.listed {
+            counter.listed = true;
+            let key = Key::new(self.key);
+            self.shard.dirty.push(key);
+        }
+    }
+
+    /// The key has been taken off that list: takes what is pending, if it is warm still.
+    pub(super) fn unlist_and_seal(&mut self) -> Option<i64> {
+        let counter = self.counter()?;
+        counter.listed = false;
+        counter.seal()
+    }
+
+    /// Puts the key into `state`; false when the table is full and the key new, then nothing
+    /// changes.
+    pub(super) fn try_set(&mut self, state: State) -> bool {
+        let vacant = self.occupied().is_none();
+        if vacant && self.table.len() >= self.table.limits.max_keys {
+            return false;
+        }
+        self.set(state);
+        true
+    }
+
+    /// Puts the key into `state`, even past the bound of keys: commands wait for it.
+    pub(super) fn set(&mut self, state: State) {
+        let epoch = self.shard.epoch;
+        if let Some(entry) = self.occupied() {
+            let old = Entry {
+                key: entry.key.clone(),
+                epoch: std::mem::replace(&mut entry.epoch, epoch),
+                state: std::mem::replace(&mut entry.state, state),
+            };
+            self.table.uncount(&old);
+            return;
+        }
+        let entry = Entry {
+            key: Key::new(self.key),
+            epoch,
+            state,
+        };
+        let seed = self.table.seed;
+        let hasher = |entry: &Entry| XxHash3_64::oneshot_with_seed(seed, entry.key.as_bytes());
+        self.shard.entries.insert_unique(self.hash, entry, hasher);
+        self.table.keys.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Keeps a value as Redis gave it, if there is room for it; else the key is merely touched.
+    pub(super) fn cache(&mut self, value: Option<&[u8]>, until: Instant) {
+        let bytes = self.key.len() + value.map_or(0, <[u8]>::len) + OVERHEAD;
+        let cached = &self.table.cached_bytes;
+        if cached.load(Ordering::Relaxed) + bytes > self.table.limits.max_cached_bytes {
+            self.set(State::Touched {
+                until,
+                cool_until: None,
+            });
+            return;
+        }
+        self.set(State::Cached {
+            value: value.map(Into::into),
+            until,
+        });
+        cached.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Makes the key cold.
+    pub(super) fn clear(&mut self) {
+        let key = self.key;
+        let found = self
+            .shard
+            .entries
+            .find_entry(self.hash, |entry| entry.key.as_bytes() == key);
+        if let Ok(occupied) = found {
+            let (entry, _) = occupied.remove();
+            self.table.uncount(&entry);
+            self.table.keys.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn occupied(&mut self) -> Option<&mut Entry> {
+        let key = self.key;
+        self.shard
+            .entries
+            .find_mut(self.hash, |entry| entry.key.as_bytes() == key)
+    }
+}
+
+fn cost(key: &Key, value: Option<&[u8]>) -> usize {
+    key.as_bytes().len() + value.map_or(0, <[u8]>::len) + OVERHEAD
+}
+
+/// Shards of a table: enough that two to sixteen threads seldom meet.
+const SHARDS: u64 = 64;
+
+/// Bytes that a cached value costs beside its key and itself: the entry and its share of empty
+/// places (an entry is 96 bytes, a table is at most 7/8 full).
+const OVERHEAD: usize = 112;

@@ -1,0 +1,164 @@
+//! Opens a connection to a node, and fences the one before it.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::Peer;
+use crate::config;
+use crate::resp::{ReplyError, ReplyScanner, encode, reply};
+
+/// Why there is no connection. The text goes to clients in `-ERR node ... is unreachable (...)`.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+    #[error("{0}")]
+    Reply(#[from] ReplyError),
+    #[error("it speaks no RESP3: Redis 6.0 or newer is needed")]
+    NoResp3,
+    #[error("it refused the handshake: {0}")]
+    Handshake(String),
+}
+
+/// A connection that has just been opened.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) stream: TcpStream,
+    pub(super) peer: Peer,
+}
+
+/// Connects (resolving the name anew), authenticates, switches to RESP3, and makes sure that the
+/// server executes nothing more of the connection `before`: bytes of a dead connection may be
+/// executed after a new one is in use (measured). All within `timeout`.
+pub(super) async fn connect(
+    node: &config::Node,
+    timeout: Duration,
+    before: &Peer,
+) -> Result<Connected, ConnectError> {
+    let attempt = async {
+        let mut socket = Socket::open(node).await?;
+        let mut peer = socket.hello(node).await?;
+        let info = socket.ask(&[b"INFO", b"server"]).await?;
+        let info = String::from_utf8_lossy(reply::text(&info).unwrap_or_default()).into_owned();
+        peer.run_id = field(&info, "run_id").map(Into::into);
+        if let (Some(old), true) = (before.client_id, before.run_id == peer.run_id) {
+            let mut digits = itoa::Buffer::new();
+            let id = digits.format(old).as_bytes();
+            let killed = socket.ask(&[b"CLIENT", b"KILL", b"ID", id]).await?;
+            if reply::is_error(&killed) {
+                tracing::warn!(node = node.name, "the old connection could not be fenced");
+            }
+        }
+        Ok(Connected {
+            stream: socket.stream,
+            peer,
+        })
+    };
+    tokio::time::timeout(timeout, attempt)
+        .await
+        .unwrap_or(Err(ConnectError::Timeout(timeout)))
+}
+
+/// A connection used for one request at a time.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    scanner: ReplyScanner,
+}
+
+impl Socket {
+    /// Opens a TCP connection.
+    pub(super) async fn open(node: &config::Node) -> Result<Self, ConnectError> {
+        let stream = TcpStream::connect(node.address.as_str()).await?;
+        stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+        Ok(Self {
+            stream,
+            buffer: Vec::new(),
+            scanner: ReplyScanner::new(),
+        })
+    }
+
+    /// `HELLO 3` with the node's credentials.
+    pub(super) async fn hello(&mut self, node: &config::Node) -> Result<Peer, ConnectError> {
+        let mut request: Vec<&[u8]> = vec![b"HELLO", b"3"];
+        if let Some(password) = &node.password {
+            let user = node.username.as_deref().unwrap_or("default");
+            request.extend([
+                b"AUTH".as_slice(),
+                user.as_bytes(),
+                password.reveal().as_bytes(),
+            ]);
+        }
+        request.extend([b"SETNAME".as_slice(), b"tally"]);
+        let hello = self.ask(&request).await?;
+        if reply::is_error(&hello) {
+            let text = String::from_utf8_lossy(reply::text(&hello).unwrap_or_default());
+            let old = text.starts_with("ERR unknown command") || text.starts_with("NOPROTO");
+            let text = text.into_owned();
+            return Err(if old {
+                ConnectError::NoResp3
+            } else {
+                ConnectError::Handshake(text)
+            });
+        }
+        let mut peer = Peer::default();
+        let mut fields = reply::elements(&hello).into_iter().flatten();
+        while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+            match reply::text(name) {
+                Some(b"version") => {
+                    let version = reply::text(value).unwrap_or_default();
+                    peer.version = Some(String::from_utf8_lossy(version).into_owned());
+                }
+                Some(b"id") => peer.client_id = reply::integer(value),
+                _ => {}
+            }
+        }
+        Ok(peer)
+    }
+
+    /// Sends one request and waits for its reply.
+    pub(super) async fn ask(&mut self, request: &[&[u8]]) -> Result<Vec<u8>, ConnectError> {
+        let mut wire = Vec::new();
+        encode::request(&mut wire, request);
+        self.stream.write_all(&wire).await?;
+        loop {
+            if let Some(length) = self.scanner.scan(&self.buffer)? {
+                return Ok(self.buffer.drain(..length).collect());
+            }
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+    }
+}
+
+/// A line of INFO.
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.map(str::trim_end)
+}
+
+/// Redis's own `tcp-keepalive` default (`config.c`), here towards the node.
+const KEEPALIVE: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_a_field_of_info() {
+        let info = "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n";
+        assert_eq!(field(info, "run_id"), Some("abc"));
+        assert_eq!(field(info, "run"), None);
+    }
+}

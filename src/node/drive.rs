@@ -1,0 +1,335 @@
+//! A node's own task: connects, reads replies, flushes, watches the clock.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::connect::connect;
+use super::{Deliver, Link, Node, shrink, unreachable};
+use crate::counter::{Losses, Step};
+use crate::resp::{ReplyScanner, encode, reply};
+use crate::telemetry::Stats;
+
+/// How often and how long a node's table is looked through.
+#[derive(Clone, Copy, Debug)]
+pub struct Rhythm {
+    /// Between flushes.
+    pub flush: Duration,
+    /// After it, what was not asked for again is forgotten.
+    pub lease: Duration,
+}
+
+/// Keeps the node connected until `stop` is cancelled. First attempts are immediate; then each
+/// pause doubles, with jitter, up to the bound in the configuration.
+pub async fn drive<T: Deliver>(
+    node: Arc<Node<T>>,
+    rhythm: Rhythm,
+    stats: Arc<Stats>,
+    stop: CancellationToken,
+) {
+    let mut driver = Driver {
+        node,
+        rhythm,
+        stats,
+        swept: 0,
+        wakes: Vec::new(),
+    };
+    tokio::select! {
+        () = driver.run() => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+struct Driver<T> {
+    node: Arc<Node<T>>,
+    rhythm: Rhythm,
+    stats: Arc<Stats>,
+    /// Where the next sweep of the table begins.
+    swept: usize,
+    wakes: Vec<Waker>,
+}
+
+impl<T: Deliver> Driver<T> {
+    async fn run(&mut self) {
+        let (first, longest) = self.node.upstream.backoff;
+        let mut pause = first;
+        loop {
+            let timeout = self.node.upstream.connect_timeout;
+            let before = self.node.inner.lock().peer.clone();
+            let reason = match connect(&self.node.config, timeout, &before).await {
+                Ok(connected) => {
+                    pause = first;
+                    self.node.inner.lock().peer = connected.peer;
+                    let reason = self.carry(connected.stream).await;
+                    tracing::warn!(node = self.node.name(), %reason, "connection lost");
+                    self.disconnected(Link::Connecting, &reason);
+                    continue;
+                }
+                Err(error) => error.to_string(),
+            };
+            tracing::warn!(node = self.node.name(), %reason, "no connection");
+            self.disconnected(Link::Down(reason.as_str().into()), &reason);
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// Serves one connection until it ends; returns why it did.
+    async fn carry(&mut self, stream: TcpStream) -> String {
+        let (mut reader, writer) = stream.into_split();
+        let writer = Arc::new(writer);
+        self.node.inner.lock().link = Link::Up(Arc::clone(&writer));
+        self.node.counters.connects.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(
+            node = self.node.name(),
+            address = self.node.config.address,
+            "connected"
+        );
+        self.node.send();
+        let mut flush = ticker(self.rhythm.flush);
+        let mut watch = ticker(WATCH);
+        let mut buffer = BytesMut::with_capacity(READ_BYTES);
+        let mut scanner = ReplyScanner::new();
+        let mut flushing = false;
+        loop {
+            let blocked = !self.node.inner.lock().rest.is_empty();
+            tokio::select! {
+                read = read(&mut reader, &mut buffer, scanner.wanted()) => match read {
+                    Ok(0) => return "the node closed it".into(),
+                    Ok(_) => {
+                        let now = now();
+                        if let Err(reason) = self.replies(&mut buffer, &mut scanner, now) {
+                            return reason;
+                        }
+                        if flushing {
+                            flushing = !self.node.flush(now);
+                        }
+                        self.node.send();
+                    }
+                    Err(error) => return error.to_string(),
+                },
+                ready = writer.writable(), if blocked => match ready {
+                    Ok(()) => self.resume(&writer),
+                    Err(error) => return error.to_string(),
+                },
+                () = self.node.attention.notified() => {}
+                _ = flush.tick() => {
+                    let now = now();
+                    flushing = !self.node.flush(now);
+                    self.sweep(now);
+                }
+                _ = watch.tick() => {
+                    if let Some(reason) = self.watch(now()) {
+                        return reason;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on writing where the socket was full.
+    fn resume(&self, writer: &OwnedWriteHalf) {
+        // Clears the readiness that `writable` saw, should the socket be full after all.
+        let mut inner = self.node.inner.lock();
+        if inner.writing {
+            return;
+        }
+        let written = super::write(writer, &inner.rest);
+        inner.rest.drain(..written);
+        shrink_if_empty(&mut inner.rest);
+        let done = inner.rest.is_empty();
+        drop(inner);
+        if done {
+            self.node.send();
+        }
+    }
+
+    /// Hands complete replies to the lane.
+    fn replies(
+        &mut self,
+        buffer: &mut BytesMut,
+        scanner: &mut ReplyScanner,
+        now: Instant,
+    ) -> Result<(), String> {
+        let mut errors = 0;
+        let mut used = 0;
+        let mut broken = None;
+        let mut inner = self.node.inner.lock();
+        let wakes = &mut self.wakes;
+        let mut deliver = |ticket: T, frame: &[u8]| wakes.extend(ticket.deliver(frame));
+        let mut step = Step {
+            table: &self.node.table,
+            now,
+            deliver: &mut deliver,
+        };
+        loop {
+            let unread = buffer.get(used..).unwrap_or_default();
+            let length = match scanner.scan(unread) {
+                Ok(Some(length)) => length,
+                Ok(None) => break,
+                Err(error) => {
+                    broken = Some(error.to_string());
+                    break;
+                }
+            };
+            let frame = unread.get(..length).unwrap_or_default();
+            used += length;
+            errors += u64::from(reply::is_error(frame));
+            if reply::is_push(frame) {
+                continue;
+            }
+            if let Err(error) = inner.lane.on_reply(&mut step, frame) {
+                broken = Some(error.to_string());
+                break;
+            }
+        }
+        if inner.lane.has_room() {
+            self.wakes.append(&mut inner.stalled);
+        }
+        let losses = inner.lane.take_losses();
+        drop(inner);
+        buffer.advance(used);
+        self.node
+            .counters
+            .errors
+            .fetch_add(errors, Ordering::Relaxed);
+        self.wake();
+        self.report(&losses);
+        broken.map_or(Ok(()), Err)
+    }
+
+    /// Tells clients whose commands wait too long; returns why the connection must be closed, if
+    /// it must.
+    fn watch(&mut self, now: Instant) -> Option<String> {
+        let timeout = self.node.upstream.request_timeout;
+        let mut error = Vec::new();
+        let name = self.node.name();
+        let text = format!(
+            "ERR node {name} gave no answer within {timeout:?}; the command may still be executed"
+        );
+        encode::error(&mut error, &text);
+        let mut entry = self.node.enter();
+        let told = entry.step(now, &mut self.wakes, |lane, step| {
+            lane.expire(step, timeout, &error)
+        });
+        let oldest = entry.inner.lane.oldest();
+        drop(entry);
+        self.node
+            .counters
+            .timeouts
+            .fetch_add(told.try_into().unwrap_or(0), Ordering::Relaxed);
+        self.wake();
+        let hard = self.node.upstream.hard_timeout;
+        let stuck = oldest.is_some_and(|oldest| oldest + hard <= now);
+        stuck.then(|| format!("no answer within {hard:?}"))
+    }
+
+    fn disconnected(&mut self, link: Link, reason: &str) {
+        let name = self.node.name();
+        let mut unknown = Vec::new();
+        let text = format!(
+            "ERR node {name} is unreachable (connection lost: {reason}; the command may have been \
+             executed)"
+        );
+        encode::error(&mut unknown, &text);
+        let mut unsent = Vec::new();
+        encode::error(&mut unsent, unreachable(name, reason));
+        let mut entry = self.node.enter();
+        entry.inner.link = link;
+        entry.inner.writing = false;
+        entry.inner.rest = Vec::new();
+        entry.step(now(), &mut self.wakes, |lane, step| {
+            lane.disconnected(step, &unknown, &unsent);
+        });
+        self.wakes.append(&mut entry.inner.stalled);
+        let losses = entry.inner.lane.take_losses();
+        drop(entry);
+        self.wake();
+        self.report(&losses);
+    }
+
+    /// Looks through so much of the table that all of it is seen once a lease.
+    fn sweep(&mut self, now: Instant) {
+        let lease = self.rhythm.lease.max(self.rhythm.flush).as_millis().max(1);
+        let share = self.rhythm.flush.as_millis() * 64 / lease + 1;
+        let share = usize::try_from(share).unwrap_or(usize::MAX);
+        self.swept = self.node.table.sweep(self.swept, share, now);
+    }
+
+    fn wake(&mut self) {
+        for waker in self.wakes.drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// Counts and logs acknowledged increments that did not arrive.
+    fn report(&self, losses: &Losses) {
+        let node = self.node.name();
+        for (increment, error) in &losses.refused {
+            let (key, delta) = (&increment.key, increment.delta);
+            tracing::error!(
+                node,
+                ?key,
+                delta,
+                error,
+                "acknowledged increments were refused"
+            );
+        }
+        for increment in &losses.in_doubt {
+            let (key, delta) = (&increment.key, increment.delta);
+            tracing::error!(node, ?key, delta, "acknowledged increments are in doubt");
+        }
+        self.stats.dead_letters.add(losses.refused_count);
+        self.stats.in_doubt.add(losses.in_doubt_count);
+    }
+}
+
+/// Reads once, making room for what the scanner waits for, a megabyte at a time.
+async fn read(
+    reader: &mut OwnedReadHalf,
+    buffer: &mut BytesMut,
+    wanted: usize,
+) -> std::io::Result<usize> {
+    let missing = wanted.saturating_sub(buffer.len());
+    buffer.reserve(missing.clamp(READ_BYTES, 1 << 20));
+    reader.read_buf(buffer).await
+}
+
+fn ticker(period: Duration) -> Interval {
+    let mut ticker = interval(period);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
+}
+
+/// The present, by tokio's clock, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Between half and all of `pause`, so that nodes that went together do not return together.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish();
+    let part = u32::try_from(random % 512).unwrap_or(0);
+    pause / 2 + pause / 2 * part / 512
+}
+
+fn shrink_if_empty(buffer: &mut Vec<u8>) {
+    if buffer.is_empty() {
+        shrink(buffer);
+    }
+}
+
+/// Room for one read: a pipeline of 32 replies of 50 clients is 25 to 50 KiB.
+const READ_BYTES: usize = 64 << 10;
+
+/// How often waits are looked at; bounds how much later than promised a timeout is told.
+const WATCH: Duration = Duration::from_millis(100);

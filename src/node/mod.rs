@@ -1,0 +1,355 @@
+//! One Redis server: its keys, its lane, and the connection that carries it.
+//!
+//! ```text
+//!  sessions (any worker) ──enter──> lane ──┐ one mutex over {FIFO, unsent bytes, link}
+//!                                          │
+//!  end of the worker's tick ──send──> socket        (one writer at a time, outside the lock)
+//!  the node's driver task  <──────── socket ──> lane.on_reply ──> tickets ──> sessions woken
+//! ```
+//!
+//! Exactly one connection carries ordinary commands, so a node executes them in the order in which
+//! they were appended. No lock is held while a socket is read or written.
+
+mod connect;
+mod drive;
+mod side;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
+
+use crate::config;
+use crate::counter::{KeyTable, Lane, Step};
+use crate::telemetry::{NodeState, NodeStatus};
+
+pub use drive::{Rhythm, drive};
+pub use side::{SideError, ask};
+
+/// Who waits for a reply.
+pub trait Deliver: Send + 'static {
+    /// Takes the reply, a RESP3 frame. Returns whom to wake once no lock is held.
+    fn deliver(self, frame: &[u8]) -> Option<Waker>;
+}
+
+/// One Redis server.
+pub struct Node<T> {
+    config: config::Node,
+    upstream: config::Upstream,
+    table: KeyTable,
+    inner: Mutex<Inner<T>>,
+    /// Whether some worker will call [`Node::send`] soon.
+    scheduled: AtomicBool,
+    /// Wakes the driver: the socket was full, or broke while writing.
+    attention: Notify,
+    counters: Counters,
+}
+
+/// Event counts of one node, relaxed.
+#[derive(Debug, Default)]
+struct Counters {
+    errors: AtomicU64,
+    timeouts: AtomicU64,
+    connects: AtomicU64,
+}
+
+struct Inner<T> {
+    lane: Lane<T>,
+    link: Link,
+    /// Whether somebody is writing to the socket.
+    writing: bool,
+    /// What the socket did not take.
+    rest: Vec<u8>,
+    /// An empty buffer, to be the next `wire`.
+    spare: Vec<u8>,
+    /// Sessions that wait for room.
+    stalled: Vec<Waker>,
+    peer: Peer,
+}
+
+/// What is known of the server itself.
+#[derive(Clone, Debug, Default)]
+struct Peer {
+    version: Option<String>,
+    run_id: Option<String>,
+    /// Our connection's id there, for the fence of the next connection.
+    client_id: Option<i64>,
+}
+
+/// The connection's state.
+enum Link {
+    /// The first attempt after the start or a loss: commands wait for it.
+    Connecting,
+    /// Commands are sent.
+    Up(Arc<OwnedWriteHalf>),
+    /// Commands fail at once, until an attempt succeeds.
+    Down(Arc<str>),
+}
+
+/// A node's lane, locked.
+pub struct Entry<'a, T> {
+    node: &'a Node<T>,
+    inner: MutexGuard<'a, Inner<T>>,
+}
+
+/// Why a command can not be appended now. No state was changed.
+#[derive(Clone, Debug)]
+pub enum Refused {
+    /// The node is away, and why; clients get [`unreachable()`].
+    Down(Arc<str>),
+    /// Too much is in flight; the waker that was given is woken when there is room.
+    Full,
+}
+
+impl<T: Deliver> Node<T> {
+    /// A node that is not connected yet; [`drive`] does that.
+    pub fn new(
+        config: config::Node,
+        upstream: config::Upstream,
+        table: KeyTable,
+        lane: Lane<T>,
+    ) -> Self {
+        Self {
+            config,
+            upstream,
+            table,
+            inner: Mutex::new(Inner {
+                lane,
+                link: Link::Connecting,
+                writing: false,
+                rest: Vec::new(),
+                spare: Vec::new(),
+                stalled: Vec::new(),
+                peer: Peer::default(),
+            }),
+            scheduled: AtomicBool::new(false),
+            attention: Notify::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The name that places it on the ring.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// What is known of its keys.
+    pub fn table(&self) -> &KeyTable {
+        &self.table
+    }
+
+    /// Locks the lane. The caller may take no other lane before it lets this one go.
+    pub fn enter(&self) -> Entry<'_, T> {
+        Entry {
+            node: self,
+            inner: self.inner.lock(),
+        }
+    }
+
+    /// Says that the lane has something to send; true when the caller is the first to say so and
+    /// has to see to it that [`Node::send`] is called.
+    pub fn schedule(&self) -> bool {
+        !self.scheduled.swap(true, Ordering::AcqRel)
+    }
+
+    /// Writes what the lane has to send, as far as the socket takes it. Does not block: what is
+    /// left is the driver's.
+    pub fn send(&self) {
+        self.scheduled.store(false, Ordering::Release);
+        loop {
+            let mut inner = self.inner.lock();
+            let Link::Up(socket) = &inner.link else {
+                return;
+            };
+            if inner.writing {
+                return;
+            }
+            let socket = Arc::clone(socket);
+            let buffer = if inner.rest.is_empty() {
+                let spare = std::mem::take(&mut inner.spare);
+                inner.lane.take_wire(spare)
+            } else {
+                std::mem::take(&mut inner.rest)
+            };
+            if buffer.is_empty() {
+                inner.spare = buffer;
+                return;
+            }
+            inner.writing = true;
+            drop(inner);
+            let written = write(&socket, &buffer);
+            let mut inner = self.inner.lock();
+            if !inner.link.is(&socket) {
+                // The connection was replaced meanwhile; its driver has settled everything.
+                return;
+            }
+            inner.writing = false;
+            if written < buffer.len() {
+                inner.rest = buffer.get(written..).unwrap_or_default().to_vec();
+                drop(inner);
+                self.attention.notify_one();
+                return;
+            }
+            inner.spare = buffer;
+            shrink(&mut inner.spare);
+        }
+    }
+
+    /// A snapshot for INFO and the metrics.
+    pub fn status(&self) -> NodeStatus {
+        let inner = self.inner.lock();
+        let state = match &inner.link {
+            Link::Connecting => NodeState::Connecting,
+            Link::Up(_) => NodeState::Connected,
+            Link::Down(reason) => NodeState::Down {
+                reason: reason.to_string(),
+            },
+        };
+        let connects = self.counters.connects.load(Ordering::Relaxed);
+        NodeStatus {
+            name: self.config.name.clone(),
+            address: self.config.address.clone(),
+            state,
+            redis_version: inner.peer.version.clone(),
+            run_id: inner.peer.run_id.clone(),
+            in_flight: inner.lane.in_flight(),
+            unsent_bytes: inner.lane.unsent_bytes() + inner.rest.len(),
+            requests: inner.lane.counts().requests,
+            errors: self.counters.errors.load(Ordering::Relaxed),
+            keys: self.table.len(),
+            pending_keys: self.table.dirty(),
+            reconnects: connects.saturating_sub(1),
+        }
+    }
+
+    /// What the lane has done so far.
+    pub fn counts(&self) -> crate::counter::Counts {
+        self.inner.lock().lane.counts()
+    }
+
+    /// Whether everything acknowledged has been applied and nothing is in flight.
+    pub fn is_settled(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.lane.is_idle() && self.table.dirty() == 0
+    }
+
+    /// Whether the first attempt to connect, or to connect again, is under way.
+    pub fn is_connecting(&self) -> bool {
+        matches!(self.inner.lock().link, Link::Connecting)
+    }
+
+    /// Whether commands fail at once, or wait for a first connection.
+    pub fn is_away(&self) -> bool {
+        !matches!(self.inner.lock().link, Link::Up(_))
+    }
+
+    /// Seals what is pending, and sends it. Nothing happens while the node is away.
+    pub fn flush(&self, now: Instant) -> bool {
+        let mut inner = self.inner.lock();
+        if !matches!(inner.link, Link::Up(_)) {
+            return true;
+        }
+        let all = inner.lane.flush(&self.table, now);
+        drop(inner);
+        self.send();
+        all
+    }
+}
+
+impl<T> fmt::Debug for Node<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("name", &self.config.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Deliver> Entry<'_, T> {
+    /// Whether a command may be appended now. `waker` is kept when there is no room.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refused`].
+    pub fn admit(&mut self, waker: &Waker) -> Result<(), Refused> {
+        if let Link::Down(reason) = &self.inner.link {
+            return Err(Refused::Down(Arc::clone(reason)));
+        }
+        if !self.inner.lane.has_room() {
+            if !self
+                .inner
+                .stalled
+                .iter()
+                .any(|stalled| stalled.will_wake(waker))
+            {
+                self.inner.stalled.push(waker.clone());
+            }
+            return Err(Refused::Full);
+        }
+        Ok(())
+    }
+
+    /// Runs one step of the lane. Sessions to wake are pushed to `wakes`: wake them when no lock
+    /// is held.
+    pub fn step<R>(
+        &mut self,
+        now: Instant,
+        wakes: &mut Vec<Waker>,
+        run: impl FnOnce(&mut Lane<T>, &mut Step<'_, T>) -> R,
+    ) -> R {
+        let mut deliver = |ticket: T, frame: &[u8]| wakes.extend(ticket.deliver(frame));
+        let mut step = Step {
+            table: &self.node.table,
+            now,
+            deliver: &mut deliver,
+        };
+        run(&mut self.inner.lane, &mut step)
+    }
+}
+
+impl<T> fmt::Debug for Entry<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("node", &self.node.config.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Whether this is the connection with that socket.
+    fn is(&self, socket: &Arc<OwnedWriteHalf>) -> bool {
+        matches!(self, Self::Up(current) if Arc::ptr_eq(current, socket))
+    }
+}
+
+/// The error of a command whose node is away, after `-`.
+pub fn unreachable(name: &str, reason: &str) -> String {
+    format!("ERR node {name} is unreachable ({reason})")
+}
+
+/// Writes as much as the socket takes. An error reads as "nothing more": the driver meets it.
+fn write(socket: &OwnedWriteHalf, buffer: &[u8]) -> usize {
+    let mut written = 0;
+    while let Some(rest) = buffer.get(written..).filter(|rest| !rest.is_empty()) {
+        match socket.try_write(rest) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => written += count,
+        }
+    }
+    written
+}
+
+/// Gives memory back after a burst.
+fn shrink(buffer: &mut Vec<u8>) {
+    if buffer.capacity() > KEPT_BUFFER {
+        *buffer = Vec::new();
+    }
+}
+
+/// Largest write buffer kept for the next tick: many times what one tick needs at full load
+/// (50 clients with 32 commands of 64 bytes each are 100 KiB).
+const KEPT_BUFFER: usize = 1 << 20;

@@ -1,0 +1,149 @@
+//! Builds everything from the configuration, accepts clients, and stops in good order.
+//!
+//! ```text
+//!  main thread: signals, accept ──deals──> worker 0: sessions, drivers of nodes 0, N, ..., sender
+//!                                     └──> worker 1: sessions, drivers of nodes 1, ...,   sender
+//! ```
+
+mod accept;
+mod stop;
+mod watch;
+mod worker;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::config::{Config, Mode};
+use crate::counter::{KeyTable, Lane, Limits, TableLimits};
+use crate::node::{Node, Rhythm};
+use crate::ring::{Ring, RingError};
+use crate::router::Router;
+use crate::session::{Shared, Ticket};
+use crate::telemetry::Stats;
+
+/// Called once with the address when clients can connect.
+pub type Ready = Box<dyn FnOnce(SocketAddr) + Send>;
+
+/// Why the server did not start, or did not stop in good order.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The ring can not be made of these nodes.
+    #[error("ring: {0}")]
+    Ring(#[from] RingError),
+    /// The port can not be had.
+    #[error("can not listen on {address}: {source}")]
+    Listen {
+        /// The address in the configuration.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A thread or its runtime can not be made.
+    #[error("can not start a worker: {0}")]
+    Worker(io::Error),
+    /// The drain timeout passed with increments pending.
+    #[error("stopped with acknowledged increments on {keys} keys that could not be flushed")]
+    Unflushed {
+        /// Keys with increments that no node has.
+        keys: usize,
+    },
+}
+
+/// Serves until a signal says stop. `ready` is called once clients can connect: after every node
+/// was tried once.
+///
+/// # Errors
+///
+/// See [`ServeError`].
+pub fn run(config: Config, ready: Ready) -> Result<(), ServeError> {
+    let runtime = worker::runtime().map_err(ServeError::Worker)?;
+    runtime.block_on(serve(config, ready))
+}
+
+async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
+    let mut signals = stop::Signals::new().map_err(ServeError::Worker)?;
+    let config = Arc::new(config);
+    let listener = accept::listen(config.server.listen)?;
+    let shared = Shared::new(
+        Arc::clone(&config),
+        Arc::new(router(&config)?),
+        Arc::new(Stats::default()),
+        tokio::time::Instant::now().into_std(),
+        Arc::new(|node: &Arc<Node<Ticket>>| node.send()),
+    );
+    let rhythm = Rhythm {
+        flush: config.counters.flush_interval,
+        lease: config.cache.ttl,
+    };
+    let workers = worker::start(&config, &shared, rhythm).map_err(ServeError::Worker)?;
+    let served = tokio::select! {
+        served = until_stopped(&shared, &workers, listener, ready, &mut signals) => served,
+        () = watch::watch(&shared) => Ok(()),
+    };
+    workers.end();
+    served
+}
+
+/// From the first client to the last flush. A second signal ends it at once.
+async fn until_stopped(
+    shared: &Shared,
+    workers: &worker::Workers,
+    listener: TcpListener,
+    ready: Ready,
+    signals: &mut stop::Signals,
+) -> Result<(), ServeError> {
+    let serving = async {
+        stop::tried(&shared.router, shared.config.upstream.connect_timeout).await;
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, nodes = shared.router.nodes().len(), "ready");
+            ready(address);
+        }
+        accept::accept(listener, shared, workers).await;
+    };
+    tokio::select! {
+        () = serving => {}
+        () = signals.next() => {}
+    }
+    let bound = shared.config.server.drain_timeout;
+    tokio::select! {
+        stopped = stop::drain(shared, workers, bound) => stopped,
+        () = signals.next() => Err(ServeError::Unflushed { keys: stop::pending(&shared.router) }),
+    }
+}
+
+/// The nodes, each with its table and lane, and the ring over them.
+fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
+    let names: Vec<_> = config
+        .nodes
+        .iter()
+        .map(|node| (node.name.as_str(), node.weight))
+        .collect();
+    let ring = Ring::new(&names, config.ring.hash, config.ring.hash_tag)?;
+    let count = config.nodes.len().max(1);
+    let limits = TableLimits {
+        max_keys: (config.counters.max_keys / count).max(1),
+        max_cached_bytes: config.cache.max_bytes / count,
+        lease: config.cache.ttl,
+    };
+    let bounds = Limits {
+        max_in_flight: config.upstream.max_in_flight,
+        max_unsent_bytes: config.upstream.max_unsent_bytes,
+        warm: config.counters.mode == Mode::Buffered,
+    };
+    let nodes = config.nodes.iter().map(|node| {
+        let seed = RandomState::new().build_hasher().finish();
+        let table = KeyTable::new(limits, seed);
+        let lane = Lane::new(bounds);
+        Arc::new(Node::new(
+            node.clone(),
+            config.upstream.clone(),
+            table,
+            lane,
+        ))
+    });
+    Ok(Router::new(ring, nodes.collect()))
+}

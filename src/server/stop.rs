@@ -1,0 +1,83 @@
+//! Signals, and the order of a stop: no new clients, answers, the last flush, the end.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::ServeError;
+use super::worker::Workers;
+use crate::router::Router;
+use crate::session::{Shared, Ticket};
+
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on these signals do not kill the process.
+    pub(super) fn new() -> io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self {
+            terminate,
+            interrupt,
+        })
+    }
+
+    /// Waits for the next of them.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Waits until every node was connected or found away, at most `bound`.
+pub(super) async fn tried(router: &Router<Ticket>, bound: Duration) {
+    let deadline = Instant::now() + bound;
+    while router.nodes().iter().any(|node| node.is_connecting()) && Instant::now() < deadline {
+        sleep(TURN).await;
+    }
+}
+
+/// Lets sessions answer what they have read, then flushes until nothing is pending.
+pub(super) async fn drain(
+    shared: &Shared,
+    workers: &Workers,
+    bound: Duration,
+) -> Result<(), ServeError> {
+    let deadline = Instant::now() + bound;
+    tracing::info!(clients = shared.registry.count(), "draining");
+    shared.drain.cancel();
+    workers.tracker.close();
+    if timeout_at(deadline, workers.tracker.wait()).await.is_err() {
+        tracing::warn!("some clients did not take their replies in time");
+    }
+    while shared.router.nodes().iter().any(|node| !node.is_settled()) {
+        if Instant::now() >= deadline {
+            return Err(ServeError::Unflushed {
+                keys: pending(&shared.router),
+            });
+        }
+        for node in shared.router.nodes() {
+            node.flush(Instant::now().into_std());
+        }
+        sleep(TURN).await;
+    }
+    tracing::info!("everything is flushed");
+    Ok(())
+}
+
+/// Keys with increments that their node does not have.
+pub(super) fn pending(router: &Router<Ticket>) -> usize {
+    router.nodes().iter().map(|node| node.table().dirty()).sum()
+}
+
+/// Between two looks at the nodes.
+const TURN: Duration = Duration::from_millis(2);

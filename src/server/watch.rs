@@ -1,0 +1,42 @@
+//! What is done ten times a second: statistics, and clients that are idle for too long.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::counter::Counts;
+use crate::session::Shared;
+
+/// Runs until it is dropped.
+pub(super) async fn watch(shared: &Shared) {
+    let mut ticker = interval(PERIOD);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = vec![Counts::default(); shared.router.nodes().len()];
+    loop {
+        ticker.tick().await;
+        let now = Instant::now().into_std();
+        shared.stats.sample(now);
+        for (node, seen) in shared.router.nodes().iter().zip(&mut seen) {
+            let counts = node.counts();
+            let stats = &shared.stats;
+            stats.flush_batches.add(counts.batches - seen.batches);
+            stats.flush_keys.add(counts.keys - seen.keys);
+            stats.upstream_requests.add(counts.requests - seen.requests);
+            stats
+                .increments_forwarded
+                .add(counts.increments - seen.increments);
+            *seen = counts;
+        }
+        let Some(bound) = shared.config.server.idle_timeout else {
+            continue;
+        };
+        for client in shared.registry.clients() {
+            if now.saturating_duration_since(client.last_activity()) >= bound {
+                client.kill.cancel();
+            }
+        }
+    }
+}
+
+/// Bounds how much later than promised an idle client is closed.
+const PERIOD: Duration = Duration::from_millis(100);

@@ -1,0 +1,402 @@
+//! What each request of a client leads to.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use super::local::{self, After, Local};
+use super::replies::{Place, Replies, Ticket};
+use super::{Client, Shared};
+use crate::command::{self, Class, Command, Increment, LookupError};
+use crate::config::Mode;
+use crate::counter::{Answer, Effect};
+use crate::node::{Entry, Refused, unreachable};
+use crate::resp::{Form, Protocol, Request, encode, parse_i64};
+use crate::telemetry::clock::wall_time;
+
+/// Executes the requests of one read, in order. The lane of the node used last stays locked from
+/// one request to the next: most batches need each lane once or a few times.
+pub(super) struct Dispatch<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) client: &'a Client,
+    pub(super) replies: &'a Arc<Replies>,
+    pub(super) waker: &'a Waker,
+    pub(super) now: Instant,
+    entered: Option<(usize, Entry<'a, Ticket>)>,
+    /// Replies made here that follow each other, not pushed to `replies` yet.
+    pub(super) made: &'a mut Vec<u8>,
+    pub(super) woken: &'a mut Vec<Waker>,
+    /// Nodes that were given something to send.
+    touched: Vec<usize>,
+    pub(super) tally: Tally,
+    positions: Vec<usize>,
+}
+
+/// What a batch did, added to the shared statistics once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) commands: u64,
+    pub(super) increments: u64,
+    pub(super) increments_local: u64,
+    pub(super) hits: u64,
+    pub(super) misses: u64,
+    pub(super) errors: u64,
+    pub(super) last_command: Option<&'static str>,
+}
+
+/// How a session goes on after a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Flow {
+    /// With the next request.
+    Continue,
+    /// With the same request, when its node has room again.
+    Stall,
+    /// It ends once its replies are written.
+    Close,
+    /// It ends at once: the peer is no Redis client.
+    Abort,
+}
+
+impl<'a> Dispatch<'a> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        (client, replies): (&'a Client, &'a Arc<Replies>),
+        waker: &'a Waker,
+        now: Instant,
+        (made, woken): (&'a mut Vec<u8>, &'a mut Vec<Waker>),
+    ) -> Self {
+        Self {
+            shared,
+            client,
+            replies,
+            waker,
+            now,
+            entered: None,
+            made,
+            woken,
+            touched: Vec::new(),
+            tally: Tally::default(),
+            positions: Vec::new(),
+        }
+    }
+
+    /// Ends the batch: hands over its replies, lets go of the lane, sees to it that what was
+    /// appended is sent, woken other sessions.
+    pub(super) fn finish(mut self) -> Tally {
+        self.push_made();
+        self.leave();
+        for index in self.touched {
+            let node = self.shared.router.node(index);
+            if node.schedule() {
+                self.shared.send_soon(node);
+            }
+        }
+        for waker in self.woken.drain(..) {
+            waker.wake();
+        }
+        self.tally
+    }
+
+    /// Executes one request. On [`Flow::Stall`] nothing has happened.
+    pub(super) fn execute(&mut self, request: &Request<'_>) -> Flow {
+        if request.is_empty() {
+            return Flow::Continue;
+        }
+        let command = match command::lookup(request) {
+            Ok(command) => command,
+            Err(error) => return self.unknown(error, request),
+        };
+        if !self.client.authenticated() && !local::allowed_before_auth(command.name) {
+            self.error(local::NO_AUTH);
+            return self.done(command);
+        }
+        let through = self.shared.config.counters.mode == Mode::Through;
+        let flow = match command.class {
+            Class::Increment(_) | Class::Get | Class::MultiGet if through => {
+                self.keyed(command, request)
+            }
+            Class::Increment(kind) => self.increment(kind, request),
+            Class::Get => self.get(request),
+            Class::MultiGet => self.get_many(command, request),
+            Class::Peek | Class::Keyed | Class::Script => self.keyed(command, request),
+            Class::PerNode { merge, peek } => self.per_node(command, request, merge, peek),
+            Class::EveryNode(kind) => self.every_node(command, kind, request),
+            Class::AnyNode => self.any_node(command, request),
+            Class::Local => self.local(command, request),
+            Class::Refused(refusal) => {
+                self.error(refusal.text(command));
+                Flow::Continue
+            }
+        };
+        match flow {
+            Flow::Stall => flow,
+            flow => {
+                self.done(command);
+                flow
+            }
+        }
+    }
+
+    fn done(&mut self, command: &Command) -> Flow {
+        self.tally.commands += 1;
+        self.tally.last_command = Some(command.name);
+        Flow::Continue
+    }
+
+    fn unknown(&mut self, error: LookupError, request: &Request<'_>) -> Flow {
+        let name = request.arg(0);
+        // A web page or a confused server speaks HTTP to us (Redis `securityWarningCommand`).
+        if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
+            tracing::warn!(client = %self.client.addr, "a client speaks HTTP, connection closed");
+            return Flow::Abort;
+        }
+        self.tally.commands += 1;
+        self.error(error.text(request));
+        Flow::Continue
+    }
+
+    fn increment(&mut self, kind: Increment, request: &Request<'_>) -> Flow {
+        let delta = match delta(kind, request.arg(2)) {
+            Ok(delta) => delta,
+            Err(text) => {
+                self.error(text);
+                return Flow::Continue;
+            }
+        };
+        let key = request.arg(1);
+        let index = self.shared.router.index(key);
+        match self
+            .shared
+            .router
+            .node(index)
+            .table()
+            .increment(key, delta, self.now)
+        {
+            Answer::Value(value) => {
+                self.tally.increments_local += 1;
+                if self.client.finish_command() {
+                    encode::integer(self.made, value);
+                }
+            }
+            Answer::Overflow => self.error("ERR increment or decrement would overflow"),
+            Answer::Elsewhere => {
+                if let Some(flow) = self.admit(index) {
+                    return flow;
+                }
+                let (ticket, now) = (self.ticket(Form::Plain), self.now);
+                let (entry, woken) = self.lane(index);
+                entry.step(now, woken, |lane, step| {
+                    lane.increment(step, key, delta, ticket);
+                });
+            }
+        }
+        self.tally.increments += 1;
+        Flow::Continue
+    }
+
+    fn get(&mut self, request: &Request<'_>) -> Flow {
+        let key = request.arg(1);
+        let index = self.shared.router.index(key);
+        let start = self.made.len();
+        if self
+            .shared
+            .router
+            .node(index)
+            .table()
+            .get(key, self.now, self.made)
+        {
+            self.tally.hits += 1;
+            if !self.client.finish_command() {
+                self.made.truncate(start);
+            } else if self.client.protocol() == Protocol::Resp2
+                && self.made.get(start) == Some(&b'_')
+            {
+                self.made.truncate(start);
+                encode::null(self.made, Protocol::Resp2);
+            }
+            return Flow::Continue;
+        }
+        if let Some(flow) = self.admit(index) {
+            return flow;
+        }
+        self.tally.misses += 1;
+        let ticket = self.ticket(Form::Plain);
+        let now = self.now;
+        let (entry, woken) = self.lane(index);
+        entry.step(now, woken, |lane, step| lane.get(step, key, ticket));
+        Flow::Continue
+    }
+
+    /// A command whose keys must all be of one node.
+    fn keyed(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        if command::blocks(command, request) {
+            self.error(command::Refusal::NotYet.text(command));
+            return Flow::Continue;
+        }
+        let mut positions = std::mem::take(&mut self.positions);
+        let found = command::key_positions(command, request, &mut positions);
+        let keys: Vec<&[u8]> = positions.iter().map(|at| request.arg(*at)).collect();
+        self.positions = positions;
+        if let Err(error) = found {
+            self.error(error.to_string());
+            return Flow::Continue;
+        }
+        let mut indices = keys.iter().map(|key| self.shared.router.index(key));
+        let index = indices.next().unwrap_or(0);
+        if indices.any(|other| other != index) {
+            self.error("CROSSSLOT Keys in request don't hash to the same slot");
+            return Flow::Continue;
+        }
+        if let Some(flow) = self.admit(index) {
+            return flow;
+        }
+        let whole = command::needs_whole_node(command, request);
+        let effect = if command.class == Class::Peek {
+            Effect::Peek
+        } else {
+            Effect::Barrier
+        };
+        let through = self.shared.config.counters.mode == Mode::Through;
+        let ticket = self.ticket(command.form_of(request));
+        let now = self.now;
+        let (entry, woken) = self.lane(index);
+        entry.step(now, woken, |lane, step| match whole {
+            _ if through => lane.keyless(step, request.wire(), ticket),
+            true => lane.whole_node(step, request.wire(), ticket),
+            false => lane.forward(step, &keys, request.wire(), effect, ticket),
+        });
+        Flow::Continue
+    }
+
+    /// A command without keys that every node answers alike.
+    fn any_node(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        self.leave();
+        let index = self.shared.router.any();
+        if let Some(flow) = self.admit(index) {
+            return flow;
+        }
+        let ticket = self.ticket(command.form_of(request));
+        let now = self.now;
+        let (entry, woken) = self.lane(index);
+        entry.step(now, woken, |lane, step| {
+            lane.keyless(step, request.wire(), ticket);
+        });
+        Flow::Continue
+    }
+
+    fn local(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        // INFO locks the lanes for a snapshot.
+        self.leave();
+        let shared = self.shared;
+        let local = Local {
+            config: &shared.config,
+            stats: &shared.stats,
+            registry: &shared.registry,
+            client: self.client,
+            nodes: &|| shared.router.statuses(),
+            run_id: &shared.run_id,
+            started: shared.started,
+            now: self.now,
+            wall: wall_time(),
+        };
+        let start = self.made.len();
+        match local::answer(&local, command.name, request, self.made) {
+            After::Continue => self.mute_from(start),
+            After::Close => {
+                self.mute_from(start);
+                return Flow::Close;
+            }
+            After::InfoKeyspace(text) => self.info_keyspace(text),
+        }
+        Flow::Continue
+    }
+
+    /// Drops a reply made here if the client does not want it.
+    fn mute_from(&mut self, start: usize) {
+        if !self.client.finish_command() {
+            self.made.truncate(start);
+        }
+    }
+
+    /// Answers with an error.
+    pub(super) fn error(&mut self, text: impl AsRef<[u8]>) {
+        self.tally.errors += 1;
+        if self.client.finish_command() {
+            encode::error(self.made, text);
+        }
+    }
+
+    /// A ticket for the next reply.
+    pub(super) fn ticket(&mut self, form: Form) -> Ticket {
+        Ticket::Reply(self.place(form))
+    }
+
+    /// A place for the next reply.
+    pub(super) fn place(&mut self, form: Form) -> Place {
+        self.push_made();
+        let mute = !self.client.finish_command();
+        self.replies.reserve(self.client.protocol(), form, mute)
+    }
+
+    fn push_made(&mut self) {
+        if !self.made.is_empty() {
+            self.replies.push(self.made);
+            self.made.clear();
+        }
+    }
+
+    /// Enters a lane and asks whether it takes a command. `None`: it does. Else the session goes
+    /// on as said; when the node is away the error has been written.
+    pub(super) fn admit(&mut self, index: usize) -> Option<Flow> {
+        let waker = self.waker;
+        match self.lane(index).0.admit(waker) {
+            Ok(()) => None,
+            Err(Refused::Full) => Some(Flow::Stall),
+            Err(Refused::Down(reason)) => {
+                let name = self.shared.router.node(index).name();
+                self.error(unreachable(name, &reason));
+                Some(Flow::Continue)
+            }
+        }
+    }
+
+    /// The lane of a node, locked; at most one is.
+    pub(super) fn lane(&mut self, index: usize) -> (&mut Entry<'a, Ticket>, &mut Vec<Waker>) {
+        if self
+            .entered
+            .as_ref()
+            .is_some_and(|(entered, _)| *entered != index)
+        {
+            self.leave();
+        }
+        let shared = self.shared;
+        let touched = &mut self.touched;
+        let (_, entry) = self.entered.get_or_insert_with(|| {
+            if !touched.contains(&index) {
+                touched.push(index);
+            }
+            (index, shared.router.node(index).enter())
+        });
+        (entry, self.woken)
+    }
+
+    /// Unlocks the lane that is locked.
+    pub(super) fn leave(&mut self) {
+        self.entered = None;
+    }
+}
+
+/// What an increment adds, or the error's text.
+fn delta(kind: Increment, amount: &[u8]) -> Result<i64, &'static str> {
+    let amount = match kind {
+        Increment::Incr => return Ok(1),
+        Increment::Decr => return Ok(-1),
+        Increment::IncrBy | Increment::DecrBy => {
+            parse_i64(amount).ok_or("ERR value is not an integer or out of range")?
+        }
+    };
+    match kind {
+        Increment::DecrBy => amount.checked_neg().ok_or("ERR decrement would overflow"),
+        _ => Ok(amount),
+    }
+}

@@ -1,0 +1,269 @@
+//! The replies of one session, put into the order of its requests.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::fan_out::Gather;
+use crate::node::Deliver;
+use crate::resp::{Form, Protocol, to_resp2};
+
+/// Names who waits for a node's reply.
+#[derive(Debug)]
+pub enum Ticket {
+    /// A place among a session's replies.
+    Reply(Place),
+    /// A part of a reply that is made of several.
+    Part(Arc<Gather>, usize),
+}
+
+/// A place among a session's replies, to be filled once.
+#[derive(Debug)]
+pub struct Place {
+    replies: Arc<Replies>,
+    number: u64,
+    protocol: Protocol,
+    form: Form,
+    /// `CLIENT REPLY OFF` or `SKIP`: nothing is sent.
+    mute: bool,
+}
+
+impl Deliver for Ticket {
+    fn deliver(self, frame: &[u8]) -> Option<Waker> {
+        match self {
+            Self::Reply(place) => place.fill(frame),
+            Self::Part(gather, index) => gather.part(index, frame),
+        }
+    }
+}
+
+impl Place {
+    /// Fills the place with a RESP3 frame, in the client's protocol. Returns the session's waker
+    /// if it has something to write now and sleeps.
+    pub fn fill(self, frame: &[u8]) -> Option<Waker> {
+        let Self {
+            replies,
+            number,
+            protocol,
+            form,
+            mute,
+        } = self;
+        replies.fill(number, |out| match protocol {
+            _ if mute => {}
+            Protocol::Resp3 => out.extend_from_slice(frame),
+            Protocol::Resp2 => to_resp2(frame, form, out),
+        })
+    }
+}
+
+/// Replies of one session: those that may be written, and those that wait for earlier ones.
+///
+/// ```text
+///   ready: bytes in order ──> socket      slots: [waiting][spill 0..5][waiting][spill 5..12]
+/// ```
+pub struct Replies(Mutex<Queue>);
+
+struct Queue {
+    ready: Vec<u8>,
+    /// Number of the first slot.
+    first: u64,
+    slots: VecDeque<Slot>,
+    /// Bytes of replies that came before their turn.
+    spill: Vec<u8>,
+    /// How many slots lie in `spill`.
+    spilled: usize,
+    /// The session, when it sleeps.
+    waker: Option<Waker>,
+}
+
+enum Slot {
+    Waiting,
+    Spilled(Range<usize>),
+}
+
+/// How much there is, for limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Backlog {
+    /// Replies that have not come.
+    pub outstanding: usize,
+    /// Bytes of replies that wait for earlier ones, or to be taken.
+    pub bytes: usize,
+}
+
+impl Replies {
+    /// No replies.
+    pub fn new() -> Self {
+        Self(Mutex::new(Queue {
+            ready: Vec::new(),
+            first: 0,
+            slots: VecDeque::new(),
+            spill: Vec::new(),
+            spilled: 0,
+            waker: None,
+        }))
+    }
+
+    /// Takes a place behind all replies so far.
+    pub fn reserve(self: &Arc<Self>, protocol: Protocol, form: Form, mute: bool) -> Place {
+        let mut queue = self.0.lock();
+        let number = queue.first + u64::try_from(queue.slots.len()).unwrap_or(u64::MAX);
+        queue.slots.push_back(Slot::Waiting);
+        drop(queue);
+        Place {
+            replies: Arc::clone(self),
+            number,
+            protocol,
+            form,
+            mute,
+        }
+    }
+
+    /// Adds complete replies, as the client shall see them, behind all so far.
+    pub fn push(&self, bytes: &[u8]) {
+        let mut queue = self.0.lock();
+        if queue.slots.is_empty() {
+            queue.ready.extend_from_slice(bytes);
+            return;
+        }
+        let start = queue.spill.len();
+        queue.spill.extend_from_slice(bytes);
+        let end = queue.spill.len();
+        queue.slots.push_back(Slot::Spilled(start..end));
+        queue.spilled += 1;
+    }
+
+    /// Swaps what may be written now into `out`, which is empty. When there is nothing, `waker`
+    /// is woken once there is.
+    pub fn take(&self, out: &mut Vec<u8>, waker: &Waker) -> Backlog {
+        let mut queue = self.0.lock();
+        if queue.ready.is_empty() {
+            match &mut queue.waker {
+                Some(old) => old.clone_from(waker),
+                none => *none = Some(waker.clone()),
+            }
+        } else {
+            std::mem::swap(&mut queue.ready, out);
+        }
+        queue.backlog()
+    }
+
+    /// How much there is.
+    pub fn backlog(&self) -> Backlog {
+        self.0.lock().backlog()
+    }
+
+    fn fill(&self, number: u64, write: impl FnOnce(&mut Vec<u8>)) -> Option<Waker> {
+        let mut queue = self.0.lock();
+        let queue = &mut *queue;
+        let index = usize::try_from(number.checked_sub(queue.first)?).ok()?;
+        if index > 0 {
+            let start = queue.spill.len();
+            write(&mut queue.spill);
+            *queue.slots.get_mut(index)? = Slot::Spilled(start..queue.spill.len());
+            queue.spilled += 1;
+            return None;
+        }
+        write(&mut queue.ready);
+        queue.slots.pop_front();
+        queue.first += 1;
+        while let Some(Slot::Spilled(range)) = queue.slots.front() {
+            let bytes = queue.spill.get(range.clone()).unwrap_or_default();
+            queue.ready.extend_from_slice(bytes);
+            queue.slots.pop_front();
+            queue.first += 1;
+            queue.spilled -= 1;
+        }
+        if queue.spilled == 0 {
+            queue.spill.clear();
+            if queue.spill.capacity() > KEPT_SPILL {
+                queue.spill = Vec::new();
+            }
+        }
+        queue.waker.take()
+    }
+}
+
+impl Default for Replies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Replies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Replies").field(&self.backlog()).finish()
+    }
+}
+
+impl Queue {
+    fn backlog(&self) -> Backlog {
+        Backlog {
+            outstanding: self.slots.len() - self.spilled,
+            bytes: self.ready.len() + self.spill.len(),
+        }
+    }
+}
+
+/// Largest buffer of early replies that a session keeps when it is empty.
+const KEPT_SPILL: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(replies: &Replies) -> Vec<u8> {
+        let mut out = Vec::new();
+        replies.take(&mut out, Waker::noop());
+        out
+    }
+
+    fn reserve(replies: &Arc<Replies>) -> Place {
+        replies.reserve(Protocol::Resp2, Form::Plain, false)
+    }
+
+    #[test]
+    fn replies_keep_request_order() {
+        let replies = Arc::new(Replies::new());
+        replies.push(b"+0\r\n");
+        let first = reserve(&replies);
+        replies.push(b"+2\r\n");
+        let third = reserve(&replies);
+        replies.push(b"+4\r\n");
+        assert_eq!(taken(&replies), b"+0\r\n");
+        third.fill(b"+3\r\n");
+        assert_eq!(taken(&replies), b"");
+        assert_eq!(replies.backlog().outstanding, 1);
+        assert!(
+            first.fill(b"+1\r\n").is_some(),
+            "the session sleeps and has something to write"
+        );
+        assert_eq!(taken(&replies), b"+1\r\n+2\r\n+3\r\n+4\r\n");
+        assert_eq!(replies.backlog().bytes, 0);
+        replies.push(b"+5\r\n");
+        assert_eq!(taken(&replies), b"+5\r\n");
+    }
+
+    #[test]
+    fn a_muted_place_keeps_the_order_and_says_nothing() {
+        let replies = Arc::new(Replies::new());
+        let muted = replies.reserve(Protocol::Resp2, Form::Plain, true);
+        let next = reserve(&replies);
+        next.fill(b":1\r\n");
+        muted.fill(b":0\r\n");
+        assert_eq!(taken(&replies), b":1\r\n");
+    }
+
+    #[test]
+    fn a_reply_takes_the_client_s_protocol() {
+        let replies = Arc::new(Replies::new());
+        reserve(&replies).fill(b"_\r\n");
+        replies
+            .reserve(Protocol::Resp3, Form::Plain, false)
+            .fill(b"_\r\n");
+        assert_eq!(taken(&replies), b"$-1\r\n_\r\n");
+    }
+}

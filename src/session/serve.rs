@@ -1,0 +1,314 @@
+//! One client's connection, from accept to close.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
+
+use super::dispatch::{Dispatch, Flow};
+use super::replies::Replies;
+use super::{Activity, Client, Shared};
+use crate::resp::{Limits, ProtocolError, RequestScanner, encode};
+
+/// Serves one client until it leaves, is cut, or the server drains.
+pub async fn serve(stream: TcpStream, client: Arc<Client>, shared: Arc<Shared>) {
+    let mut session = Session::new(stream, Arc::clone(&client), Arc::clone(&shared));
+    tokio::select! {
+        biased;
+        end = poll_fn(|cx| session.poll(cx)) => session.ended(&end),
+        () = client.kill.cancelled() => {}
+        () = shared.drain.cancelled() => {
+            // Answers what has been read, then closes.
+            session.input = Input::Closed;
+            tokio::select! {
+                end = poll_fn(|cx| session.poll(cx)) => session.ended(&end),
+                () = client.kill.cancelled() => {}
+            }
+        }
+    }
+    shared.registry.remove(client.id);
+}
+
+struct Session {
+    stream: TcpStream,
+    client: Arc<Client>,
+    shared: Arc<Shared>,
+    limits: Limits,
+    /// Bytes read and not executed.
+    buffer: BytesMut,
+    scanner: RequestScanner,
+    /// Length of a complete request at the buffer's start that could not be executed yet.
+    scanned: Option<usize>,
+    replies: Arc<Replies>,
+    /// Replies being written, and how much of them has been.
+    out: Vec<u8>,
+    written: usize,
+    input: Input,
+    made: Vec<u8>,
+    wakes: Vec<Waker>,
+}
+
+/// Whether there is more to read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Input {
+    Open,
+    /// The client sends no more, or nothing more of it is executed: what is under way is
+    /// answered, then the connection is closed.
+    Closed,
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+enum End {
+    /// Everything was answered.
+    Done,
+    Io(io::Error),
+    /// The client did not read its replies.
+    OutputLimit,
+    /// The peer is no Redis client.
+    Abort,
+}
+
+impl Session {
+    fn new(stream: TcpStream, client: Arc<Client>, shared: Arc<Shared>) -> Self {
+        let limits = Limits {
+            max_bulk_bytes: shared.config.server.max_bulk_bytes,
+            authenticated: client.authenticated(),
+            ..Limits::default()
+        };
+        Self {
+            stream,
+            client,
+            shared,
+            limits,
+            buffer: BytesMut::new(),
+            scanner: RequestScanner::new(),
+            scanned: None,
+            replies: Arc::new(Replies::new()),
+            out: Vec::new(),
+            written: 0,
+            input: Input::Open,
+            made: Vec::new(),
+            wakes: Vec::new(),
+        }
+    }
+
+    /// Goes as far as it can: executes what has been read, writes what is ready, reads more.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        for _ in 0..TURNS {
+            let full = self.execute(cx.waker());
+            match full {
+                Executed::Abort => return Poll::Ready(End::Abort),
+                Executed::All | Executed::Paused => {}
+            }
+            let idle = match self.write(cx) {
+                Ok(idle) => idle,
+                Err(error) => return Poll::Ready(End::Io(error)),
+            };
+            let backlog = self.replies.backlog();
+            if backlog.bytes + self.out.len() > self.shared.config.server.output_buffer_bytes {
+                return Poll::Ready(End::OutputLimit);
+            }
+            if self.input == Input::Closed {
+                if idle && backlog.outstanding == 0 && self.scanned.is_none() && backlog.bytes == 0
+                {
+                    return Poll::Ready(End::Done);
+                }
+                return Poll::Pending;
+            }
+            if full == Executed::Paused {
+                return Poll::Pending;
+            }
+            match self.read(cx) {
+                Poll::Ready(Ok(0)) => self.input = Input::Closed,
+                Poll::Ready(Ok(count)) => {
+                    self.shared.stats.net_input_bytes.add(to_u64(count));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(End::Io(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        // Others have their turn before the next batch of a client that sends without pause.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Executes the complete requests in the buffer.
+    fn execute(&mut self, waker: &Waker) -> Executed {
+        if self.buffer.is_empty() {
+            return Executed::All;
+        }
+        let now = tokio::time::Instant::now().into_std();
+        let room = MAX_OUTSTANDING.saturating_sub(self.replies.backlog().outstanding);
+        let mut dispatch = Dispatch::new(
+            &self.shared,
+            (&self.client, &self.replies),
+            waker,
+            now,
+            (&mut self.made, &mut self.wakes),
+        );
+        let mut executed = Executed::All;
+        let mut used = 0;
+        for taken in 0.. {
+            if taken == room {
+                executed = Executed::Paused;
+                break;
+            }
+            let unread = self.buffer.get(used..).unwrap_or_default();
+            let length = match self.scanned.take() {
+                Some(length) => length,
+                None => match self.scanner.scan(unread, &self.limits) {
+                    Ok(Some(length)) => length,
+                    Ok(None) => break,
+                    Err(error) => {
+                        protocol_error(&mut dispatch, error);
+                        self.shared.stats.protocol_errors.increment();
+                        self.input = Input::Closed;
+                        used = self.buffer.len();
+                        break;
+                    }
+                },
+            };
+            match dispatch.execute(&self.scanner.request(unread)) {
+                Flow::Continue => used += length,
+                Flow::Stall => {
+                    self.scanned = Some(length);
+                    executed = Executed::Paused;
+                    break;
+                }
+                Flow::Close => {
+                    self.input = Input::Closed;
+                    used = self.buffer.len();
+                    break;
+                }
+                Flow::Abort => {
+                    executed = Executed::Abort;
+                    break;
+                }
+            }
+            self.limits.authenticated = self.client.authenticated();
+        }
+        let tally = dispatch.finish();
+        self.buffer.advance(used);
+        if self.buffer.is_empty() && self.buffer.capacity() > KEPT_BYTES {
+            self.buffer = BytesMut::new();
+        }
+        self.note(now, &tally);
+        executed
+    }
+
+    fn note(&self, now: std::time::Instant, tally: &super::dispatch::Tally) {
+        let stats = &self.shared.stats;
+        stats.commands_processed.add(tally.commands);
+        stats.increments_received.add(tally.increments);
+        stats.increments_local.add(tally.increments_local);
+        stats.keyspace_hits.add(tally.hits);
+        stats.keyspace_misses.add(tally.misses);
+        stats.errors_replied.add(tally.errors);
+        if let Some(last_command) = tally.last_command {
+            self.client.note(&Activity {
+                now,
+                last_command,
+                commands: tally.commands,
+                query_buffer_bytes: self.buffer.len(),
+                output_bytes: self.out.len(),
+            });
+        }
+    }
+
+    /// Writes ready replies. Returns whether everything ready is written; else the waker is
+    /// registered with the socket.
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        loop {
+            if self.written == self.out.len() {
+                self.out.clear();
+                self.written = 0;
+                if self.out.capacity() > KEPT_BYTES {
+                    self.out = Vec::new();
+                }
+                self.replies.take(&mut self.out, cx.waker());
+                if self.out.is_empty() {
+                    return Ok(true);
+                }
+            }
+            let rest = self.out.get(self.written..).unwrap_or_default();
+            match Pin::new(&mut self.stream).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => {
+                    self.written += count;
+                    self.shared.stats.net_output_bytes.add(to_u64(count));
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// Reads once. The buffer grows with what arrives, never by what a request declares, and a
+    /// request that is incomplete at the query buffer's limit ends the session as in Redis.
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.buffer.len() >= self.shared.config.server.query_buffer_bytes {
+            tracing::warn!(client = %self.client.addr, "query buffer limit reached");
+            return Poll::Ready(Ok(0));
+        }
+        let missing = self.scanner.wanted().saturating_sub(self.buffer.len());
+        // Doubles at most: a declared gigabyte costs memory only as it is sent.
+        self.buffer
+            .reserve(missing.clamp(READ_BYTES, READ_BYTES.max(self.buffer.len())));
+        poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buffer)
+    }
+
+    fn ended(&self, end: &End) {
+        let client = self.client.addr;
+        match end {
+            End::Done | End::Abort => {}
+            End::Io(error) => tracing::debug!(%client, %error, "connection lost"),
+            End::OutputLimit => {
+                self.shared.stats.output_limit_closed.increment();
+                tracing::warn!(%client, "closed: it does not read its replies");
+            }
+        }
+    }
+}
+
+/// Answers bytes that are no request, as the last reply.
+fn protocol_error(dispatch: &mut Dispatch<'_>, error: ProtocolError) {
+    let mut text = String::from("ERR ");
+    text.push_str(&error.to_string());
+    encode::error(dispatch.made, &text);
+}
+
+fn to_u64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// How far a batch came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Executed {
+    /// Everything complete was executed.
+    All,
+    /// Something complete has to wait for room.
+    Paused,
+    Abort,
+}
+
+/// Batches of one client executed in a row before others have their turn.
+const TURNS: usize = 4;
+
+/// Most requests of one session that wait for a node; beyond it the session reads no further.
+/// Bounds what one client can put into the lanes.
+const MAX_OUTSTANDING: usize = 8192;
+
+/// Room for one read: 16 KiB, as Redis's `PROTO_IOBUF_LEN`.
+const READ_BYTES: usize = 16 << 10;
+
+/// Largest buffer that an idle session keeps.
+const KEPT_BYTES: usize = 64 << 10;

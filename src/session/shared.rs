@@ -1,0 +1,89 @@
+//! What all sessions share.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{Registry, Ticket};
+use crate::config::Config;
+use crate::node::Node;
+use crate::router::Router;
+use crate::telemetry::{Stats, random_run_id};
+
+/// Sees to it that [`Node::send`] is called at the end of the worker's tick.
+pub type SendSoon = Arc<dyn Fn(&Arc<Node<Ticket>>) + Send + Sync>;
+
+/// One for each worker; all but the sender is the same for all workers.
+#[derive(Clone)]
+pub struct Shared {
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// What has happened so far.
+    pub stats: Arc<Stats>,
+    /// Every client.
+    pub registry: Arc<Registry>,
+    /// Where keys live.
+    pub router: Arc<Router<Ticket>>,
+    /// This run's name, for `INFO`.
+    pub run_id: Arc<str>,
+    /// When this run began.
+    pub started: Instant,
+    /// Cancelled at the stop: sessions answer what they have read, and end.
+    pub drain: CancellationToken,
+    /// Places for `WAIT`, each a connection to every node.
+    pub waits: Arc<Semaphore>,
+    sender: SendSoon,
+}
+
+impl Shared {
+    /// Puts together what sessions share.
+    pub fn new(
+        config: Arc<Config>,
+        router: Arc<Router<Ticket>>,
+        stats: Arc<Stats>,
+        started: Instant,
+        sender: SendSoon,
+    ) -> Self {
+        let server = &config.server;
+        let registry = Registry::new(server.max_clients, server.password.is_some());
+        Self {
+            stats,
+            registry: Arc::new(registry),
+            router,
+            run_id: random_run_id().into(),
+            started,
+            drain: CancellationToken::new(),
+            waits: Arc::new(Semaphore::new(MAX_WAITS)),
+            sender,
+            config,
+        }
+    }
+
+    /// The same for another worker.
+    #[must_use]
+    pub fn with_sender(&self, sender: SendSoon) -> Self {
+        Self {
+            sender,
+            ..self.clone()
+        }
+    }
+
+    /// The node's lane has something to send.
+    pub(super) fn send_soon(&self, node: &Arc<Node<Ticket>>) {
+        (self.sender)(node);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("run_id", &self.run_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Most clients in `WAIT` at once; one more gets an error.
+const MAX_WAITS: usize = 64;

@@ -1,0 +1,321 @@
+//! Requests that concern several nodes: split, sent, and their replies gathered.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::dispatch::{Dispatch, Flow};
+use super::local::{InfoText, finish_info};
+use super::replies::{Place, Ticket};
+use crate::command::{self, Command, EveryNode, Merge};
+use crate::counter::Effect;
+use crate::fan_out::{self, Cursor, Gather};
+use crate::key::Key;
+use crate::node::{self, Refused, unreachable};
+use crate::resp::{Form, Request, encode, parse_i64, reply};
+
+impl Dispatch<'_> {
+    /// `MGET`: each key from memory if it is known here, the others with one command per node.
+    pub(super) fn get_many(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        let keys: Vec<&[u8]> = request.args().skip(1).collect();
+        if let Some(flow) = self.admit_all(keys.iter().copied()) {
+            return flow;
+        }
+        let place = self.place(command.form);
+        let gather = Gather::new(keys.len(), place, fan_out::array());
+        let mut missing: Vec<Vec<(Key, Ticket)>> = Vec::new();
+        missing.resize_with(self.shared.router.nodes().len(), Vec::new);
+        let mut frame = Vec::new();
+        for (at, key) in keys.into_iter().enumerate() {
+            let index = self.shared.router.index(key);
+            frame.clear();
+            if self
+                .shared
+                .router
+                .node(index)
+                .table()
+                .get(key, self.now, &mut frame)
+            {
+                self.tally.hits += 1;
+                self.woken.extend(gather.part(at, &frame));
+            } else if let Some(missing) = missing.get_mut(index) {
+                self.tally.misses += 1;
+                missing.push((Key::new(key), Ticket::Part(Arc::clone(&gather), at)));
+            }
+        }
+        for (index, keys) in missing.into_iter().enumerate() {
+            if keys.is_empty() {
+                continue;
+            }
+            let now = self.now;
+            let (entry, woken) = self.lane(index);
+            entry.step(now, woken, |lane, step| lane.get_many(step, keys));
+        }
+        Flow::Continue
+    }
+
+    /// `DEL`, `EXISTS`, `MSET` and their kin: one command for each node that has some of the keys.
+    pub(super) fn per_node(
+        &mut self,
+        command: &Command,
+        request: &Request<'_>,
+        merge: Merge,
+        peek: bool,
+    ) -> Flow {
+        let mut positions = Vec::new();
+        if let Err(error) = command::key_positions(command, request, &mut positions) {
+            self.error(error.to_string());
+            return Flow::Continue;
+        }
+        let stride = if command.name == "mset" { 2 } else { 1 };
+        if request.len() != 1 + positions.len() * stride {
+            // An odd number of arguments: Redis's error.
+            self.error(command::LookupError::Arity.text(request));
+            return Flow::Continue;
+        }
+        let mut parts: Vec<(usize, Vec<usize>)> = Vec::new();
+        for at in positions {
+            let index = self.shared.router.index(request.arg(at));
+            match parts.iter_mut().find(|(node, _)| *node == index) {
+                Some((_, positions)) => positions.push(at),
+                None => parts.push((index, vec![at])),
+            }
+        }
+        let first_keys = parts.iter().filter_map(|(_, at)| at.first());
+        if let Some(flow) = self.admit_all(first_keys.map(|at| request.arg(*at))) {
+            return flow;
+        }
+        let effect = if peek { Effect::Peek } else { Effect::Barrier };
+        let merge = match merge {
+            Merge::Sum => fan_out::sum(),
+            Merge::Ok => fan_out::first(),
+        };
+        let place = self.place(command.form);
+        let gather = Gather::new(parts.len(), place, merge);
+        for (part, (index, positions)) in parts.into_iter().enumerate() {
+            let keys: Vec<&[u8]> = positions.iter().map(|at| request.arg(*at)).collect();
+            let mut wire = Vec::new();
+            encode::array(&mut wire, 1 + positions.len() * stride);
+            encode::bulk(&mut wire, request.arg(0));
+            for at in positions {
+                for arg in at..at + stride {
+                    encode::bulk(&mut wire, request.arg(arg));
+                }
+            }
+            let ticket = Ticket::Part(Arc::clone(&gather), part);
+            let now = self.now;
+            let (entry, woken) = self.lane(index);
+            entry.step(now, woken, |lane, step| {
+                lane.forward(step, &keys, &wire, effect, ticket);
+            });
+        }
+        Flow::Continue
+    }
+
+    /// A command for all nodes.
+    pub(super) fn every_node(
+        &mut self,
+        command: &Command,
+        kind: EveryNode,
+        request: &Request<'_>,
+    ) -> Flow {
+        let merge = match kind {
+            EveryNode::DbSize => fan_out::sum(),
+            EveryNode::Keys => fan_out::concat(),
+            EveryNode::ScriptExists => fan_out::all(),
+            EveryNode::RandomKey => fan_out::any_string(random()),
+            EveryNode::FlushAll
+            | EveryNode::FlushDb
+            | EveryNode::ScriptLoad
+            | EveryNode::ScriptFlush => fan_out::first(),
+            EveryNode::Scan => return self.scan(command, request),
+            EveryNode::Wait => return self.wait(command, request),
+        };
+        let whole = matches!(kind, EveryNode::FlushAll | EveryNode::FlushDb);
+        if let Some(flow) = self.admit_every() {
+            return flow;
+        }
+        let place = self.place(command.form);
+        self.send_every(request.wire(), whole, place, merge);
+        Flow::Continue
+    }
+
+    /// `SCAN`: one node at a time; the cursor carries which.
+    fn scan(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        let Some(cursor) = fan_out::parse_cursor(request.arg(1)) else {
+            self.error("ERR invalid cursor");
+            return Flow::Continue;
+        };
+        let nodes = self.shared.router.nodes().len();
+        let Cursor { node, inner } = Cursor::of(cursor, nodes);
+        if let Some(flow) = self.admit(node) {
+            return flow;
+        }
+        let mut wire = Vec::new();
+        encode::array(&mut wire, request.len());
+        for (at, arg) in request.args().enumerate() {
+            match at {
+                1 => encode::bulk(&mut wire, itoa::Buffer::new().format(inner).as_bytes()),
+                _ => encode::bulk(&mut wire, arg),
+            }
+        }
+        let place = self.place(command.form);
+        let gather = Gather::new(1, place, fan_out::scan(node, nodes));
+        let now = self.now;
+        let (entry, woken) = self.lane(node);
+        let ticket = Ticket::Part(gather, 0);
+        entry.step(now, woken, |lane, step| lane.keyless(step, &wire, ticket));
+        Flow::Continue
+    }
+
+    /// `WAIT`: applies what is pending on every node, then waits on a connection of its own to
+    /// each, so that the lanes go on. The reply is the smallest number of replicas.
+    fn wait(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        if parse_i64(request.arg(1)).is_none() {
+            self.error("ERR value is not an integer or out of range");
+            return Flow::Continue;
+        }
+        let timeout = match parse_i64(request.arg(2)).map(u64::try_from) {
+            Some(Ok(ms)) => Duration::from_millis(ms),
+            Some(Err(_)) => {
+                self.error("ERR timeout is negative");
+                return Flow::Continue;
+            }
+            None => {
+                self.error("ERR timeout is not an integer or out of range");
+                return Flow::Continue;
+            }
+        };
+        if let Some(flow) = self.admit_every() {
+            return flow;
+        }
+        let upstream = &self.shared.config.upstream;
+        // Zero is for ever; here it ends with the bound of every other wait for a node.
+        let bound = if timeout.is_zero() {
+            upstream.hard_timeout
+        } else {
+            timeout
+        };
+        let bound = bound.saturating_add(upstream.connect_timeout + upstream.request_timeout);
+        let nodes = self.shared.config.nodes.clone();
+        let request: Vec<Vec<u8>> = request.args().map(<[u8]>::to_vec).collect();
+        let slots = Arc::clone(&self.shared.waits);
+        let place = self.place(command.form);
+        let merge: fan_out::Merge = Box::new(move |parts, place| {
+            if let Some(error) = parts.error() {
+                return place.fill(error);
+            }
+            let Ok(slot) = slots.try_acquire_owned() else {
+                return place.fill(b"-ERR too many clients are in WAIT\r\n");
+            };
+            tokio::spawn(async move {
+                wait_on(place, nodes, request, bound).await;
+                drop(slot);
+            });
+            None
+        });
+        // A command on the whole node is sent when nothing is pending any more.
+        let mut ping = Vec::new();
+        encode::request(&mut ping, &[b"PING"]);
+        self.send_every(&ping, true, place, merge);
+        Flow::Continue
+    }
+
+    /// The last section of INFO: what each node says of its keys. A node that is away is left out.
+    pub(super) fn info_keyspace(&mut self, info: InfoText) {
+        let place = self.place(Form::Plain);
+        let mut wire = Vec::new();
+        encode::request(&mut wire, &[b"INFO".as_slice(), b"keyspace"]);
+        let merge: fan_out::Merge = Box::new(move |parts, place| {
+            let answers = parts.frames().filter(|frame| !reply::is_error(frame));
+            let mut out = Vec::new();
+            finish_info(info, answers, &mut out);
+            place.fill(&out)
+        });
+        self.send_every(&wire, false, place, merge);
+    }
+
+    /// Sends the same request to every node. A part whose node is away fails at once.
+    fn send_every(&mut self, wire: &[u8], whole: bool, place: Place, merge: fan_out::Merge) {
+        let count = self.shared.router.nodes().len();
+        let gather = Gather::new(count, place, merge);
+        for index in 0..count {
+            let (waker, now) = (self.waker, self.now);
+            let (entry, woken) = self.lane(index);
+            if let Err(Refused::Down(reason)) = entry.admit(waker) {
+                let mut frame = Vec::new();
+                let name = self.shared.router.node(index).name();
+                encode::error(&mut frame, unreachable(name, &reason));
+                self.woken.extend(gather.part(index, &frame));
+                continue;
+            }
+            let ticket = Ticket::Part(Arc::clone(&gather), index);
+            entry.step(now, woken, |lane, step| {
+                if whole {
+                    lane.whole_node(step, wire, ticket);
+                } else {
+                    lane.keyless(step, wire, ticket);
+                }
+            });
+        }
+    }
+
+    /// As [`Dispatch::admit`], for the nodes of all these keys.
+    fn admit_all<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) -> Option<Flow> {
+        let mut seen = Vec::new();
+        for key in keys {
+            let index = self.shared.router.index(key);
+            if !seen.contains(&index) {
+                seen.push(index);
+            }
+        }
+        seen.into_iter().find_map(|index| self.admit(index))
+    }
+
+    fn admit_every(&mut self) -> Option<Flow> {
+        (0..self.shared.router.nodes().len()).find_map(|index| self.admit(index))
+    }
+}
+
+/// Which node is asked first for a random key.
+fn random() -> usize {
+    let random = RandomState::new().build_hasher().finish();
+    usize::try_from(random % 64).unwrap_or(0)
+}
+
+/// Asks all nodes at once how many replicas have everything.
+async fn wait_on(
+    place: Place,
+    nodes: Vec<crate::config::Node>,
+    request: Vec<Vec<u8>>,
+    bound: Duration,
+) {
+    let mut asked = tokio::task::JoinSet::new();
+    for node in nodes {
+        let request = request.clone();
+        asked.spawn(async move { node::ask(&node, &[request], bound).await });
+    }
+    let mut least = i64::MAX;
+    let mut frame = Vec::new();
+    while let Some(answer) = asked.join_next().await {
+        let text = match answer {
+            Ok(Ok(answer)) => match reply::integer(&answer) {
+                Some(replicas) => {
+                    least = least.min(replicas);
+                    continue;
+                }
+                None => String::from_utf8_lossy(reply::text(&answer).unwrap_or_default()).into(),
+            },
+            Ok(Err(error)) => format!("ERR {error}"),
+            Err(error) => format!("ERR {error}"),
+        };
+        encode::error(&mut frame, text);
+        break;
+    }
+    if frame.is_empty() {
+        encode::integer(&mut frame, least);
+    }
+    if let Some(waker) = place.fill(&frame) {
+        waker.wake();
+    }
+}
