@@ -276,3 +276,71 @@ fn clients_with_different_protocols_share_the_nodes() {
         );
     }
 }
+
+#[test]
+fn what_is_not_there_yet_is_refused_clearly() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    for line in [
+        "MULTI",
+        "EXEC",
+        "WATCH k",
+        "SUBSCRIBE news",
+        "PSUBSCRIBE n*",
+        "BLPOP k 0",
+        "BRPOP k 1",
+        "BZPOPMIN k 0",
+        "XREAD BLOCK 0 STREAMS k $",
+        "MONITOR",
+    ] {
+        let reply = client.run(line);
+        assert!(reply.is_error(), "{line}: {reply:?}");
+        assert!(reply.text().starts_with("ERR "), "{line}: {reply:?}");
+        // Executed at once, not queued, and not taken for a message.
+        assert!(client.run("SET k v").is_ok(), "after {line}");
+        assert_eq!(client.run("DEL k").integer(), 1, "after {line}");
+    }
+}
+
+#[test]
+fn narrow_lanes_slow_down_and_change_nothing() {
+    let stack = Stack::start(&[
+        ("upstream.max_in_flight", "8"),
+        ("upstream.max_unsent", "\"4KiB\""),
+        ("cache.ttl", "\"0s\""),
+    ]);
+    let value = "x".repeat(10_000);
+    let address = stack.address();
+    std::thread::scope(|scope| {
+        for client in 0..20 {
+            let value = &value;
+            scope.spawn(move || {
+                let mut connection = Connection::open(address);
+                for round in 0..5 {
+                    let lines: Vec<_> = (0..40)
+                        .flat_map(|n| {
+                            [
+                                format!("SET c{client}:{n} {n}:{round}:{value}"),
+                                format!("STRLEN c{client}:{n}"),
+                                format!("GETRANGE c{client}:{n} 0 3"),
+                                format!("INCR n{client}"),
+                            ]
+                        })
+                        .collect();
+                    let replies = connection.run_all(&lines);
+                    for (n, replies) in replies.chunks(4).enumerate() {
+                        let text = format!("{n}:{round}:{value}");
+                        assert!(replies[0].is_ok());
+                        assert_eq!(usize::try_from(replies[1].integer()).unwrap(), text.len());
+                        assert_eq!(replies[2].text(), text[..4]);
+                        let count = 40 * round + n + 1;
+                        assert_eq!(usize::try_from(replies[3].integer()).unwrap(), count);
+                    }
+                }
+            });
+        }
+    });
+}
