@@ -14,6 +14,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -127,7 +128,11 @@ fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
     let limits = TableLimits {
         max_keys: (config.counters.max_keys / count).max(1),
         max_cached_bytes: config.cache.max_bytes / count,
-        lease: config.cache.ttl,
+        // What is only forwarded is not known here.
+        lease: match config.counters.mode {
+            Mode::Through => Duration::ZERO,
+            Mode::Buffered | Mode::Exact => config.cache.ttl,
+        },
     };
     let bounds = Limits {
         max_in_flight: config.upstream.max_in_flight,

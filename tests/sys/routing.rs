@@ -206,27 +206,6 @@ fn scripts_run_where_their_keys_are() {
 }
 
 #[test]
-fn a_loaded_script_survives_the_restart_of_a_node() {
-    if skipped_on_bare_redis() {
-        return;
-    }
-    let mut stack = Stack::start(&[("upstream.backoff_max", "\"50ms\"")]);
-    let mut client = stack.connect();
-    let sha = client.call(&["SCRIPT", "LOAD", "return 42"]).text();
-    for node in &mut stack.nodes {
-        node.restart();
-    }
-    let back = crate::harness::eventually(std::time::Duration::from_secs(10), || {
-        (0..20).all(|key| !client.run(&format!("GET k{key}")).is_error())
-    });
-    assert!(back, "the nodes are back");
-    for key in 0..20 {
-        let reply = client.run(&format!("EVALSHA {sha} 1 k{key}"));
-        assert_eq!(reply, Reply::Integer(42));
-    }
-}
-
-#[test]
 fn scripts_see_pending_increments_of_their_keys_and_without_keys_of_all() {
     let stack = Stack::start(&[("counters.flush_interval", "\"10s\"")]);
     let mut client = stack.connect();
