@@ -288,7 +288,7 @@ fn what_is_not_there_yet_is_refused_clearly() {
 fn narrow_lanes_slow_down_and_change_nothing() {
     let stack = Stack::start(&[
         ("upstream.max_in_flight", "8"),
-        ("upstream.max_unsent", "\"4KiB\""),
+        ("upstream.max_unsent", "\"16KiB\""),
         ("cache.ttl", "\"0s\""),
     ]);
     let value = "x".repeat(10_000);
