@@ -24,7 +24,7 @@ use crate::node::{Node, Rhythm};
 use crate::ring::{Ring, RingError};
 use crate::router::Router;
 use crate::session::{Shared, Ticket};
-use crate::telemetry::Stats;
+use crate::telemetry::{Stats, log};
 
 /// Called once with the address when clients can connect.
 pub type Ready = Box<dyn FnOnce(SocketAddr) + Send>;
@@ -61,6 +61,7 @@ pub enum ServeError {
 ///
 /// See [`ServeError`].
 pub fn run(config: Config, ready: Ready) -> Result<(), ServeError> {
+    log::start(&config.log_level);
     let runtime = worker::runtime().map_err(ServeError::Worker)?;
     runtime.block_on(serve(config, ready))
 }
@@ -85,7 +86,11 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
         served = until_stopped(&shared, &workers, listener, ready, &mut signals) => served,
         () = watch::watch(&shared) => Ok(()),
     };
-    workers.end();
+    match served {
+        Ok(()) => workers.end(),
+        // Whatever a worker is doing must not hold up the end.
+        Err(_) => drop(workers),
+    }
     served
 }
 
