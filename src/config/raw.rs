@@ -46,7 +46,7 @@ macro_rules! section {
 
 section! {
     /// The whole file.
-    Root { server, nodes, ring, counters, cache, upstream, log }
+    Root { server, nodes, ring, counters, cache, upstream, admin, log }
 }
 
 section! {
@@ -86,17 +86,23 @@ section! {
 }
 
 section! {
+    /// `[admin]`
+    Admin { listen, token, token_file, visits_prefix }
+}
+
+section! {
     /// `[log]`
     Log { level }
 }
 
 /// Every key: its section and its name, in the order of `config/default.toml`.
-pub(super) const SECTIONS: [(&str, &[&str]); 7] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 8] = [
     ("server", Server::KEYS),
     ("nodes", Node::KEYS),
     ("ring", Ring::KEYS),
     ("counters", Counters::KEYS),
     ("cache", Cache::KEYS),
     ("upstream", Upstream::KEYS),
+    ("admin", Admin::KEYS),
     ("log", Log::KEYS),
 ];

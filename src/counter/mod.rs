@@ -13,12 +13,14 @@
 //! - What the lane appends is executed in that order, so whatever is asked later is newer.
 
 mod drain;
+mod inspect;
 mod lane;
 mod queue;
 mod replies;
 mod state;
 mod table;
 
+pub use inspect::Peek;
 pub use lane::{Counts, Effect, Lane, Limits, Step};
 pub use replies::{Losses, UnexpectedReply};
 pub use state::Answer;

@@ -15,7 +15,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::connect;
-use super::{Deliver, Link, Node, shrink, unreachable};
+use super::{Deliver, Link, Node, now, shrink, unreachable};
 use crate::counter::{Losses, Step};
 use crate::resp::{ReplyScanner, encode, reply};
 use crate::telemetry::Stats;
@@ -198,6 +198,10 @@ impl<T: Deliver> Driver<T> {
             if reply::is_push(frame) {
                 continue;
             }
+            if let Some(appended) = inner.lane.oldest() {
+                let took = now.saturating_duration_since(appended);
+                self.node.counters.reply_times.observe(took);
+            }
             if let Err(error) = inner.lane.on_reply(&mut step, frame) {
                 broken = Some(error.to_string());
                 break;
@@ -320,11 +324,6 @@ fn ticker(period: Duration) -> Interval {
     let mut ticker = interval(period);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticker
-}
-
-/// The present, by tokio's clock, which tests can pause.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 /// Between half and all of `pause`, so that nodes that went together do not return together.

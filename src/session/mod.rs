@@ -4,6 +4,7 @@
 //! `Client`, others read it (`CLIENT LIST`) or cancel it (`CLIENT KILL`). [`local`] writes the
 //! replies that need no node; it is synchronous and does no I/O.
 
+mod ask;
 mod client;
 mod dispatch;
 pub mod local;
@@ -14,6 +15,7 @@ mod serve;
 mod shared;
 mod spread;
 
+pub use ask::{Answer, ask};
 pub use client::{Activity, Client};
 pub use registry::Registry;
 pub use replies::{Backlog, Place, Replies, Ticket};

@@ -6,6 +6,8 @@ use parking_lot::Mutex;
 
 use super::counter::{Counter, Gauge};
 use super::rate::Rate;
+use super::seen::{Refusals, Seen};
+use crate::command::{self, Command};
 
 /// What has happened since the start or the last `CONFIG RESETSTAT`. Shared by every task.
 #[derive(Debug, Default)]
@@ -52,7 +54,38 @@ pub struct Stats {
     pub upstream_requests: Counter,
     /// Keys with acknowledged increments not yet applied, now.
     pub increments_pending_keys: Gauge,
+    /// Of [`Stats::commands_processed`], how many of each command.
+    pub commands: CommandCounts,
+    /// Keys asked for lately.
+    pub seen: Seen,
+    /// What was refused lately.
+    pub refusals: Refusals,
     commands_rate: Mutex<Rate>,
+}
+
+/// A counter for each command, in the order of [`command::commands`].
+#[derive(Debug)]
+pub struct CommandCounts(Box<[Counter]>);
+
+impl Default for CommandCounts {
+    fn default() -> Self {
+        let counters = command::commands().iter().map(|_| Counter::default());
+        Self(counters.collect())
+    }
+}
+
+impl CommandCounts {
+    /// `n` more of `command`.
+    pub fn add(&self, command: &'static Command, n: u64) {
+        if let Some(counter) = self.0.get(command.index()) {
+            counter.add(n);
+        }
+    }
+
+    /// How many of each.
+    pub fn each(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(Counter::get)
+    }
 }
 
 impl Stats {
@@ -94,6 +127,9 @@ impl Stats {
             &self.errors_replied,
             &self.upstream_requests,
         ] {
+            counter.reset();
+        }
+        for counter in &self.commands.0 {
             counter.reset();
         }
         self.commands_rate.lock().clear();

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tally::command;
 use tally::config::{
-    Cache, Config, Counters, Mode, Ring, Secret, Server as ServerConfig, Upstream,
+    Admin, Cache, Config, Counters, Mode, Ring, Secret, Server as ServerConfig, Upstream,
 };
 use tally::resp::{Request, Span, encode};
 use tally::ring::Hash;
@@ -497,6 +497,11 @@ fn config(password: Option<&str>) -> Config {
             backoff: (second, second),
             max_in_flight: 1,
             max_unsent_bytes: 1,
+        },
+        admin: Admin {
+            listen: None,
+            token: None,
+            visits_prefix: "visits:".to_owned(),
         },
         log_level: "info".to_owned(),
     }

@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "telemetry"],
     &["node", "router"],
     &["session", "fan_out"],
-    &["server", "dev", "cli"],
+    &["server", "admin", "dev", "cli"],
 ];
 
 /// Longest source file, tests included.

@@ -22,6 +22,7 @@ mod faults;
 mod harness;
 mod history;
 mod hostile;
+mod http;
 mod keyspace;
 mod limits;
 mod nodes;

@@ -147,6 +147,7 @@ impl Drop for Redis {
 pub(crate) struct Tally {
     child: Child,
     port: u16,
+    http_port: u16,
     directory: TempDir,
 }
 
@@ -168,6 +169,11 @@ impl Tally {
 
     pub(crate) fn address(&self) -> SocketAddr {
         loopback(self.port)
+    }
+
+    /// Where its HTTP side listens.
+    pub(crate) fn http_address(&self) -> SocketAddr {
+        loopback(self.http_port)
     }
 
     pub(crate) fn process_id(&self) -> u32 {
@@ -205,11 +211,12 @@ impl Tally {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    fn launch(nodes: &[Redis], settings: Settings<'_>) -> Self {
+    /// Starts one and does not wait.
+    pub(crate) fn launch(nodes: &[Redis], settings: Settings<'_>) -> Self {
         let directory = TempDir::new().unwrap();
-        let port = free_port();
+        let (port, http_port) = (free_port(), free_port());
         let file = directory.path().join("tally.toml");
-        fs::write(&file, configuration(port, nodes, settings)).unwrap();
+        fs::write(&file, configuration([port, http_port], nodes, settings)).unwrap();
         let log = File::create(directory.path().join("log")).unwrap();
         let binary = std::env::var_os("TALLY_SUITE_BINARY");
         let child = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tally").into()))
@@ -229,6 +236,7 @@ impl Tally {
         Self {
             child,
             port,
+            http_port,
             directory,
         }
     }
@@ -309,11 +317,12 @@ fn signal(process_id: u32, name: &str) {
     assert!(status.unwrap().success(), "kill -{name} {process_id}");
 }
 
-fn configuration(port: u16, nodes: &[Redis], settings: Settings<'_>) -> String {
+fn configuration(ports: [u16; 2], nodes: &[Redis], settings: Settings<'_>) -> String {
     let mut tables: BTreeMap<&str, BTreeMap<&str, String>> = BTreeMap::new();
-    let listen = format!("\"{}\"", loopback(port));
+    let [listen, http] = ports.map(|port| format!("\"{}\"", loopback(port)));
     let defaults = [
         ("server.listen", listen.as_str()),
+        ("admin.listen", http.as_str()),
         ("counters.flush_interval", "\"50ms\""),
     ];
     for (name, value) in defaults.iter().chain(settings) {

@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant as Clock;
 
 use super::*;
 use crate::command;
-use crate::config::{Cache, Counters, Mode, Ring, Secret, Server, Upstream};
+use crate::config::{Admin, Cache, Counters, Mode, Ring, Secret, Server, Upstream};
 use crate::resp::Span;
 use crate::ring::Hash;
 use crate::telemetry::NodeState;
+use crate::telemetry::histogram::Sample;
 
 /// One Tally without sockets.
 struct Setup {
@@ -131,6 +133,11 @@ fn config(password: Option<&str>) -> Config {
             max_in_flight: 1,
             max_unsent_bytes: 1,
         },
+        admin: Admin {
+            listen: None,
+            token: None,
+            visits_prefix: "visits:".to_owned(),
+        },
         log_level: "info".to_owned(),
     }
 }
@@ -149,6 +156,8 @@ fn node(name: &str, version: &str) -> NodeStatus {
         keys: 5,
         pending_keys: 6,
         reconnects: 7,
+        pending_for: Duration::ZERO,
+        reply_times: Sample::default(),
     }
 }
 
