@@ -20,7 +20,7 @@ pub struct Answer {
 }
 
 /// Executes one request as if a client had sent it: the same table, the same lanes, the same
-/// order. `counted` says whether it is part of the statistics.
+/// order. `counted` says whether it is part of the statistics; what is asked only to show it is not.
 ///
 /// Waits while the node has no room; then nothing has happened, so that dropping the future is
 /// safe. Later the request may be executed whether or not the future is dropped. A node that
@@ -94,6 +94,7 @@ impl Asking<'_> {
             now,
             (&mut made, &mut woken),
         );
+        dispatch.is_seen &= self.counted;
         let flow = if let Ok(Some(_)) = length {
             dispatch.execute(&scanner.request(&self.wire))
         } else {

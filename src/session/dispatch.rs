@@ -34,6 +34,8 @@ pub(super) struct Dispatch<'a> {
     positions: Vec<usize>,
     /// Keys to tell [`Seen`](crate::telemetry::Seen) of; empty while nobody watches.
     seen: Vec<Touch>,
+    /// Whether it may be told of them.
+    pub(super) is_seen: bool,
     /// Picks the reads and the increments answered here that are told of.
     salt: u64,
 }
@@ -121,6 +123,7 @@ impl<'a> Dispatch<'a> {
             tally: Tally::default(),
             positions: Vec::new(),
             seen: Vec::new(),
+            is_seen: shared.stats.seen.is_watched(),
             salt: u64::from(now.saturating_duration_since(shared.started).subsec_nanos()),
         }
     }
@@ -307,7 +310,7 @@ impl<'a> Dispatch<'a> {
     /// Notes that a client asked for `key`.
     #[inline]
     fn touch(&mut self, key: &[u8], write: bool, weight: u32) {
-        if self.seen.len() < MAX_SEEN && self.shared.stats.seen.is_watched() {
+        if self.is_seen && self.seen.len() < MAX_SEEN {
             let key = Key::new(key);
             self.seen.push(Touch { key, write, weight });
         }
