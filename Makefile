@@ -1,11 +1,12 @@
 # make run    Tally with two Redis servers of its own; Ctrl-C stops all
 # make test   the tests, with real Redis servers and clients
+# make test-browser   the page in a real Chromium, under load; make screenshots also takes pictures
 # make lint   format, clippy, documentation; warnings are errors
 # make bench  one table: Tally beside Redis and twemproxy
 
 CARGO ?= cargo
 
-.PHONY: run test lint bench
+.PHONY: run test test-browser screenshots lint bench
 
 run:
 	@sh scripts/install.sh redis
@@ -15,6 +16,16 @@ run:
 test:
 	@sh scripts/install.sh redis tools clients
 	$(CARGO) test
+
+test-browser:
+	@sh scripts/install.sh redis tools browser
+	$(CARGO) build
+	node tests/browser/dashboard.js $(or $(CARGO_TARGET_DIR),target)/debug/tally
+
+screenshots:
+	@sh scripts/install.sh redis tools browser
+	$(CARGO) build --release
+	node tests/browser/dashboard.js --screenshots docs/screenshots $(or $(CARGO_TARGET_DIR),target)/release/tally
 
 lint:
 	$(CARGO) fmt --check

@@ -5,6 +5,7 @@
 #   tools    redis-cli, redis-benchmark; with apt also nutcracker (twemproxy)
 #   clients  the clients that the tests drive, at the versions of tests/clients/: Python packages
 #            in .venv, npm packages in tests/clients/node_modules
+#   browser  Chromium, and what drives it (tests/browser/package.json)
 #
 # Does nothing, and needs no network, when all is there.
 set -eu
@@ -92,9 +93,13 @@ install_clients() {
         .venv/bin/python -m pip install --quiet --requirement "$requirements"
         touch .venv/.installed
     fi
-    packages=tests/clients/package.json
-    if newer "$packages" tests/clients/node_modules/.installed; then
-        echo "Installing the npm packages of $packages."
+    install_npm tests/clients
+}
+
+# install_npm FOLDER: the packages of its package.json.
+install_npm() {
+    if newer "$1/package.json" "$1/node_modules/.installed"; then
+        echo "Installing the npm packages of $1/package.json."
         if ! has npm; then
             case $(manager) in
             brew) install node ;;
@@ -102,19 +107,27 @@ install_clients() {
             esac
         fi
         action="install --no-package-lock"
-        [ ! -f tests/clients/package-lock.json ] || action=ci
+        [ ! -f "$1/package-lock.json" ] || action=ci
         # shellcheck disable=SC2086 # two words
-        (cd tests/clients && npm $action --no-audit --no-fund --loglevel=error)
-        mkdir -p tests/clients/node_modules
-        touch tests/clients/node_modules/.installed
+        (cd "$1" && npm $action --no-audit --no-fund --loglevel=error)
+        mkdir -p "$1/node_modules"
+        touch "$1/node_modules/.installed"
     fi
+}
+
+install_browser() {
+    if ! has chromium && [ ! -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
+        echo "Chromium is not there: installing it."
+        install chromium
+    fi
+    install_npm tests/browser
 }
 
 for part in "$@"; do
     case $part in
-    redis | tools | clients) "install_$part" ;;
+    redis | tools | clients | browser) "install_$part" ;;
     *)
-        echo "usage: $0 [redis] [tools] [clients]" >&2
+        echo "usage: $0 [redis] [tools] [clients] [browser]" >&2
         exit 2
         ;;
     esac

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::trends::{Point, Trends};
 use crate::counter::Peek;
 use crate::telemetry::histogram::Sample;
-use crate::telemetry::{NodeStatus, Touch};
+use crate::telemetry::{NodeStatus, Touch, Use};
 
 /// The state behind the API.
 #[derive(Debug)]
@@ -189,14 +189,14 @@ impl Board {
         };
         tracked.touched = self.ticks;
         tracked.stale = true;
-        let seconds = match (touch.write, touch.weight) {
-            (true, 1) => &mut tracked.rises,
-            // Answered from memory: measured by the counter's value.
-            (true, _) => return,
-            (false, _) => &mut tracked.reads,
+        let (seconds, count) = match touch.how {
+            Use::Rose(count) => (&mut tracked.rises, count),
+            Use::Read(count) => (&mut tracked.reads, count),
+            // Measured by the counter's value.
+            Use::Counted => return,
         };
         if let Some(second) = seconds.back_mut() {
-            *second = second.saturating_add(touch.weight);
+            *second = second.saturating_add(count);
         }
     }
 
@@ -354,11 +354,10 @@ mod tests {
     use super::*;
     use crate::key::Key;
 
-    fn touch(key: &str, write: bool, weight: u32) -> Touch {
+    fn touch(key: &str, how: Use) -> Touch {
         Touch {
             key: Key::new(key.as_bytes()),
-            write,
-            weight,
+            how,
         }
     }
 
@@ -387,11 +386,11 @@ mod tests {
     #[test]
     fn a_warm_counter_s_rate_is_that_of_its_value() {
         let mut bench = Bench::new();
-        bench.second(vec![touch("k", true, 1)], |_| Peek::Unknown);
+        bench.second(vec![touch("k", Use::Rose(1))], |_| Peek::Unknown);
         for value in [100, 107, 114] {
             let peek = |_: &[u8]| Peek::Counter { value, pending: 7 };
             // Sampled touches of a warm key are no increments to be counted again.
-            bench.second(vec![touch("k", true, 64)], peek);
+            bench.second(vec![touch("k", Use::Counted)], peek);
         }
         let tracked = bench.board.key(b"k").unwrap();
         assert_eq!(tracked.rises, [1, 0, 7, 7]);
@@ -403,14 +402,14 @@ mod tests {
     #[test]
     fn a_cold_counter_s_value_is_asked_for_once_per_touch() {
         let mut bench = Bench::new();
-        bench.second(vec![touch("k", true, 1)], |_| Peek::Unknown);
+        bench.second(vec![touch("k", Use::Rose(1))], |_| Peek::Unknown);
         assert_eq!(bench.board.wanted(9), [Box::from(*b"k")]);
         assert_eq!(bench.board.counters().count(), 0);
         bench.board.learn(b"k", Value::Count(5));
         assert!(bench.board.wanted(9).is_empty());
         bench.second(Vec::new(), |_| Peek::Unknown);
         assert!(bench.board.wanted(9).is_empty(), "nobody touched it");
-        bench.second(vec![touch("k", true, 1)], |_| Peek::Unknown);
+        bench.second(vec![touch("k", Use::Rose(1))], |_| Peek::Unknown);
         assert_eq!(bench.board.wanted(9).len(), 1);
         assert_eq!(bench.board.counters().count(), 1);
     }
@@ -418,8 +417,8 @@ mod tests {
     #[test]
     fn reads_and_writes_are_told_apart() {
         let mut bench = Bench::new();
-        let mut touches = vec![touch("w", true, 1); 20];
-        touches.push(touch("r", false, 30));
+        let mut touches = vec![touch("w", Use::Rose(1)); 20];
+        touches.push(touch("r", Use::Read(30)));
         bench.second(touches, |_| Peek::Unknown);
         let rates = |key: &[u8]| {
             let tracked = bench.board.key(key).unwrap();
@@ -432,13 +431,13 @@ mod tests {
     #[test]
     fn too_many_keys_leave_the_busiest() {
         let mut bench = Bench::new();
-        let touches = (0..2 * MAX_KEYS).map(|n| touch(&format!("k{n}"), true, 1));
-        let busy = touch("busy", false, 1000);
+        let touches = (0..2 * MAX_KEYS).map(|n| touch(&format!("k{n}"), Use::Rose(1)));
+        let busy = touch("busy", Use::Read(1000));
         bench.second(touches.chain([busy]).collect(), |_| Peek::Unknown);
         assert!(bench.board.keys().count() <= MAX_KEYS);
         bench.second(
             (0..2 * MAX_KEYS)
-                .map(|n| touch(&format!("l{n}"), true, 2))
+                .map(|n| touch(&format!("l{n}"), Use::Rose(2)))
                 .collect(),
             |_| Peek::Unknown,
         );

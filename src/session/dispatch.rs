@@ -14,7 +14,7 @@ use crate::key::Key;
 use crate::node::{Entry, Refused, unreachable};
 use crate::resp::{Form, Protocol, Request, encode, parse_i64};
 use crate::telemetry::clock::wall_time;
-use crate::telemetry::{Stats, Touch};
+use crate::telemetry::{Stats, Touch, Use};
 
 /// Executes the requests of one read, in order. The lane of the node used last stays locked from
 /// one request to the next: most batches need each lane once or a few times.
@@ -225,7 +225,7 @@ impl<'a> Dispatch<'a> {
             Answer::Value(value) => {
                 self.tally.increments_local += 1;
                 if self.is_sampled() {
-                    self.touch(key, true, SAMPLED);
+                    self.touch(key, Use::Counted);
                 }
                 if self.client.finish_command() {
                     encode::integer(self.made, value);
@@ -236,7 +236,7 @@ impl<'a> Dispatch<'a> {
                 if let Some(flow) = self.admit(index) {
                     return flow;
                 }
-                self.touch(key, true, 1);
+                self.touch(key, Use::Rose(clamped(delta)));
                 let (ticket, now) = (self.ticket(Form::Plain), self.now);
                 let (entry, woken) = self.lane(index);
                 entry.step(now, woken, |lane, step| {
@@ -261,7 +261,7 @@ impl<'a> Dispatch<'a> {
         {
             self.tally.hits += 1;
             if self.is_sampled() {
-                self.touch(key, false, SAMPLED);
+                self.touch(key, Use::Read(SAMPLED));
             }
             if !self.client.finish_command() {
                 self.made.truncate(start);
@@ -277,7 +277,7 @@ impl<'a> Dispatch<'a> {
             return flow;
         }
         self.tally.misses += 1;
-        self.touch(key, false, 1);
+        self.touch(key, Use::Read(1));
         let ticket = self.ticket(Form::Plain);
         let now = self.now;
         let (entry, woken) = self.lane(index);
@@ -289,11 +289,13 @@ impl<'a> Dispatch<'a> {
     fn through(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         let flow = self.keyed(command, request);
         if flow != Flow::Stall {
-            let write = command.class != Class::Get;
-            self.touch(request.arg(1), write, 1);
-            if write {
+            let key = request.arg(1);
+            if let Class::Increment(kind) = command.class {
+                let delta = delta(kind, request.arg(2)).unwrap_or(0);
+                self.touch(key, Use::Rose(clamped(delta)));
                 self.tally.increments += 1;
             } else {
+                self.touch(key, Use::Read(1));
                 self.tally.misses += 1;
             }
         }
@@ -309,10 +311,10 @@ impl<'a> Dispatch<'a> {
 
     /// Notes that a client asked for `key`.
     #[inline]
-    fn touch(&mut self, key: &[u8], write: bool, weight: u32) {
+    fn touch(&mut self, key: &[u8], how: Use) {
         if self.is_seen && self.seen.len() < MAX_SEEN {
             let key = Key::new(key);
-            self.seen.push(Touch { key, write, weight });
+            self.seen.push(Touch { key, how });
         }
     }
 
@@ -475,6 +477,11 @@ impl<'a> Dispatch<'a> {
     pub(super) fn leave(&mut self) {
         self.entered = None;
     }
+}
+
+/// How much a delta is, for charts.
+fn clamped(delta: i64) -> u32 {
+    u32::try_from(delta.unsigned_abs()).unwrap_or(u32::MAX)
 }
 
 /// Of so many requests answered here, one is told of; the others' costs do not change.

@@ -18,5 +18,5 @@ mod stats;
 pub use counter::{Counter, Gauge};
 pub use node::{NodeState, NodeStatus};
 pub use process::{ProcessUsage, kernel_release, random_run_id};
-pub use seen::{Refusal, Refusals, Seen, Touch};
+pub use seen::{Refusal, Refusals, Seen, Touch, Use};
 pub use stats::{CommandCounts, Stats};

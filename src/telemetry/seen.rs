@@ -15,10 +15,19 @@ use crate::key::Key;
 pub struct Touch {
     /// Which.
     pub key: Key,
-    /// Whether it was incremented, or read.
-    pub write: bool,
-    /// How many requests it stands for.
-    pub weight: u32,
+    /// What was done with it.
+    pub how: Use,
+}
+
+/// What a client did with a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Use {
+    /// So many reads.
+    Read(u32),
+    /// It was incremented by so much, at its node.
+    Rose(u32),
+    /// It was incremented in memory, where the rise can be seen.
+    Counted,
 }
 
 /// Keys that clients asked for since they were last taken.
@@ -126,8 +135,7 @@ mod tests {
         let seen = Seen::default();
         let touch = Touch {
             key: Key::new(b"k"),
-            write: true,
-            weight: 1,
+            how: Use::Read(1),
         };
         let mut batch = vec![touch; MAX_TOUCHES + 5];
         seen.offer(&mut batch);
