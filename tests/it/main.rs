@@ -11,6 +11,7 @@
 mod command_table;
 mod config;
 mod dev;
+mod docs;
 mod forms;
 mod local_twin;
 mod redis_server;
