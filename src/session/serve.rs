@@ -103,30 +103,30 @@ impl Session {
     /// Goes as far as it can: executes what has been read, writes what is ready, reads more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         for _ in 0..TURNS {
-            let full = self.execute(cx.waker());
-            match full {
-                Executed::Abort => return Poll::Ready(End::Abort),
-                Executed::All | Executed::Paused | Executed::Some => {}
+            let executed = self.execute(cx.waker());
+            if executed == Executed::Abort {
+                return Poll::Ready(End::Abort);
             }
             let idle = match self.write(cx) {
                 Ok(idle) => idle,
                 Err(error) => return Poll::Ready(End::Io(error)),
             };
+            // Read after the waker was left with the replies: what comes later wakes.
             let backlog = self.replies.backlog();
             if backlog.overrun {
                 return Poll::Ready(End::OutputLimit);
             }
+            match executed {
+                Executed::Some => continue,
+                Executed::Full if backlog.outstanding < MAX_OUTSTANDING => continue,
+                Executed::Full | Executed::Stalled => return Poll::Pending,
+                Executed::All | Executed::Abort => {}
+            }
             if self.input == Input::Closed {
-                if idle && backlog.outstanding == 0 && self.scanned.is_none() && backlog.bytes == 0
-                {
+                if idle && backlog.outstanding == 0 && backlog.bytes == 0 {
                     return Poll::Ready(End::Done);
                 }
                 return Poll::Pending;
-            }
-            match full {
-                Executed::Some => continue,
-                Executed::Paused => return Poll::Pending,
-                Executed::All | Executed::Abort => {}
             }
             match self.read(cx) {
                 Poll::Ready(Ok(0)) => self.input = Input::Closed,
@@ -160,7 +160,7 @@ impl Session {
         let mut used = 0;
         for taken in 0.. {
             if taken == room {
-                executed = Executed::Paused;
+                executed = Executed::Full;
                 break;
             }
             if dispatch.made.len() > MADE_BYTES {
@@ -186,7 +186,7 @@ impl Session {
                 Flow::Continue => used += length,
                 Flow::Stall => {
                     self.scanned = Some(length);
-                    executed = Executed::Paused;
+                    executed = Executed::Stalled;
                     break;
                 }
                 Flow::Close => {
@@ -304,8 +304,10 @@ enum Executed {
     All,
     /// There is more, for the next turn.
     Some,
-    /// Something complete has to wait for room.
-    Paused,
+    /// As many as may be outstanding were executed; those that were answered at once left room.
+    Full,
+    /// A complete request has to wait for room in its lane, which wakes the session.
+    Stalled,
     Abort,
 }
 
