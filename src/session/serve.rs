@@ -5,10 +5,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_util::io::poll_read_buf;
 
 use super::dispatch::{Dispatch, Flow};
@@ -21,13 +23,13 @@ pub async fn serve(stream: TcpStream, client: Arc<Client>, shared: Arc<Shared>) 
     let mut session = Session::new(stream, Arc::clone(&client), Arc::clone(&shared));
     tokio::select! {
         biased;
-        end = poll_fn(|cx| session.poll(cx)) => session.ended(&end),
+        () = session.run() => {}
         () = client.kill.cancelled() => {}
         () = shared.drain.cancelled() => {
             // Answers what has been read, then closes.
             session.input = Input::Closed;
             tokio::select! {
-                end = poll_fn(|cx| session.poll(cx)) => session.ended(&end),
+                () = session.run() => {}
                 () = client.kill.cancelled() => {}
             }
         }
@@ -97,6 +99,38 @@ impl Session {
             input: Input::Open,
             made: Vec::new(),
             wakes: Vec::new(),
+        }
+    }
+
+    /// Serves until the connection is to be closed.
+    async fn run(&mut self) {
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        self.ended(&end);
+        if matches!(end, End::Done) {
+            self.part().await;
+        }
+    }
+
+    /// Says that nothing more comes, and takes what the client still sends to nowhere. A socket
+    /// that is closed with bytes unread resets the connection, which destroys replies that are
+    /// still on their way.
+    async fn part(&mut self) {
+        let quiet = async {
+            self.stream.shutdown().await?;
+            // Not the session's buffer: nothing of this may be executed.
+            let mut nowhere = vec![0; READ_BYTES];
+            loop {
+                let read = self.stream.read(&mut nowhere);
+                match timeout(QUIET, read).await {
+                    Ok(Ok(1..)) => {}
+                    Ok(Ok(0)) | Err(_) => return Ok(()),
+                    Ok(Err(error)) => return Err(error),
+                }
+            }
+        };
+        let parted: Result<io::Result<()>, _> = timeout(PARTING, quiet).await;
+        if let Ok(Err(error)) = parted {
+            tracing::debug!(client = %self.client.addr, %error, "the client left first");
         }
     }
 
@@ -326,3 +360,10 @@ const READ_BYTES: usize = 16 << 10;
 
 /// Largest buffer that an idle session keeps.
 const KEPT_BYTES: usize = 64 << 10;
+
+/// A client that sends nothing for so long after the end of its replies is taken to have stopped:
+/// many times what bytes under way need in a data centre.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// Longest wait for a client that sends on after the end of its replies.
+const PARTING: Duration = Duration::from_secs(2);
