@@ -236,9 +236,14 @@ impl Session {
             self.limits.authenticated = self.client.authenticated();
         }
         let tally = dispatch.finish();
+        // What is behind the start does not count as capacity, and is held all the same.
+        let held = self.buffer.capacity();
         self.buffer.advance(used);
-        if self.buffer.is_empty() && self.buffer.capacity() > KEPT_BYTES {
+        if self.buffer.is_empty() && held > KEPT_BYTES {
             self.buffer = BytesMut::new();
+        }
+        if self.made.capacity() > 2 * MADE_BYTES {
+            self.made = Vec::new();
         }
         self.note(now, &tally);
         executed
