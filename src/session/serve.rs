@@ -147,6 +147,8 @@ impl Session {
             };
             // Read after the waker was left with the replies: what comes later wakes.
             let backlog = self.replies.backlog();
+            let waits = backlog.outstanding > 0 || executed == Executed::Stalled;
+            self.client.set_waiting(waits);
             if backlog.overrun {
                 return Poll::Ready(End::OutputLimit);
             }
@@ -166,6 +168,7 @@ impl Session {
                 Poll::Ready(Ok(0)) => self.input = Input::Closed,
                 Poll::Ready(Ok(count)) => {
                     self.shared.stats.net_input_bytes.add(to_u64(count));
+                    self.touch();
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Io(error)),
                 Poll::Pending => return Poll::Pending,
@@ -268,6 +271,14 @@ impl Session {
         }
     }
 
+    /// Bytes went to or fro: the client is not idle.
+    fn touch(&self) {
+        if self.shared.config.server.idle_timeout.is_some() {
+            let now = tokio::time::Instant::now().into_std();
+            self.client.touch(now);
+        }
+    }
+
     /// Writes ready replies. Returns whether everything ready is written; else the waker is
     /// registered with the socket.
     fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
@@ -289,6 +300,7 @@ impl Session {
                 Poll::Ready(Ok(count)) => {
                     self.written += count;
                     self.shared.stats.net_output_bytes.add(to_u64(count));
+                    self.touch();
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => {

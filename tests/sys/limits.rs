@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::connection::{Connection, encode};
-use crate::harness::{Stack, bare, eventually, now};
+use crate::harness::{Stack, bare, eventually, now, pause};
 use crate::reply::Reply;
 use crate::servers::{Redis, resident_bytes};
 
@@ -139,6 +139,27 @@ fn idle_clients_are_closed_and_busy_ones_are_not() {
         "closed too early"
     );
     assert!(busy.is_alive());
+}
+
+#[test]
+fn who_sends_or_waits_is_not_idle() {
+    let stack = Stack::start(&[("server.idle_timeout", "\"1s\"")]);
+    let mut uploads = stack.connect();
+    let mut mistaken = stack.connect();
+    let upload = encode(&["SET", "k", &"v".repeat(1_000)]);
+    for piece in upload.chunks(60) {
+        uploads.write_raw(piece);
+        assert!(mistaken.run("NOSUCH").is_error());
+        pause(Duration::from_millis(100));
+    }
+    assert_eq!(uploads.read_frame(), b"+OK\r\n");
+    let mut waits = stack.connect();
+    stack.nodes[0].freeze();
+    waits.send(&["MGET", "a", "b", "c", "d", "e", "f", "g", "h"]);
+    pause(Duration::from_millis(1_800));
+    stack.nodes[0].thaw();
+    let values = Reply::parse(&waits.read_frame());
+    assert_eq!(values.elements().len(), 8);
 }
 
 #[test]
