@@ -216,6 +216,33 @@ fn unread_replies_of_one_client_are_bounded() {
 }
 
 #[test]
+fn a_reply_made_of_many_parts_is_bounded() {
+    let stack = Stack::start(&[("server.output_buffer", "\"8MiB\"")]);
+    let mut client = stack.connect();
+    let value = vec![b'v'; 1 << 20];
+    for key in [b"large", b"other"] {
+        assert!(client.call(&[b"SET".as_slice(), key, &value]).is_ok());
+        // From the second time on it is known without asking.
+        for _ in 0..3 {
+            assert_eq!(client.call(&[b"GET", key.as_slice()]).bytes(), value);
+        }
+    }
+    let few = client.call(&["MGET", "large", "other", "large", "large"]);
+    assert_eq!(few.elements().len(), 4);
+    let before = resident_bytes(stack.process_id());
+    let mut greedy = stack.connect();
+    greedy.set_patience(Duration::from_secs(20));
+    let many = [&["MGET"][..], &["large"; 1_000]].concat();
+    if !bare() {
+        assert!(greedy.try_call(&many).is_err(), "a gigabyte of reply");
+    }
+    // What was used is not given back at once.
+    let grown = resident_bytes(stack.process_id()).saturating_sub(before);
+    assert!(grown < 96 * MIB, "{grown} bytes for one reply");
+    assert!(client.is_alive());
+}
+
+#[test]
 fn a_password_is_asked_for_as_redis_asks() {
     let stack = Stack::start(&[("server.password", "\"secret\"")]);
     let redis = Redis::start(&["--requirepass", "secret"]);
