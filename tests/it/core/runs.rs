@@ -14,15 +14,20 @@ use super::sim::{Argv, Plan, Sim, argv, delta_of};
 fn many(seeds: u64, plan: impl Fn(&mut Random) -> Plan, check: impl Fn(&mut Sim)) {
     let first = Random::seed_or(1);
     for seed in first..first + seeds {
-        let plan = plan(&mut Random::new(seed));
-        let mut sim = Sim::new(plan, seed);
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            sim.run();
-            sim.check_at_rest();
-            check(&mut sim);
-        }));
-        if let Err(panic) = outcome {
-            let story = sim.book.log.join("\n");
+        let tell = |log: Option<Vec<String>>| {
+            let mut sim = Sim::new(plan(&mut Random::new(seed)), seed);
+            sim.book.log = log;
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                sim.run();
+                sim.check_at_rest();
+                check(&mut sim);
+            }));
+            outcome.map_err(|panic| (panic, sim.book.log))
+        };
+        if tell(None).is_err()
+            && let Err((panic, log)) = tell(Some(Vec::new()))
+        {
+            let story = log.unwrap_or_default().join("\n");
             let report = format!("the run with seed {seed} failed:\n{story}\n");
             std::io::Write::write_all(&mut std::io::stderr(), report.as_bytes()).unwrap();
             resume_unwind(panic);
@@ -137,7 +142,7 @@ fn vary(mut plan: Plan, random: &mut Random) -> Plan {
 #[test]
 fn one_client_hears_what_a_single_node_says() {
     let plan = |random: &mut Random| vary(Plan::new(any_command), random);
-    many(6000, plan, |sim| {
+    many(2500, plan, |sim| {
         let mut single = Node::default();
         for operation in &sim.book.operations {
             let truth = single.command(&operation.argv);
@@ -170,7 +175,7 @@ fn explained(sim: &mut Sim) {
 
 #[test]
 fn every_key_has_one_order_for_all_clients() {
-    many(2500, concurrent, explained);
+    many(1000, concurrent, explained);
 }
 
 #[test]
@@ -181,7 +186,7 @@ fn one_order_survives_refusals_losses_and_timeouts() {
         timeouts: random.one_in(2),
         ..concurrent(random)
     };
-    many(2500, plan, explained);
+    many(1000, plan, explained);
 }
 
 /// Sums of the acknowledged increments, and the number of those with an unknown outcome.
@@ -211,7 +216,7 @@ fn nothing_acknowledged_is_lost_or_doubled() {
         };
         vary(plan, random)
     };
-    many(1500, plan, |sim| {
+    many(700, plan, |sim| {
         assert!(sim.losses.is_empty(), "{:?}", sim.losses);
         for (key, (sum, _)) in acknowledged(sim) {
             assert_eq!(sim.held(&key), sum, "key {key}");
@@ -231,7 +236,7 @@ fn every_loss_is_counted() {
         };
         vary(plan, random)
     };
-    many(1500, plan, |sim| {
+    many(700, plan, |sim| {
         for (key, (sum, unknown)) in acknowledged(sim) {
             let lost = sim.losses.get(key.as_bytes()).copied().unwrap_or_default();
             assert_eq!(lost.refused, 0, "key {key}");
@@ -255,7 +260,7 @@ fn what_others_write_is_seen_after_the_lease() {
         };
         vary(plan, random)
     };
-    many(1500, plan, |sim| {
+    many(700, plan, |sim| {
         sim.advance(51);
         sim.check_fresh();
         let mut fresh = Vec::new();

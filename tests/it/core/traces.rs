@@ -10,7 +10,9 @@ fn world() -> Sim {
         quiet: true,
         ..Plan::new(|_, _| argv(&["PING"]))
     };
-    Sim::new(plan, 1)
+    let mut sim = Sim::new(plan, 1);
+    sim.book.log = Some(Vec::new());
+    sim
 }
 
 impl Sim {
@@ -31,7 +33,7 @@ impl Sim {
     #[track_caller]
     fn heard(&self, operation: usize, reply: &str) {
         let told = self.book.operations[operation].reply();
-        let story = self.book.log.join("\n");
+        let story = self.book.log.clone().unwrap_or_default().join("\n");
         assert_eq!(told.escape_ascii().to_string(), reply, "{story}");
     }
 
