@@ -130,6 +130,21 @@ fn counting_command(random: &mut Random, keys: &[&'static str]) -> Argv {
     }
 }
 
+/// Commands on keys most of which end within the run.
+fn ending_command(random: &mut Random, keys: &[&'static str]) -> Argv {
+    let key = random.pick(keys);
+    let ms = random.pick(&["1", "10", "30", "80"]);
+    match random.below(16) {
+        0 => argv(&["SET", key, "5", "PX", ms]),
+        1 => argv(&["PEXPIRE", key, ms]),
+        2 => argv(&["PERSIST", key]),
+        3 => argv(&["STRLEN", key]),
+        4..=7 => argv(&["GET", key]),
+        8 => argv(&["MGET", key, "b"]),
+        _ => argv(&["INCRBY", key, "1"]),
+    }
+}
+
 fn vary(mut plan: Plan, random: &mut Random) -> Plan {
     plan.lane.warm = !random.one_in(6);
     plan.table.max_keys = [100, 100, 100, 2, 0][random.below(5)];
@@ -267,6 +282,23 @@ fn what_others_write_is_seen_after_the_lease() {
         for key in ["a", "b", "c"] {
             let told = sim.table.get(key.as_bytes(), sim.now, &mut fresh);
             assert!(!told, "still answered: {}", fresh.escape_ascii());
+        }
+    });
+}
+
+#[test]
+fn nothing_is_answered_past_its_deadline() {
+    let plan = |random: &mut Random| {
+        let plan = Plan {
+            clients: 2,
+            ..Plan::new(ending_command)
+        };
+        vary(plan, random)
+    };
+    many(1000, plan, |sim| {
+        for _ in 0..10 {
+            sim.advance(7);
+            sim.check_fresh();
         }
     });
 }

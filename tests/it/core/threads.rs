@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use tally::counter::{Answer, KeyTable, Lane, Step};
-use tally::resp::reply;
+use tally::counter::{Answer, Effect, KeyTable, Lane, Step};
+use tally::resp::{encode, reply};
 
 use super::node::Node;
 use super::sim::{Argv, Plan, argv};
@@ -18,14 +18,12 @@ fn call(table: &KeyTable, lane: &mut Lane<()>, node: &mut Node, command: &Argv) 
         now,
         deliver: &mut deliver,
     };
-    match command[0].as_slice() {
-        b"INCRBY" => lane.increment(&mut step, &command[1], 1, ()),
-        _ => {
-            let mut wire = Vec::new();
-            tally::resp::encode::request(&mut wire, command);
-            let effect = tally::counter::Effect::Barrier;
-            lane.forward(&mut step, &[&command[1]], &wire, effect, ());
-        }
+    if command[0] == b"INCRBY" {
+        lane.increment(&mut step, &command[1], 1, ());
+    } else {
+        let mut wire = Vec::new();
+        encode::request(&mut wire, command);
+        lane.forward(&mut step, &[&command[1]], &wire, Effect::Barrier, ());
     }
     loop {
         let bytes = lane.take_wire(Vec::new());
