@@ -126,17 +126,6 @@ impl<T> Step<'_, T> {
         encode::bulk(&mut frame, itoa::Buffer::new().format(value).as_bytes());
         (self.deliver)(ticket, &frame);
     }
-
-    /// Answers with what the table knows of `key`, closed or not (the lane comes here only with
-    /// what is not held); gives the ticket back when it knows nothing.
-    pub(super) fn known(&mut self, key: &[u8], ticket: T) -> Result<(), T> {
-        let mut frame = Vec::new();
-        if !self.table.lock(key).answer(self.now, &mut frame) {
-            return Err(ticket);
-        }
-        (self.deliver)(ticket, &frame);
-        Ok(())
-    }
 }
 
 impl<T> fmt::Debug for Lane<T> {
@@ -281,10 +270,12 @@ impl<T> Lane<T> {
             self.waiting += 1;
             return;
         }
-        let Err(ticket) = step.known(key, ticket) else {
-            return;
-        };
         let mut place = step.table.lock(key);
+        let mut frame = Vec::new();
+        if place.answer(step.now, &mut frame) {
+            drop(place);
+            return (step.deliver)(ticket, &frame);
+        }
         if let Some(queue) = self.line(&mut place) {
             return self.enqueue(
                 queue,
@@ -355,10 +346,13 @@ impl<T> Lane<T> {
         let fetch = self.next_id();
         let mut wanted = Vec::with_capacity(keys.len());
         for (key, ticket) in keys {
-            let Err(ticket) = step.known(key.as_bytes(), ticket) else {
-                continue;
-            };
             let mut place = step.table.lock(key.as_bytes());
+            let mut frame = Vec::new();
+            if place.answer(step.now, &mut frame) {
+                drop(place);
+                (step.deliver)(ticket, &frame);
+                continue;
+            }
             if let Some(queue) = self.line(&mut place) {
                 self.enqueue(queue, Queued::Get { ticket, many: true });
                 continue;
@@ -388,54 +382,6 @@ impl<T> Lane<T> {
         self.append_get_many(step.now, fetch, wanted);
     }
 
-    /// A command on `keys` (all of this node), sent as it is once its keys are ready for it.
-    pub fn forward(
-        &mut self,
-        step: &mut Step<'_, T>,
-        keys: &[&[u8]],
-        wire: &[u8],
-        effect: Effect,
-        ticket: T,
-    ) {
-        if let Some(hold) = &mut self.hold {
-            let keys = keys.iter().map(|key| Key::new(key)).collect();
-            let wire = wire.into();
-            hold.queue.push_back(Submission::Forward {
-                keys,
-                wire,
-                effect,
-                ticket,
-            });
-            self.waiting += 1;
-            return;
-        }
-        let mut ready = true;
-        for key in keys {
-            let mut place = step.table.lock(key);
-            ready &= self.claim(&mut place, effect, step.now);
-        }
-        if ready {
-            self.append(step.now, wire, ticket);
-        } else {
-            self.park(step, keys, wire, effect, ticket);
-        }
-    }
-
-    /// A command without keys that changes none, behind everything that waits.
-    pub fn keyless(&mut self, step: &mut Step<'_, T>, wire: &[u8], ticket: T) {
-        if self.waiting == 0 && self.hold.is_none() {
-            self.append(step.now, wire, ticket);
-        } else {
-            self.hold(step, wire.into(), ticket, false);
-        }
-    }
-
-    /// A command that may read or change any key of the node: sent alone, after everything that
-    /// is pending, and nothing known of any key survives it.
-    pub fn whole_node(&mut self, step: &mut Step<'_, T>, wire: &[u8], ticket: T) {
-        self.hold(step, wire.into(), ticket, true);
-    }
-
     /// Seals what is pending into batches, as far as there is room. Returns whether everything
     /// was sealed.
     pub fn flush(&mut self, table: &KeyTable, now: Instant) -> bool {
@@ -462,63 +408,6 @@ impl<T> Lane<T> {
         self.dirty = keys;
         self.append_batch(now, batch);
         more
-    }
-
-    /// Prepares one key for a command. Returns whether the command may be appended as far as this
-    /// key goes; then, if it is a barrier, the key is cold. Else the key has something in flight
-    /// that must be answered first.
-    fn claim(&mut self, place: &mut Place<'_>, effect: Effect, now: Instant) -> bool {
-        match (place.state(), effect) {
-            (Some(state), _) if state.queue().is_some() => false,
-            (None, _) | (Some(_), Effect::Peek) => true,
-            (Some(State::Opening { members, .. }), _) if *members > 1 => false,
-            (Some(State::Warm(counter)), _) if !counter.is_clean() => {
-                self.seal(place, now);
-                false
-            }
-            (Some(_), Effect::Barrier) => {
-                place.clear();
-                true
-            }
-        }
-    }
-
-    /// Makes a command wait in the queues of all its keys.
-    fn park(
-        &mut self,
-        step: &mut Step<'_, T>,
-        keys: &[&[u8]],
-        wire: &[u8],
-        effect: Effect,
-        ticket: T,
-    ) {
-        let mut distinct = keys.to_vec();
-        distinct.sort_unstable();
-        distinct.dedup();
-        let parked = self.parked.insert(Parked {
-            wire: wire.into(),
-            keys: Vec::new(),
-            queues: distinct.len(),
-            effect,
-            ticket: Some(ticket),
-        });
-        let mut places = Vec::with_capacity(distinct.len());
-        for key in distinct {
-            let mut place = step.table.lock(key);
-            let ready = match place.state() {
-                Some(State::Warm(counter)) => {
-                    counter.queue.is_none() && (effect == Effect::Peek || counter.is_clean())
-                }
-                Some(State::Opening { .. } | State::Waiting { .. }) => false,
-                _ => true,
-            };
-            let queue = self.attach_queue(&mut place);
-            self.enqueue(queue, Queued::Command(parked));
-            places.push((Key::new(key), ready));
-        }
-        if let Some(command) = self.parked.get_mut(parked) {
-            command.keys = places;
-        }
     }
 
     /// Where a client's increment or GET of the key has to stand in line: behind a run in flight,

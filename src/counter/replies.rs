@@ -11,7 +11,7 @@ use super::state::{Counter, State};
 use super::table::Place;
 use crate::flush::{Increment, Outcome, Refusal, Ttl};
 use crate::key::Key;
-use crate::resp::reply;
+use crate::resp::{encode, reply};
 
 /// Acknowledged increments that did not reach their key, for the log and the metrics. The first
 /// [`Losses::LISTED`] are named, all are counted.
@@ -430,7 +430,9 @@ impl<T> Lane<T> {
             Outcome::Refused(Refusal { text, transient }) => {
                 let kept = transient && counter.restore(delta);
                 if transient {
-                    refusal = Some(Self::error_frame(&text));
+                    let mut error = Vec::new();
+                    encode::error(&mut error, &text);
+                    refusal = Some(error);
                 }
                 if !kept {
                     counter.forget(delta);

@@ -149,12 +149,16 @@ fn a_deadline_set_by_others_ends_the_counting_here_at_the_next_answer() {
     // Counted while the batch is on its way: sent as soon as the deadline is known.
     sim.ask("INCRBY a 1");
     sim.settle();
+    let incr = sim.ask("INCRBY a 1");
+    assert_eq!(sim.book.open, 1, "not counted here");
     sim.settle();
-    assert_eq!(sim.held("a"), 7);
+    sim.settle();
+    sim.heard(incr, r":8\r\n");
+    assert_eq!(sim.held("a"), 8);
     sim.rest();
     let incr = sim.ask("INCRBY a 1");
     sim.settle();
-    sim.heard(incr, r":8\r\n");
+    sim.heard(incr, r":9\r\n");
     assert_eq!(sim.table.dirty(), 0, "not warm");
 }
 
