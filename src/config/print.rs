@@ -1,6 +1,5 @@
 //! The effective configuration as a file, passwords masked.
 
-use super::resolve::hash_name;
 use super::units::{duration_text, size_text};
 use super::{Config, Mode, Secret};
 
@@ -22,7 +21,7 @@ impl Config {
         }
         out.section("[ring]");
         out.text("distribution", "ketama");
-        out.text("hash", hash_name(self.ring.hash));
+        out.text("hash", self.ring.hash.name());
         let hash_tag = self.ring.hash_tag.map(|(open, close)| [open, close]);
         let hash_tag = hash_tag.as_ref().map_or(&[][..], |pair| pair);
         out.text("hash_tag", &String::from_utf8_lossy(hash_tag));

@@ -133,14 +133,17 @@ fn ring(reader: &mut Reader, value: Option<Value>) -> Ring {
         "\"ketama\"",
         |text| (text == "ketama").then_some(()),
     );
-    let names: Vec<_> = HASHES.iter().map(|(name, _)| format!("{name:?}")).collect();
+    let names: Vec<_> = Hash::ALL
+        .iter()
+        .map(|hash| format!("{:?}", hash.name()))
+        .collect();
     Ring {
         hash: reader.text(
             "ring.hash",
             raw.hash,
             Hash::Xxh3,
             &names.join(", "),
-            hash_named,
+            |text| text.parse().ok(),
         ),
         hash_tag: reader.text(
             "ring.hash_tag",
@@ -154,20 +157,6 @@ fn ring(reader: &mut Reader, value: Option<Value>) -> Ring {
             },
         ),
     }
-}
-
-/// The hash functions by name.
-const HASHES: [(&str, Hash); 2] = [("fnv1a_64", Hash::Fnv1a64), ("xxh3_64", Hash::Xxh3)];
-
-fn hash_named(text: &str) -> Option<Hash> {
-    let (_, hash) = HASHES.iter().find(|(name, _)| *name == text)?;
-    Some(*hash)
-}
-
-/// The name that [`hash_named`] takes.
-pub(super) fn hash_name(hash: Hash) -> &'static str {
-    let named = HASHES.iter().find(|(_, candidate)| *candidate == hash);
-    named.map_or("", |(name, _)| name)
 }
 
 fn counters(reader: &mut Reader, value: Option<Value>) -> Counters {

@@ -73,14 +73,27 @@ impl KeyTable {
     #[inline]
     pub fn increment(&self, key: &[u8], delta: i64, now: Instant) -> Answer {
         let mut place = self.lock(key);
-        if place.shard.closed {
-            return Answer::Elsewhere;
-        }
-        let Some(State::Warm(counter)) = place.state() else {
+        let (hash, shard) = (place.hash, &mut *place.shard);
+        // One probe, with the list of dirty keys at hand.
+        let found = shard
+            .entries
+            .find_mut(hash, |entry| entry.key.as_bytes() == key);
+        let Some(Entry {
+            key,
+            epoch,
+            state: State::Warm(counter),
+        }) = found
+        else {
             return Answer::Elsewhere;
         };
+        if shard.closed || *epoch != shard.epoch {
+            return Answer::Elsewhere;
+        }
         let answer = counter.add(delta, now);
-        place.list_if_pending();
+        if counter.pending != 0 && !counter.listed {
+            counter.listed = true;
+            shard.dirty.push(key.clone());
+        }
         answer
     }
 

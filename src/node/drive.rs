@@ -1,6 +1,7 @@
 //! A node's own task: connects, reads replies, flushes, watches the clock.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -117,11 +118,16 @@ impl<T: Deliver> Driver<T> {
                     }
                     Err(error) => return error.to_string(),
                 },
-                ready = writer.writable(), if blocked => match ready {
-                    Ok(()) => self.resume(&writer),
-                    Err(error) => return error.to_string(),
-                },
-                () = self.node.attention.notified() => {}
+                ready = writer.writable(), if blocked => {
+                    if let Err(error) = ready.and_then(|()| self.resume(&writer)) {
+                        return error.to_string();
+                    }
+                }
+                () = self.node.attention.notified() => {
+                    if let Some(error) = self.node.inner.lock().broken.take() {
+                        return error.to_string();
+                    }
+                }
                 _ = flush.tick() => {
                     let now = now();
                     flushing = !self.node.flush(now);
@@ -137,20 +143,25 @@ impl<T: Deliver> Driver<T> {
     }
 
     /// Goes on writing where the socket was full.
-    fn resume(&self, writer: &OwnedWriteHalf) {
-        // Clears the readiness that `writable` saw, should the socket be full after all.
+    fn resume(&self, writer: &OwnedWriteHalf) -> io::Result<()> {
         let mut inner = self.node.inner.lock();
         if inner.writing {
-            return;
+            return Ok(());
         }
-        let written = super::write(writer, &inner.rest);
+        let (written, broken) = super::write(writer, &inner.rest);
+        if let Some(error) = broken {
+            return Err(error);
+        }
         inner.rest.drain(..written);
-        shrink_if_empty(&mut inner.rest);
         let done = inner.rest.is_empty();
+        if done {
+            shrink(&mut inner.rest);
+        }
         drop(inner);
         if done {
             self.node.send();
         }
+        Ok(())
     }
 
     /// Hands complete replies to the lane.
@@ -247,6 +258,7 @@ impl<T: Deliver> Driver<T> {
         entry.inner.link = link;
         entry.inner.writing = false;
         entry.inner.rest = Vec::new();
+        entry.inner.broken = None;
         entry.step(now(), &mut self.wakes, |lane, step| {
             lane.disconnected(step, &unknown, &unsent);
         });
@@ -298,7 +310,7 @@ async fn read(
     reader: &mut OwnedReadHalf,
     buffer: &mut BytesMut,
     wanted: usize,
-) -> std::io::Result<usize> {
+) -> io::Result<usize> {
     let missing = wanted.saturating_sub(buffer.len());
     buffer.reserve(missing.clamp(READ_BYTES, 1 << 20));
     reader.read_buf(buffer).await
@@ -320,12 +332,6 @@ fn jittered(pause: Duration) -> Duration {
     let random = RandomState::new().build_hasher().finish();
     let part = u32::try_from(random % 512).unwrap_or(0);
     pause / 2 + pause / 2 * part / 512
-}
-
-fn shrink_if_empty(buffer: &mut Vec<u8>) {
-    if buffer.is_empty() {
-        shrink(buffer);
-    }
 }
 
 /// Room for one read: a pipeline of 32 replies of 50 clients is 25 to 50 KiB.

@@ -15,6 +15,7 @@ mod drive;
 mod side;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
@@ -65,6 +66,8 @@ struct Inner<T> {
     writing: bool,
     /// What the socket did not take.
     rest: Vec<u8>,
+    /// Why the socket takes nothing any more.
+    broken: Option<io::Error>,
     /// An empty buffer, to be the next `wire`.
     spare: Vec<u8>,
     /// Sessions that wait for room.
@@ -123,6 +126,7 @@ impl<T: Deliver> Node<T> {
                 link: Link::Connecting,
                 writing: false,
                 rest: Vec::new(),
+                broken: None,
                 spare: Vec::new(),
                 stalled: Vec::new(),
                 peer: Peer::default(),
@@ -166,7 +170,7 @@ impl<T: Deliver> Node<T> {
             let Link::Up(socket) = &inner.link else {
                 return;
             };
-            if inner.writing {
+            if inner.writing || inner.broken.is_some() {
                 return;
             }
             let socket = Arc::clone(socket);
@@ -182,13 +186,14 @@ impl<T: Deliver> Node<T> {
             }
             inner.writing = true;
             drop(inner);
-            let written = write(&socket, &buffer);
+            let (written, broken) = write(&socket, &buffer);
             let mut inner = self.inner.lock();
             if !inner.link.is(&socket) {
                 // The connection was replaced meanwhile; its driver has settled everything.
                 return;
             }
             inner.writing = false;
+            inner.broken = broken;
             if written < buffer.len() {
                 inner.rest = buffer.get(written..).unwrap_or_default().to_vec();
                 drop(inner);
@@ -331,16 +336,18 @@ pub fn unreachable(name: &str, reason: &str) -> String {
     format!("ERR node {name} is unreachable ({reason})")
 }
 
-/// Writes as much as the socket takes. An error reads as "nothing more": the driver meets it.
-fn write(socket: &OwnedWriteHalf, buffer: &[u8]) -> usize {
+/// Writes as much as the socket takes now. An error other than "not now" ends the connection.
+fn write(socket: &OwnedWriteHalf, buffer: &[u8]) -> (usize, Option<io::Error>) {
     let mut written = 0;
     while let Some(rest) = buffer.get(written..).filter(|rest| !rest.is_empty()) {
         match socket.try_write(rest) {
-            Ok(0) | Err(_) => break,
+            Ok(0) => return (written, Some(io::ErrorKind::WriteZero.into())),
             Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return (written, Some(error)),
         }
     }
-    written
+    (written, None)
 }
 
 /// Gives memory back after a burst.

@@ -26,6 +26,11 @@ pub struct Ring {
     places: Box<[u32]>,
     /// Owner of each point: an index into the nodes given.
     owners: Box<[usize]>,
+    /// Where to begin the search: for each value of a place's highest bits, the first point at or
+    /// after the least place that begins with them.
+    starts: Box<[usize]>,
+    /// How far a place is shifted to keep those bits.
+    shift: u32,
 }
 
 impl Ring {
@@ -52,9 +57,17 @@ impl Ring {
         } else {
             points(nodes, check(nodes)?)
         };
+        // About two stretches for each point, so that a search seldom looks at more than two.
+        let wanted = u32::try_from(points.len() * 2).unwrap_or(u32::MAX);
+        let stretches = wanted.clamp(2, 1 << 16).next_power_of_two();
+        let shift = 32 - stretches.trailing_zeros();
+        let starts = (0..stretches)
+            .map(|stretch| points.partition_point(|point| point.place >> shift < stretch));
         Ok(Self {
             hash,
             hash_tag,
+            starts: starts.collect(),
+            shift,
             places: points.iter().map(|point| point.place).collect(),
             owners: points.iter().map(|point| point.owner).collect(),
         })
@@ -70,8 +83,11 @@ impl Ring {
             return 0;
         };
         let place = self.hash.of(self.hashed_part(key));
-        let point = self.places.partition_point(|&point| point < place);
-        self.owners.get(point).copied().unwrap_or(first)
+        let stretch = usize::try_from(place >> self.shift).unwrap_or_default();
+        let start = self.starts.get(stretch).copied().unwrap_or_default();
+        let later = self.places.get(start..).unwrap_or_default();
+        let skipped = later.iter().take_while(|&&point| point < place).count();
+        self.owners.get(start + skipped).copied().unwrap_or(first)
     }
 
     /// What of `key` is hashed: the part in the hash tag if there is one, else all.

@@ -14,6 +14,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -23,7 +24,7 @@ use crate::node::{Node, Rhythm};
 use crate::ring::{Ring, RingError};
 use crate::router::Router;
 use crate::session::{Shared, Ticket};
-use crate::telemetry::Stats;
+use crate::telemetry::{Stats, log};
 
 /// Called once with the address when clients can connect.
 pub type Ready = Box<dyn FnOnce(SocketAddr) + Send>;
@@ -60,6 +61,7 @@ pub enum ServeError {
 ///
 /// See [`ServeError`].
 pub fn run(config: Config, ready: Ready) -> Result<(), ServeError> {
+    log::start(&config.log_level);
     let runtime = worker::runtime().map_err(ServeError::Worker)?;
     runtime.block_on(serve(config, ready))
 }
@@ -84,7 +86,11 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
         served = until_stopped(&shared, &workers, listener, ready, &mut signals) => served,
         () = watch::watch(&shared) => Ok(()),
     };
-    workers.end();
+    match served {
+        Ok(()) => workers.end(),
+        // Whatever a worker is doing must not hold up the end.
+        Err(_) => drop(workers),
+    }
     served
 }
 
@@ -127,7 +133,11 @@ fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
     let limits = TableLimits {
         max_keys: (config.counters.max_keys / count).max(1),
         max_cached_bytes: config.cache.max_bytes / count,
-        lease: config.cache.ttl,
+        // What is only forwarded is not known here.
+        lease: match config.counters.mode {
+            Mode::Through => Duration::ZERO,
+            Mode::Buffered | Mode::Exact => config.cache.ttl,
+        },
     };
     let bounds = Limits {
         max_in_flight: config.upstream.max_in_flight,

@@ -112,9 +112,7 @@ impl<'a> Dispatch<'a> {
         }
         let through = self.shared.config.counters.mode == Mode::Through;
         let flow = match command.class {
-            Class::Increment(_) | Class::Get | Class::MultiGet if through => {
-                self.keyed(command, request)
-            }
+            Class::Increment(_) | Class::Get if through => self.keyed(command, request),
             Class::Increment(kind) => self.increment(kind, request),
             Class::Get => self.get(request),
             Class::MultiGet => self.get_many(command, request),

@@ -65,6 +65,8 @@ impl Place {
 /// ```text
 ///   ready: bytes in order ──> socket      slots: [waiting][spill 0..5][waiting][spill 5..12]
 /// ```
+///
+/// Past its limit the queue drops everything and takes nothing more; the session ends then.
 pub struct Replies(Mutex<Queue>);
 
 struct Queue {
@@ -78,6 +80,10 @@ struct Queue {
     spilled: usize,
     /// The session, when it sleeps.
     waker: Option<Waker>,
+    /// Most bytes held.
+    limit: usize,
+    /// Whether there were more.
+    overrun: bool,
 }
 
 enum Slot {
@@ -92,11 +98,13 @@ pub struct Backlog {
     pub outstanding: usize,
     /// Bytes of replies that wait for earlier ones, or to be taken.
     pub bytes: usize,
+    /// Whether there were more bytes than the limit allows: replies are missing.
+    pub overrun: bool,
 }
 
 impl Replies {
-    /// No replies.
-    pub fn new() -> Self {
+    /// No replies, and never more than `limit` bytes of them.
+    pub fn new(limit: usize) -> Self {
         Self(Mutex::new(Queue {
             ready: Vec::new(),
             first: 0,
@@ -104,6 +112,8 @@ impl Replies {
             spill: Vec::new(),
             spilled: 0,
             waker: None,
+            limit,
+            overrun: false,
         }))
     }
 
@@ -125,6 +135,9 @@ impl Replies {
     /// Adds complete replies, as the client shall see them, behind all so far.
     pub fn push(&self, bytes: &[u8]) {
         let mut queue = self.0.lock();
+        if queue.is_overrun(bytes.len()) {
+            return;
+        }
         if queue.slots.is_empty() {
             queue.ready.extend_from_slice(bytes);
             return;
@@ -159,6 +172,9 @@ impl Replies {
     fn fill(&self, number: u64, write: impl FnOnce(&mut Vec<u8>)) -> Option<Waker> {
         let mut queue = self.0.lock();
         let queue = &mut *queue;
+        if queue.is_overrun(0) {
+            return queue.waker.take();
+        }
         let index = usize::try_from(number.checked_sub(queue.first)?).ok()?;
         if index > 0 {
             let start = queue.spill.len();
@@ -187,12 +203,6 @@ impl Replies {
     }
 }
 
-impl Default for Replies {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl fmt::Debug for Replies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Replies").field(&self.backlog()).finish()
@@ -204,7 +214,18 @@ impl Queue {
         Backlog {
             outstanding: self.slots.len() - self.spilled,
             bytes: self.ready.len() + self.spill.len(),
+            overrun: self.overrun,
         }
+    }
+
+    /// Whether the limit has been passed, or is with `more` bytes.
+    fn is_overrun(&mut self, more: usize) -> bool {
+        if self.ready.len() + self.spill.len() + more > self.limit {
+            self.overrun = true;
+            self.ready = Vec::new();
+            self.spill = Vec::new();
+        }
+        self.overrun
     }
 }
 
@@ -227,7 +248,7 @@ mod tests {
 
     #[test]
     fn replies_keep_request_order() {
-        let replies = Arc::new(Replies::new());
+        let replies = Arc::new(Replies::new(1 << 20));
         replies.push(b"+0\r\n");
         let first = reserve(&replies);
         replies.push(b"+2\r\n");
@@ -249,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_muted_place_keeps_the_order_and_says_nothing() {
-        let replies = Arc::new(Replies::new());
+        let replies = Arc::new(Replies::new(1 << 20));
         let muted = replies.reserve(Protocol::Resp2, Form::Plain, true);
         let next = reserve(&replies);
         next.fill(b":1\r\n");
@@ -258,8 +279,19 @@ mod tests {
     }
 
     #[test]
+    fn past_its_limit_the_queue_holds_nothing() {
+        let replies = Arc::new(Replies::new(10));
+        let (first, second) = (reserve(&replies), reserve(&replies));
+        second.fill(b"+0123456789\r\n");
+        assert!(!replies.backlog().overrun);
+        first.fill(b"+0\r\n");
+        assert!(replies.backlog().overrun);
+        assert_eq!(taken(&replies), b"");
+    }
+
+    #[test]
     fn a_reply_takes_the_client_s_protocol() {
-        let replies = Arc::new(Replies::new());
+        let replies = Arc::new(Replies::new(1 << 20));
         reserve(&replies).fill(b"_\r\n");
         replies
             .reserve(Protocol::Resp3, Form::Plain, false)

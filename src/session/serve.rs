@@ -77,6 +77,7 @@ enum End {
 
 impl Session {
     fn new(stream: TcpStream, client: Arc<Client>, shared: Arc<Shared>) -> Self {
+        let output_bytes = shared.config.server.output_buffer_bytes;
         let limits = Limits {
             max_bulk_bytes: shared.config.server.max_bulk_bytes,
             authenticated: client.authenticated(),
@@ -90,7 +91,7 @@ impl Session {
             buffer: BytesMut::new(),
             scanner: RequestScanner::new(),
             scanned: None,
-            replies: Arc::new(Replies::new()),
+            replies: Arc::new(Replies::new(output_bytes)),
             out: Vec::new(),
             written: 0,
             input: Input::Open,
@@ -105,14 +106,14 @@ impl Session {
             let full = self.execute(cx.waker());
             match full {
                 Executed::Abort => return Poll::Ready(End::Abort),
-                Executed::All | Executed::Paused => {}
+                Executed::All | Executed::Paused | Executed::Some => {}
             }
             let idle = match self.write(cx) {
                 Ok(idle) => idle,
                 Err(error) => return Poll::Ready(End::Io(error)),
             };
             let backlog = self.replies.backlog();
-            if backlog.bytes + self.out.len() > self.shared.config.server.output_buffer_bytes {
+            if backlog.overrun {
                 return Poll::Ready(End::OutputLimit);
             }
             if self.input == Input::Closed {
@@ -122,8 +123,10 @@ impl Session {
                 }
                 return Poll::Pending;
             }
-            if full == Executed::Paused {
-                return Poll::Pending;
+            match full {
+                Executed::Some => continue,
+                Executed::Paused => return Poll::Pending,
+                Executed::All | Executed::Abort => {}
             }
             match self.read(cx) {
                 Poll::Ready(Ok(0)) => self.input = Input::Closed,
@@ -158,6 +161,10 @@ impl Session {
         for taken in 0.. {
             if taken == room {
                 executed = Executed::Paused;
+                break;
+            }
+            if dispatch.made.len() > MADE_BYTES {
+                executed = Executed::Some;
                 break;
             }
             let unread = self.buffer.get(used..).unwrap_or_default();
@@ -295,6 +302,8 @@ fn to_u64(count: usize) -> u64 {
 enum Executed {
     /// Everything complete was executed.
     All,
+    /// There is more, for the next turn.
+    Some,
     /// Something complete has to wait for room.
     Paused,
     Abort,
@@ -306,6 +315,9 @@ const TURNS: usize = 4;
 /// Most requests of one session that wait for a node; beyond it the session reads no further.
 /// Bounds what one client can put into the lanes.
 const MAX_OUTSTANDING: usize = 8192;
+
+/// Bytes of replies made in one turn before they are written and the output limit is looked at.
+const MADE_BYTES: usize = 256 << 10;
 
 /// Room for one read: 16 KiB, as Redis's `PROTO_IOBUF_LEN`.
 const READ_BYTES: usize = 16 << 10;

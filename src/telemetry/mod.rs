@@ -6,6 +6,7 @@
 
 pub mod clock;
 mod counter;
+pub mod log;
 mod node;
 mod process;
 mod rate;

@@ -137,7 +137,9 @@ const ITS_FAULTS: &[&str] = &[
              \"127.0.0.1:7070\"",
     "nodes[2].name: \"a\" is the name of nodes[1] too",
     "ring.distribution: \"modula\" is not allowed; allowed: \"ketama\"",
-    "ring.hash: \"sha1\" is not allowed; allowed: \"fnv1a_64\", \"xxh3_64\"",
+    "ring.hash: \"sha1\" is not allowed; allowed: \"xxh3_64\", \"fnv1a_64\", \"fnv1_64\", \
+     \"fnv1a_32\", \"fnv1_32\", \"md5\", \"crc16\", \"crc32\", \"crc32a\", \"hsieh\", \"murmur\", \
+     \"jenkins\", \"one_at_a_time\"",
     "ring.hash_tag: \"{\" is not allowed; allowed: two ASCII characters, such as \"{}\", \
              or \"\" for none",
     "counters.mode: \"fast\" is not allowed; allowed: \"buffered\", \"exact\", \"through\"",

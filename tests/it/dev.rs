@@ -157,7 +157,6 @@ fn dev_mode_leaves_no_orphan_when_it_is_killed() {
 }
 
 #[test]
-#[ignore = "the server is not part of this build yet"]
 fn what_was_counted_in_dev_mode_is_there_after_a_restart() {
     let mut dev = Dev::start();
     let mut client = TcpStream::connect(dev.address).unwrap();

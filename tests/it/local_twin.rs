@@ -13,6 +13,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use tally::command;
 use tally::config::{
     Cache, Config, Counters, Mode, Ring, Secret, Server as ServerConfig, Upstream,
 };
@@ -418,17 +419,18 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
             wire.extend_from_slice(arg);
         }
         let request = Request::new(&wire, &spans);
-        let name = String::from_utf8_lossy(request.arg(0)).to_ascii_lowercase();
         let mut reply = Vec::new();
         let mut closes = false;
-        if client.authenticated() || allowed_before_auth(&name) {
-            match answer(&local, &name, &request, &mut reply) {
+        match command::lookup(&request) {
+            Err(error) => encode::error(&mut reply, error.text(&request)),
+            Ok(command) if !client.authenticated() && !allowed_before_auth(command.name) => {
+                encode::error(&mut reply, NO_AUTH);
+            }
+            Ok(command) => match answer(&local, command.name, &request, &mut reply) {
                 After::Continue => {}
                 After::Close => closes = true,
                 After::InfoKeyspace(info) => finish_info(info, [""; 0], &mut reply),
-            }
-        } else {
-            encode::error(&mut reply, NO_AUTH);
+            },
         }
         if client.finish_command() {
             sent.extend(reply);

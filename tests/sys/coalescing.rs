@@ -209,3 +209,35 @@ fn values_above_the_cache_bound_are_still_right() {
         }
     }
 }
+
+#[test]
+fn more_counters_than_the_table_holds_are_counted_too() {
+    let mut stack = Stack::start(&[
+        ("counters.max_keys", "10"),
+        ("counters.flush_interval", "\"10s\""),
+    ]);
+    let mut client = stack.connect();
+    for round in 1..=4 {
+        let lines: Vec<_> = (0..1_000).map(|n| format!("INCR c{n}")).collect();
+        let replies = client.run_all(&lines);
+        assert!(
+            replies.iter().all(|reply| *reply == Reply::Integer(round)),
+            "round {round}"
+        );
+    }
+    stack.stop_tally();
+    let mut counted = 0;
+    for node in &stack.nodes {
+        let mut node = node.connect();
+        for n in 0..1_000 {
+            match node.run(&format!("GET c{n}")) {
+                Reply::Nil => {}
+                value => {
+                    assert_eq!(value.text(), "4", "c{n}");
+                    counted += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(counted, 1_000);
+}

@@ -191,7 +191,10 @@ fn clients_of_several_workers_see_one_order() {
 
 #[test]
 fn a_table_of_few_keys_changes_no_reply() {
-    let settings: Settings<'_> = &[("counters.max_keys", "10"), ("cache.max_bytes", "\"4KiB\"")];
+    let settings: Settings<'_> = &[
+        ("counters.max_keys", "10"),
+        ("cache.max_bytes", "\"64KiB\""),
+    ];
     check_load(&WIDE, settings);
 }
 

@@ -148,7 +148,8 @@ fn late_replies_of_a_frozen_node_go_to_nobody() {
                 .is_ok()
         );
     }
-    client.run(&format!("SET {prefix} probe"));
+    let mut admin = stack.nodes[0].connect();
+    let before = connections_received(&mut admin);
     stack.nodes[0].freeze();
     let mut clients: Vec<_> = (0..20).map(|_| stack.connect()).collect();
     let started = now();
@@ -188,6 +189,57 @@ fn late_replies_of_a_frozen_node_go_to_nobody() {
             );
         }
     }
+    let after = connections_received(&mut admin);
+    assert_eq!(after, before, "late replies are skipped, the lane stays");
+}
+
+/// How many connections a node has accepted since its start.
+fn connections_received(admin: &mut Connection) -> u64 {
+    let info = admin.run("INFO stats").text();
+    let mut lines = info.lines();
+    let count = lines.find_map(|line| line.strip_prefix("total_connections_received:"));
+    count.unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_node_frozen_beyond_the_hard_deadline_gets_a_new_lane() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let settings: Settings<'_> = &[
+        ("upstream.request_timeout", "\"150ms\""),
+        ("upstream.hard_timeout", "\"500ms\""),
+        ("upstream.connect_timeout", "\"300ms\""),
+        ("upstream.backoff_min", "\"10ms\""),
+        ("upstream.backoff_max", "\"100ms\""),
+        ("cache.ttl", "\"0s\""),
+    ];
+    let stack = Stack::start(settings);
+    let key = stack.key_on(0, "a");
+    let mut client = stack.connect();
+    assert!(client.run(&format!("SET {key} token")).is_ok());
+    let mut admin = stack.nodes[0].connect();
+    let before = connections_received(&mut admin);
+    stack.nodes[0].freeze();
+    let started = now();
+    while started.elapsed() < Duration::from_millis(1_500) {
+        let reply = client.run(&format!("GET {key}"));
+        assert!(reply.is_error(), "{reply:?}");
+        assert!(reply.text().contains("redis_7070"), "{reply:?}");
+    }
+    stack.nodes[0].thaw();
+    recovers(&mut client, &format!("GET {key}"));
+    for number in 0..50 {
+        assert!(client.run(&format!("SET {key} token{number}")).is_ok());
+        assert_eq!(
+            client.run(&format!("GET {key}")).text(),
+            format!("token{number}")
+        );
+    }
+    assert!(
+        connections_received(&mut admin) > before,
+        "the old lane was kept"
+    );
 }
 
 #[test]

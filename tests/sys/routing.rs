@@ -206,27 +206,6 @@ fn scripts_run_where_their_keys_are() {
 }
 
 #[test]
-fn a_loaded_script_survives_the_restart_of_a_node() {
-    if skipped_on_bare_redis() {
-        return;
-    }
-    let mut stack = Stack::start(&[("upstream.backoff_max", "\"50ms\"")]);
-    let mut client = stack.connect();
-    let sha = client.call(&["SCRIPT", "LOAD", "return 42"]).text();
-    for node in &mut stack.nodes {
-        node.restart();
-    }
-    let back = crate::harness::eventually(std::time::Duration::from_secs(10), || {
-        (0..20).all(|key| !client.run(&format!("GET k{key}")).is_error())
-    });
-    assert!(back, "the nodes are back");
-    for key in 0..20 {
-        let reply = client.run(&format!("EVALSHA {sha} 1 k{key}"));
-        assert_eq!(reply, Reply::Integer(42));
-    }
-}
-
-#[test]
 fn scripts_see_pending_increments_of_their_keys_and_without_keys_of_all() {
     let stack = Stack::start(&[("counters.flush_interval", "\"10s\"")]);
     let mut client = stack.connect();
@@ -275,4 +254,72 @@ fn clients_with_different_protocols_share_the_nodes() {
             b"*2\r\n_\r\n_\r\n"
         );
     }
+}
+
+#[test]
+fn what_is_not_there_yet_is_refused_clearly() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    for line in [
+        "MULTI",
+        "EXEC",
+        "WATCH k",
+        "SUBSCRIBE news",
+        "PSUBSCRIBE n*",
+        "BLPOP k 0",
+        "BRPOP k 1",
+        "BZPOPMIN k 0",
+        "XREAD BLOCK 0 STREAMS k $",
+        "MONITOR",
+    ] {
+        let reply = client.run(line);
+        assert!(reply.is_error(), "{line}: {reply:?}");
+        assert!(reply.text().starts_with("ERR "), "{line}: {reply:?}");
+        // Executed at once, not queued, and not taken for a message.
+        assert!(client.run("SET k v").is_ok(), "after {line}");
+        assert_eq!(client.run("DEL k").integer(), 1, "after {line}");
+    }
+}
+
+#[test]
+fn narrow_lanes_slow_down_and_change_nothing() {
+    let stack = Stack::start(&[
+        ("upstream.max_in_flight", "8"),
+        ("upstream.max_unsent", "\"16KiB\""),
+        ("cache.ttl", "\"0s\""),
+    ]);
+    let value = "x".repeat(10_000);
+    let address = stack.address();
+    std::thread::scope(|scope| {
+        for client in 0..20 {
+            let value = &value;
+            scope.spawn(move || {
+                let mut connection = Connection::open(address);
+                for round in 0..5 {
+                    let lines: Vec<_> = (0..40)
+                        .flat_map(|n| {
+                            [
+                                format!("SET c{client}:{n} {n}:{round}:{value}"),
+                                format!("STRLEN c{client}:{n}"),
+                                format!("GETRANGE c{client}:{n} 0 3"),
+                                format!("INCR n{client}"),
+                            ]
+                        })
+                        .collect();
+                    let replies = connection.run_all(&lines);
+                    for (n, replies) in replies.chunks(4).enumerate() {
+                        let text = format!("{n}:{round}:{value}");
+                        assert!(replies[0].is_ok());
+                        assert_eq!(usize::try_from(replies[1].integer()).unwrap(), text.len());
+                        assert_eq!(replies[2].text(), text[..4]);
+                        let count = 40 * round + n + 1;
+                        assert_eq!(usize::try_from(replies[3].integer()).unwrap(), count);
+                    }
+                }
+            });
+        }
+    });
 }

@@ -209,7 +209,7 @@ fn expiry(random: &mut Random, key: &str) -> Step {
         "EXPIRE @ 1000",
         "EXPIRE @ 2000 NX",
         "EXPIRE @ 2000 XX",
-        "EXPIRE @ 3000 GT",
+        "EXPIREAT @ 4102444800 GT",
         "EXPIRE @ 500 LT",
         "PEXPIRE @ 1000000",
         "PEXPIREAT @ 4102444800123",

@@ -215,6 +215,11 @@ impl Tally {
         let child = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tally").into()))
             .arg("--config")
             .arg(&file)
+            // Tally refuses variables of its prefix that it does not know.
+            .env_remove("TALLY_SUITE_TARGET")
+            .env_remove("TALLY_SUITE_BINARY")
+            .env_remove("TALLY_SUITE_SEED")
+            .env_remove("TALLY_SUITE_SCRIPTS")
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

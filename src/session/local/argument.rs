@@ -2,29 +2,9 @@
 
 use crate::resp::Request;
 
-/// A 64-bit integer as Redis's `string2ll` takes it: an optional `-`, no `+`, no spaces, no leading
-/// zeros, no `-0`.
-pub(super) fn integer(bytes: &[u8]) -> Option<i64> {
-    let digits = bytes.strip_prefix(b"-").unwrap_or(bytes);
-    let canonical = match digits {
-        [b'0'] => bytes.len() == 1,
-        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    if !canonical {
-        return None;
-    }
-    std::str::from_utf8(bytes).ok()?.parse().ok()
-}
-
 /// Whether an option is this word, in any case.
 pub(super) fn is(bytes: &[u8], word: &str) -> bool {
     bytes.eq_ignore_ascii_case(word.as_bytes())
-}
-
-/// Lower case, with anything that is not UTF-8 replaced: for looking up names.
-pub(super) fn lower(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).to_ascii_lowercase()
 }
 
 /// As much of an argument as an error shows: up to a NUL, as C does, and 128 bytes, which is
@@ -37,12 +17,6 @@ pub(super) fn shown(bytes: &[u8]) -> &[u8] {
 /// An error's text with an argument in it: `before` argument `after`.
 pub(super) fn naming(before: &str, argument: &[u8], after: &str) -> Vec<u8> {
     [before.as_bytes(), shown(argument), after.as_bytes()].concat()
-}
-
-/// The error for a container command that does not have this subcommand.
-pub(super) fn unknown_subcommand(container: &str, request: &Request<'_>) -> Vec<u8> {
-    let after = format!("'. Try {} HELP.", container.to_ascii_uppercase());
-    naming("ERR unknown subcommand '", request.arg(1), &after)
 }
 
 /// The error for arguments that a subcommand's arity allows and the subcommand does not.
@@ -74,33 +48,6 @@ const MAX_SHOWN_BYTES: usize = 128;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn integers_have_one_spelling() {
-        for (text, value) in [
-            ("0", 0),
-            ("-1", -1),
-            ("9223372036854775807", i64::MAX),
-            ("-9223372036854775808", i64::MIN),
-        ] {
-            assert_eq!(integer(text.as_bytes()), Some(value), "{text}");
-        }
-        for text in [
-            "",
-            "-",
-            "+1",
-            " 1",
-            "1 ",
-            "01",
-            "-0",
-            "00",
-            "1e3",
-            "9223372036854775808",
-            "0x1",
-        ] {
-            assert_eq!(integer(text.as_bytes()), None, "{text}");
-        }
-    }
 
     #[test]
     fn an_error_shows_no_more_than_128_bytes_of_an_argument() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::argument::{self, NOT_AN_INTEGER, SYNTAX_ERROR};
 use super::{Local, help};
-use crate::resp::{Request, encode};
+use crate::resp::{Request, encode, parse_i64};
 use crate::session::{Client, ReplyMode};
 
 /// Any subcommand but `KILL`; its arity is right.
@@ -116,7 +116,7 @@ fn listed(local: &Local<'_>, request: &Request<'_>) -> Result<Vec<Arc<Client>>, 
     }
     let mut clients = Vec::new();
     for id in request.args().skip(3) {
-        let id = argument::integer(id).ok_or("ERR Invalid client ID")?;
+        let id = parse_i64(id).ok_or("ERR Invalid client ID")?;
         let client = u64::try_from(id).ok().and_then(|id| local.registry.get(id));
         clients.extend(client);
     }
@@ -212,7 +212,7 @@ fn unblock(request: &Request<'_>, out: &mut Vec<u8>) {
         encode::error(out, argument::wrong_subcommand("CLIENT", request));
     } else if request.len() == 4 && !known {
         encode::error(out, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
-    } else if argument::integer(request.arg(2)).is_none() {
+    } else if parse_i64(request.arg(2)).is_none() {
         encode::error(out, NOT_AN_INTEGER);
     } else {
         encode::integer(out, 0);

@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use super::argument::{self, NOT_AN_INTEGER, SYNTAX_ERROR};
 use super::{Local, clients};
-use crate::resp::{Protocol, Request, encode};
+use crate::resp::{Protocol, Request, encode, parse_i64};
 use crate::session::ReplyMode;
 
 pub(super) fn ping(request: &Request<'_>, out: &mut Vec<u8>) {
@@ -30,7 +30,7 @@ pub(super) fn reset(local: &Local<'_>, out: &mut Vec<u8>) {
 
 /// `SELECT`: there is one database, 0.
 pub(super) fn select(request: &Request<'_>, out: &mut Vec<u8>) {
-    match argument::integer(request.arg(1)).map(i32::try_from) {
+    match parse_i64(request.arg(1)).map(i32::try_from) {
         None => encode::error(out, NOT_AN_INTEGER),
         Some(Err(_)) => encode::error(
             out,
@@ -122,7 +122,7 @@ impl<'a> Greeting<'a> {
     /// Faults are found in Redis's order: version, options from the left (`helloCommand`).
     fn parse(request: &Request<'a>) -> Result<Self, Vec<u8>> {
         let mut args = request.args().skip(1);
-        let protocol = match args.next().map(argument::integer) {
+        let protocol = match args.next().map(parse_i64) {
             None => None,
             Some(None) => return Err(VERSION_NOT_AN_INTEGER.into()),
             Some(Some(2)) => Some(Protocol::Resp2),

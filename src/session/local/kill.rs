@@ -2,7 +2,7 @@
 
 use super::argument::{self, SYNTAX_ERROR};
 use super::{After, Local, clients};
-use crate::resp::{Request, encode};
+use crate::resp::{Request, encode, parse_i64};
 use crate::session::Client;
 
 /// Closes the clients that match. A client that kills itself gets its reply first.
@@ -73,7 +73,7 @@ impl<'a> Filter<'a> {
 
     fn add(&mut self, option: &[u8], value: &'a [u8]) -> Result<(), Vec<u8>> {
         if argument::is(option, "id") {
-            let id = argument::integer(value).and_then(|id| u64::try_from(id).ok());
+            let id = parse_i64(value).and_then(|id| u64::try_from(id).ok());
             let id = id.filter(|id| *id > 0);
             self.id = Some(id.ok_or("ERR client-id should be greater than 0")?);
         } else if argument::is(option, "type") {

@@ -6,7 +6,6 @@
 //! one reply. Only `INFO keyspace` needs the nodes; see [`After::InfoKeyspace`].
 
 mod argument;
-mod arity;
 mod clients;
 mod config;
 mod connection;
@@ -17,7 +16,6 @@ mod keyspace;
 mod kill;
 mod observe;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -95,53 +93,20 @@ pub fn allowed_before_auth(name: &str) -> bool {
 /// The error for everything else before `AUTH`.
 pub const NO_AUTH: &str = "NOAUTH Authentication required.";
 
-/// Answers a command that needs no node.
+/// Answers a command that needs no node, by its full name in lower case (`ping`,
+/// `client|setname`). The caller has looked it up, which checks its arity, and has checked
+/// authentication ([`allowed_before_auth`], [`NO_AUTH`]).
 ///
-/// `name` is the full name in lower case (`ping`, `client|setname`); a container's name alone
-/// (`client`) takes its subcommand from the request. Appends exactly one reply to `out`, in the
-/// protocol that the client speaks after the command; none for `CLIENT REPLY OFF` and `SKIP`, and
-/// none yet with [`After::InfoKeyspace`]. Whether the reply is sent is for
-/// [`Client::finish_command`] to say, called after this.
-///
-/// Arity is checked here too, so any request is answered by a reply or an error. The caller has
-/// checked authentication ([`allowed_before_auth`], [`NO_AUTH`]).
+/// Appends exactly one reply to `out`, in the protocol that the client speaks after the command;
+/// none for `CLIENT REPLY OFF` and `SKIP`, and none yet with [`After::InfoKeyspace`]. Whether the
+/// reply is sent is for [`Client::finish_command`] to say, called after this.
 pub fn answer(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     let reply_at = out.len();
-    let after = match resolve(name, request) {
-        Ok(full_name) => run(local, &full_name, request, out),
-        Err(text) => {
-            encode::error(out, text);
-            After::Continue
-        }
-    };
+    let after = run(local, name, request, out);
     if out.get(reply_at) == Some(&b'-') {
         local.stats.errors_replied.increment();
     }
     after
-}
-
-/// The full name of a command whose arity is right, or the error's text.
-fn resolve<'n>(name: &'n str, request: &Request<'_>) -> Result<Cow<'n, str>, Vec<u8>> {
-    let wrong_arity = |name: &str| {
-        Err(format!("ERR wrong number of arguments for '{name}' command").into_bytes())
-    };
-    let (container, full_name) = match name.split_once('|') {
-        Some((container, _)) => (container, Cow::Borrowed(name)),
-        None if !arity::is_container(name) => (name, Cow::Borrowed(name)),
-        None if request.len() < 2 => return wrong_arity(name),
-        None => {
-            let subcommand = argument::lower(argument::shown(request.arg(1)));
-            (name, Cow::Owned(format!("{name}|{subcommand}")))
-        }
-    };
-    match arity::of(&full_name) {
-        Some(arity) if arity.fits(request.len()) => Ok(full_name),
-        Some(_) => wrong_arity(&full_name),
-        None if arity::has_all_subcommands(container) => {
-            Err(argument::unknown_subcommand(container, request))
-        }
-        None => Err(argument::not_supported(&full_name)),
-    }
 }
 
 fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) -> After {

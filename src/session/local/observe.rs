@@ -2,7 +2,7 @@
 //! here.
 
 use super::{Local, argument};
-use crate::resp::{Request, encode};
+use crate::resp::{Request, encode, parse_i64};
 
 /// The remaining commands; arity is right.
 pub(super) fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) {
@@ -47,7 +47,7 @@ fn slowlog_get(request: &Request<'_>, out: &mut Vec<u8>) {
     let count = request.arg(2);
     match request.len() {
         2 => encode::array(out, 0),
-        3 if argument::integer(count).is_some_and(|count| count >= -1) => encode::array(out, 0),
+        3 if parse_i64(count).is_some_and(|count| count >= -1) => encode::array(out, 0),
         3 => encode::error(out, "ERR count should be greater than or equal to -1"),
         _ => encode::error(out, argument::wrong_subcommand("SLOWLOG", request)),
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant as Clock;
 
 use super::*;
+use crate::command;
 use crate::config::{Cache, Counters, Mode, Ring, Secret, Server, Upstream};
 use crate::resp::Span;
 use crate::ring::Hash;
@@ -60,8 +61,14 @@ impl Setup {
             wire.extend_from_slice(arg.as_bytes());
         }
         let mut out = Vec::new();
-        let name = args.first().unwrap_or(&"").to_ascii_lowercase();
-        let after = answer(&local, &name, &Request::new(&wire, &spans), &mut out);
+        let request = Request::new(&wire, &spans);
+        let after = match command::lookup(&request) {
+            Ok(command) => answer(&local, command.name, &request, &mut out),
+            Err(error) => {
+                encode::error(&mut out, error.text(&request));
+                After::Continue
+            }
+        };
         (String::from_utf8(out).unwrap(), after)
     }
 
