@@ -1,6 +1,7 @@
 //! The counting core against a model of a node, in simulated runs with fixed seeds.
 
 mod batch;
+mod book;
 mod history;
 mod node;
 #[path = "../../sys/random.rs"]

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use super::book::{Argv, argv, delta_of};
 use super::history::explain;
 use super::node::Node;
 use super::random::Random;
-use super::sim::{Argv, Plan, Sim, argv, delta_of};
+use super::sim::{Plan, Sim};
 
 /// Runs `seeds` seeds from the first one on (`TALLY_SUITE_SEED` sets it), and prints a failing
 /// run's story.

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use tally::counter::{Answer, Effect, KeyTable, Lane, Step};
 use tally::resp::{encode, reply};
 
+use super::book::{Argv, argv};
 use super::node::Node;
-use super::sim::{Argv, Plan, argv};
+use super::sim::Plan;
 
 /// Everything submitted, executed and answered, in this thread.
 fn call(table: &KeyTable, lane: &mut Lane<()>, node: &mut Node, command: &Argv) -> Vec<u8> {
