@@ -10,6 +10,7 @@
 
 mod command_table;
 mod config;
+mod core;
 mod dev;
 mod docs;
 mod forms;
