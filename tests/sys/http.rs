@@ -376,8 +376,8 @@ fn visits_acknowledged_before_a_stop_are_flushed() {
 fn a_taken_port_is_an_error_at_the_start() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("\"{}\"", other.local_addr().unwrap());
-    let nodes = [Redis::start(&[])];
-    let mut tally = Tally::launch(&nodes, &[("admin.listen", &taken)]);
+    let node = Redis::start(&[]);
+    let mut tally = Tally::launch(&[(node.address(), None)], &[("admin.listen", &taken)]);
     let status = tally.wait(PATIENCE).expect("an end");
     assert_eq!(status.code(), Some(1));
     let log = tally.log();
