@@ -330,7 +330,10 @@ impl Tracked {
 fn rate(now: u64, before: u64, elapsed: Duration) -> u64 {
     let rise = now.checked_sub(before).unwrap_or(now);
     let ms = elapsed.as_millis();
-    let per_second = (u128::from(rise) * 1000).checked_div(ms).unwrap_or(0);
+    // To the nearest: seconds are never exact, and what is cut each time would add up.
+    let per_second = (u128::from(rise) * 1000 + ms / 2)
+        .checked_div(ms)
+        .unwrap_or(0);
     u64::try_from(per_second).unwrap_or(u64::MAX)
 }
 
@@ -448,6 +451,7 @@ mod tests {
     #[test]
     fn totals_that_were_reset_do_not_wrap() {
         assert_eq!(rate(10, 1000, Duration::from_secs(2)), 5);
+        assert_eq!(rate(10, 0, Duration::from_millis(1001)), 10);
         assert_eq!(rate(10, 0, Duration::ZERO), 0);
     }
 }
