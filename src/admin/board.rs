@@ -139,7 +139,7 @@ impl Board {
         now: Instant,
         totals: Totals,
         statuses: Vec<NodeStatus>,
-        touches: Vec<Touch>,
+        (touches, dropped): (Vec<Touch>, u64),
         look: impl Fn(&[u8]) -> (usize, Peek),
     ) {
         self.ticks += 1;
@@ -163,8 +163,13 @@ impl Board {
         for tracked in self.keys.values_mut() {
             tracked.next_second();
         }
+        // Those that were dropped were like those that were kept.
+        let kept = u64::try_from(touches.len()).unwrap_or(u64::MAX);
         for touch in touches {
-            self.touch(&touch);
+            self.touch(&touch, |count| {
+                let all = u128::from(count) * u128::from(kept + dropped) / u128::from(kept.max(1));
+                u32::try_from(all).unwrap_or(u32::MAX)
+            });
         }
         for (key, tracked) in &mut self.keys {
             let (node, peek) = look(key);
@@ -174,7 +179,7 @@ impl Board {
         self.forget();
     }
 
-    fn touch(&mut self, touch: &Touch) {
+    fn touch(&mut self, touch: &Touch, scaled: impl Fn(u32) -> u32) {
         let key = touch.key.as_bytes();
         if key.len() > MAX_KEY_BYTES {
             return;
@@ -196,7 +201,7 @@ impl Board {
             Use::Counted => return,
         };
         if let Some(second) = seconds.back_mut() {
-            *second = second.saturating_add(count);
+            *second = second.saturating_add(scaled(count));
         }
     }
 
@@ -382,7 +387,7 @@ mod tests {
             self.now += Duration::from_secs(1);
             let look = |key: &[u8]| (0, peek(key));
             self.board
-                .tick(self.now, Totals::default(), Vec::new(), touches, look);
+                .tick(self.now, Totals::default(), Vec::new(), (touches, 0), look);
         }
     }
 
@@ -429,6 +434,17 @@ mod tests {
         };
         assert_eq!(rates(b"w").map(f64::to_bits), [20.0, 0.0].map(f64::to_bits));
         assert_eq!(rates(b"r").map(f64::to_bits), [0.0, 30.0].map(f64::to_bits));
+    }
+
+    #[test]
+    fn dropped_touches_are_made_up_for() {
+        let mut board = Board::new(0);
+        let touches = vec![touch("a", Use::Rose(3)), touch("b", Use::Read(1))];
+        let now = tokio::time::Instant::now().into_std();
+        let look = |_: &[u8]| (0, Peek::Unknown);
+        board.tick(now, Totals::default(), Vec::new(), (touches, 8), look);
+        assert_eq!(board.key(b"a").unwrap().rises, [15]);
+        assert_eq!(board.key(b"b").unwrap().reads, [5]);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(super) struct Dispatch<'a> {
     positions: Vec<usize>,
     /// Keys to tell [`Seen`](crate::telemetry::Seen) of; empty while nobody watches.
     seen: Vec<Touch>,
+    /// Further ones.
+    unseen: u64,
     /// Whether it may be told of them.
     pub(super) is_seen: bool,
     /// Picks the reads and the increments answered here that are told of.
@@ -123,6 +125,7 @@ impl<'a> Dispatch<'a> {
             tally: Tally::default(),
             positions: Vec::new(),
             seen: Vec::new(),
+            unseen: 0,
             is_seen: shared.stats.seen.is_watched(),
             salt: u64::from(now.saturating_duration_since(shared.started).subsec_nanos()),
         }
@@ -134,7 +137,8 @@ impl<'a> Dispatch<'a> {
         self.push_made();
         self.leave();
         if !self.seen.is_empty() {
-            self.shared.stats.seen.offer(&mut self.seen);
+            let seen = std::mem::take(&mut self.seen);
+            self.shared.stats.seen.offer(seen, self.unseen);
         }
         for index in self.touched {
             let node = self.shared.router.node(index);
@@ -312,7 +316,12 @@ impl<'a> Dispatch<'a> {
     /// Notes that a client asked for `key`.
     #[inline]
     fn touch(&mut self, key: &[u8], how: Use) {
-        if self.is_seen && self.seen.len() < MAX_SEEN {
+        if !self.is_seen {
+            return;
+        }
+        if self.seen.len() == MAX_SEEN {
+            self.unseen += 1;
+        } else {
             let key = Key::new(key);
             self.seen.push(Touch { key, how });
         }

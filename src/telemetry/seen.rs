@@ -3,7 +3,7 @@
 //! Both are bounded, both are written with `try_lock`: a session never waits for a page.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -35,6 +35,8 @@ pub enum Use {
 pub struct Seen {
     watched: AtomicBool,
     touches: Mutex<Vec<Touch>>,
+    /// Further ones, for which there was no room.
+    dropped: AtomicU64,
 }
 
 impl Seen {
@@ -49,18 +51,24 @@ impl Seen {
         self.watched.load(Ordering::Relaxed)
     }
 
-    /// Keeps what a batch touched as far as there is room, and empties `batch`.
-    pub fn offer(&self, batch: &mut Vec<Touch>) {
+    /// Keeps what a batch touched as far as there is room, and counts the rest and `more`.
+    pub fn offer(&self, batch: Vec<Touch>, more: u64) {
+        let mut kept = 0;
+        let all = batch.len();
         if let Some(mut touches) = self.touches.try_lock() {
-            let room = MAX_TOUCHES - touches.len();
-            touches.extend(batch.drain(..).take(room));
+            kept = all.min(MAX_TOUCHES - touches.len());
+            touches.extend(batch.into_iter().take(kept));
         }
-        batch.clear();
+        let dropped = u64::try_from(all - kept).unwrap_or(u64::MAX);
+        if dropped + more > 0 {
+            self.dropped.fetch_add(dropped + more, Ordering::Relaxed);
+        }
     }
 
-    /// Takes them all.
-    pub fn take(&self) -> Vec<Touch> {
-        std::mem::take(&mut *self.touches.lock())
+    /// Takes them all, and how many were dropped.
+    pub fn take(&self) -> (Vec<Touch>, u64) {
+        let touches = std::mem::take(&mut *self.touches.lock());
+        (touches, self.dropped.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -131,17 +139,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn touches_beyond_the_bound_are_dropped() {
+    fn touches_beyond_the_bound_are_only_counted() {
         let seen = Seen::default();
         let touch = Touch {
             key: Key::new(b"k"),
             how: Use::Read(1),
         };
-        let mut batch = vec![touch; MAX_TOUCHES + 5];
-        seen.offer(&mut batch);
-        assert!(batch.is_empty());
-        assert_eq!(seen.take().len(), MAX_TOUCHES);
-        assert!(seen.take().is_empty());
+        seen.offer(vec![touch; MAX_TOUCHES + 5], 2);
+        let (touches, dropped) = seen.take();
+        assert_eq!((touches.len(), dropped), (MAX_TOUCHES, 7));
+        let (touches, dropped) = seen.take();
+        assert_eq!((touches.len(), dropped), (0, 0));
     }
 
     #[test]
