@@ -127,7 +127,8 @@ impl Dispatch<'_> {
             EveryNode::FlushAll
             | EveryNode::FlushDb
             | EveryNode::ScriptLoad
-            | EveryNode::ScriptFlush => fan_out::first(),
+            | EveryNode::ScriptFlush
+            | EveryNode::Function => fan_out::first(),
             EveryNode::Scan => return self.scan(command, request),
             EveryNode::Wait => return self.wait(command, request),
         };
