@@ -2,10 +2,11 @@
 # make test   the tests, with real Redis servers and clients
 # make lint   format, clippy, documentation; warnings are errors
 # make bench  one table: Tally beside Redis and twemproxy
+# make compat Redis's own test suite on Tally, beside a plain Redis
 
 CARGO ?= cargo
 
-.PHONY: run test lint bench
+.PHONY: run test lint bench compat
 
 run:
 	@sh scripts/install.sh redis
@@ -25,3 +26,8 @@ bench:
 	@sh scripts/install.sh redis tools
 	$(CARGO) build --release
 	python3 benches/compare.py
+
+compat:
+	@sh scripts/install.sh redis
+	$(CARGO) build --release
+	python3 tests/compat/run.py

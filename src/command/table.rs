@@ -260,9 +260,9 @@ table! {
     // HyperLogLogs.
     "pfadd",                  -2, ONE,       Keyed,                    Plain,          [WRITE DENYOOM FAST];
     "pfcount",                -2, ALL,       Keyed,                    Plain,          [READONLY];
-    "pfdebug",                 3, SECOND,    NEVER,                    Plain,          [WRITE DENYOOM ADMIN];
+    "pfdebug",                 3, SECOND,    Keyed,                    Plain,          [WRITE DENYOOM ADMIN];
     "pfmerge",                -2, ALL,       Keyed,                    Plain,          [WRITE DENYOOM];
-    "pfselftest",              1, NONE,      NEVER,                    Plain,          [ADMIN];
+    "pfselftest",              1, NONE,      AnyNode,                  Plain,          [ADMIN];
 
     // Streams.
     "xack",                   -4, ONE,       Keyed,                    Plain,          [WRITE FAST];

@@ -14,6 +14,7 @@
     reason = "a test's failure is its report"
 )]
 
+mod apps;
 mod clients;
 mod coalescing;
 mod concurrency;
