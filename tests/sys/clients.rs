@@ -148,6 +148,15 @@ fn redis_py_4_sees_the_same() {
 }
 
 #[test]
+fn redis_cli_at_a_terminal_sees_the_same() {
+    let mut program = Program::python("clients/redis_cli.py");
+    // Needs no package.
+    program.interpreter = "python3".into();
+    program.needs.clear();
+    program.check();
+}
+
+#[test]
 fn ioredis_sees_the_same() {
     Program::node("clients/ioredis.js").check();
 }

@@ -27,6 +27,7 @@ mod keyspace;
 mod limits;
 mod nodes;
 mod random;
+mod redis_rs;
 mod reply;
 mod routing;
 mod script;
