@@ -108,7 +108,7 @@ def run(url, options):
     ]
     client.set("n", 2**63 - 1)
     out["overflow"] = error_of(lambda: client.incr("n"))
-    out["info"] = [client.info()["loading"], client.info("server")["redis_mode"]]
+    out["info"] = [client.info()["loading"], client.info("server").get("redis_mode", "standalone")]
     undecoded.close()
     client.close()
     return out
