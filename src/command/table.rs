@@ -307,7 +307,7 @@ table! {
     "function|list",          -2, NONE,      AnyNode,                  Plain,          [NOSCRIPT];
     "function|load",          -3, NONE,      EveryNode(Each::Function), Plain,          [WRITE DENYOOM NOSCRIPT];
     "function|restore",       -3, NONE,      EveryNode(Each::Function), Plain,          [WRITE DENYOOM NOSCRIPT];
-    "function|stats",          2, NONE,      NOT_YET,                  Plain,          [NOSCRIPT ALLOW_BUSY];
+    "function|stats",          2, NONE,      AnyNode,                  Plain,          [NOSCRIPT ALLOW_BUSY];
     "script",                 -2, NONE,      CONTAINER,                Plain,          [CONTAINER];
     "script|debug",            3, NONE,      NEVER,                    Plain,          [NOSCRIPT];
     "script|exists",          -3, NONE,      EveryNode(Each::ScriptExists), Plain,          [NOSCRIPT];

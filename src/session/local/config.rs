@@ -239,6 +239,7 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         ("latency-monitor-threshold", zero()),
         ("latency-tracking", no()),
         ("maxclients", server.max_clients.to_string()),
+        ("maxmemory-clients", zero()),
         ("notify-keyspace-events", String::new()),
         ("port", local.client.laddr.port().to_string()),
         ("proto-max-bulk-len", server.max_bulk_bytes.to_string()),
