@@ -148,6 +148,8 @@ pub enum EveryNode {
     ScriptExists,
     /// `SCRIPT FLUSH`: `OK` when all say so.
     ScriptFlush,
+    /// `FUNCTION LOAD`, `DELETE`, `FLUSH` and `RESTORE`: the reply, which is the same everywhere.
+    Function,
     /// `WAIT`: the smallest number of replicas.
     Wait,
 }

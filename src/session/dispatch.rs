@@ -411,6 +411,7 @@ impl<'a> Dispatch<'a> {
                 return Flow::Close;
             }
             After::InfoKeyspace(text) => self.info_keyspace(text),
+            After::NodeConfig(config) => self.node_config(config),
         }
         Flow::Continue
     }
