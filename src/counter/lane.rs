@@ -39,8 +39,11 @@ pub struct Lane<T> {
     pub(super) parked: Slab<Parked<T>>,
     /// Commands in `queues` and behind `hold`.
     pub(super) waiting: usize,
+    /// Clients of runs and fetches in flight beyond the first of each.
+    pub(super) joined: usize,
     pub(super) hold: Option<Hold<T>>,
-    runs: u32,
+    /// The newest run or fetch.
+    last_id: u32,
     pub(super) losses: Losses,
     pub(super) counts: Counts,
     dirty: Vec<Key>,
@@ -49,8 +52,8 @@ pub struct Lane<T> {
 /// Bounds of a lane.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Most commands in flight or waiting. One command more is taken than this says, and flush
-    /// batches on top: at most one for each [`flush::MAX_KEYS`] dirty keys.
+    /// Most commands of clients in flight or waiting, see [`Lane::in_flight`]. Flush batches come
+    /// on top: before a barrier one for its key, else none while there is no room.
     pub max_in_flight: usize,
     /// Most bytes waiting to be sent.
     pub max_unsent_bytes: usize,
@@ -102,6 +105,14 @@ impl<T> fmt::Debug for Step<'_, T> {
 }
 
 impl<T> Step<'_, T> {
+    /// Answers an increment that was decided here.
+    pub(super) fn answer(&mut self, ticket: T, answer: Answer) {
+        match answer {
+            Answer::Value(value) => self.integer(ticket, value),
+            Answer::Overflow | Answer::Elsewhere => (self.deliver)(ticket, OVERFLOW),
+        }
+    }
+
     /// Answers with an integer.
     pub(super) fn integer(&mut self, ticket: T, value: i64) {
         let mut frame = Vec::with_capacity(24);
@@ -116,10 +127,11 @@ impl<T> Step<'_, T> {
         (self.deliver)(ticket, &frame);
     }
 
-    /// Answers with what the table knows of `key`; gives the ticket back when it knows nothing.
+    /// Answers with what the table knows of `key`, closed or not (the lane comes here only with
+    /// what is not held); gives the ticket back when it knows nothing.
     pub(super) fn known(&mut self, key: &[u8], ticket: T) -> Result<(), T> {
         let mut frame = Vec::new();
-        if !self.table.get(key, self.now, &mut frame) {
+        if !self.table.lock(key).answer(self.now, &mut frame) {
             return Err(ticket);
         }
         (self.deliver)(ticket, &frame);
@@ -132,6 +144,10 @@ impl<T> fmt::Debug for Lane<T> {
         f.debug_struct("Lane")
             .field("in_flight", &self.fifo.len())
             .field("waiting", &self.waiting)
+            .field("joined", &self.joined)
+            .field("queues", &self.queues.len())
+            .field("parked", &self.parked.len())
+            .field("fetches", &self.fetches.len())
             .field("unsent_bytes", &self.wire.len())
             .finish_non_exhaustive()
     }
@@ -151,8 +167,9 @@ impl<T> Lane<T> {
             queues: Slab::new(),
             parked: Slab::new(),
             waiting: 0,
+            joined: 0,
             hold: None,
-            runs: 0,
+            last_id: 0,
             losses: Losses::default(),
             counts: Counts::default(),
             dirty: Vec::new(),
@@ -162,7 +179,7 @@ impl<T> Lane<T> {
     /// Whether another command may be submitted. When not, nothing is lost by trying later: no
     /// state was changed.
     pub fn has_room(&self) -> bool {
-        self.fifo.len() + self.waiting < self.limits.max_in_flight
+        self.in_flight() < self.limits.max_in_flight
             && self.wire.len() < self.limits.max_unsent_bytes
     }
 
@@ -171,9 +188,10 @@ impl<T> Lane<T> {
         self.fifo.is_empty() && self.waiting == 0 && self.hold.is_none()
     }
 
-    /// Commands in flight or waiting.
+    /// Commands in flight or waiting, those that share a request included. A command that waits
+    /// for several keys counts for each of them.
     pub fn in_flight(&self) -> usize {
-        self.fifo.len() + self.waiting
+        self.fifo.len() + self.joined + self.waiting + usize::from(self.hold.is_some())
     }
 
     /// Bytes appended and not taken.
@@ -220,20 +238,14 @@ impl<T> Lane<T> {
             return self.enqueue(queue, Queued::Increment { delta, ticket });
         }
         if place.counter().is_some() {
-            match self.add_warm(&mut place, delta, step.now) {
-                Answer::Value(value) => {
-                    drop(place);
-                    return step.integer(ticket, value);
-                }
-                Answer::Overflow => {
-                    drop(place);
-                    return (step.deliver)(ticket, OVERFLOW);
-                }
-                Answer::Elsewhere if place.is_clean() => {}
-                Answer::Elsewhere => {
-                    let queue = self.attach_queue(&mut place);
-                    return self.enqueue(queue, Queued::Increment { delta, ticket });
-                }
+            let answer = self.add_warm(&mut place, delta, step.now);
+            if answer != Answer::Elsewhere {
+                drop(place);
+                return step.answer(ticket, answer);
+            }
+            if !place.is_clean() {
+                let queue = self.attach_queue(&mut place);
+                return self.enqueue(queue, Queued::Increment { delta, ticket });
             }
         }
         let again = match place.state() {
@@ -243,7 +255,7 @@ impl<T> Lane<T> {
             }
             Some(_) => true,
         };
-        let id = self.next_run();
+        let id = self.next_id();
         if !place.try_set(State::Opening {
             run: id,
             members: 1,
@@ -285,8 +297,12 @@ impl<T> Lane<T> {
         let keep = match place.state() {
             Some(State::Fetching {
                 members: Some(members),
+                ..
             }) => match self.fetches.get_mut(*members) {
-                Some(members) => return members.push(ticket),
+                Some(members) => {
+                    self.joined += 1;
+                    return members.push(ticket);
+                }
                 None => true,
             },
             Some(State::Warm(counter)) if !counter.is_clean() => {
@@ -300,21 +316,24 @@ impl<T> Lane<T> {
                     },
                 );
             }
-            // An MGET is in flight, whose nil may stand for a key of another type.
-            Some(State::Fetching { members: None }) => {
+            // An MGET, whose nil may stand for a key of another type, or a GET that waits too long.
+            Some(State::Fetching { members: None, .. }) => {
                 drop(place);
                 return self.append_get(step.now, key, ticket);
             }
             state => state.is_some() && step.table.caches(),
         };
+        let fetch = self.next_id();
         let members = self.fetches.insert(vec![ticket]);
         // Without room in the table the value is not kept and nobody joins.
         place.try_set(State::Fetching {
+            fetch,
             members: Some(members),
         });
         drop(place);
         let get = Get {
             key: Key::new(key),
+            fetch,
             members,
             keep,
             value: None,
@@ -333,6 +352,7 @@ impl<T> Lane<T> {
             self.waiting += 1;
             return;
         }
+        let fetch = self.next_id();
         let mut wanted = Vec::with_capacity(keys.len());
         for (key, ticket) in keys {
             let Err(ticket) = step.known(key.as_bytes(), ticket) else {
@@ -354,7 +374,8 @@ impl<T> Lane<T> {
                 Some(State::Fetching { .. }) => false,
                 state => {
                     let again = state.is_some() && step.table.caches();
-                    place.try_set(State::Fetching { members: None }) && again
+                    let members = None;
+                    place.try_set(State::Fetching { fetch, members }) && again
                 }
             };
             drop(place);
@@ -364,7 +385,7 @@ impl<T> Lane<T> {
                 keep,
             });
         }
-        self.append_get_many(step.now, wanted);
+        self.append_get_many(step.now, fetch, wanted);
     }
 
     /// A command on `keys` (all of this node), sent as it is once its keys are ready for it.
@@ -563,13 +584,16 @@ impl<T> Lane<T> {
         }
     }
 
-    pub(super) fn next_run(&mut self) -> u32 {
-        self.runs = self.runs.wrapping_add(1);
-        self.runs
+    /// A number for a run or a fetch, never 0. (After 2^32 of them they repeat; by then the one
+    /// before has long been answered.)
+    pub(super) fn next_id(&mut self) -> u32 {
+        self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+        self.last_id
     }
 
     pub(super) fn append_run(&mut self, now: Instant, run: Run<T>) {
         run.encode(&mut self.wire);
+        self.joined += run.members.len() - 1;
         self.push(now, InFlight::Run(Box::new(run)));
     }
 
@@ -585,7 +609,7 @@ impl<T> Lane<T> {
         self.push(now, InFlight::Forwarded(Some(ticket)));
     }
 
-    pub(super) fn append_get_many(&mut self, now: Instant, wanted: Vec<Wanted<T>>) {
+    pub(super) fn append_get_many(&mut self, now: Instant, fetch: u32, wanted: Vec<Wanted<T>>) {
         if wanted.is_empty() {
             return;
         }
@@ -600,6 +624,7 @@ impl<T> Lane<T> {
             keep += 1;
         }
         let get = GetMany {
+            fetch,
             keys: wanted,
             values: None,
             ttls: Vec::new(),

@@ -25,6 +25,8 @@ pub(super) enum State {
     },
     /// A GET is in flight, and its reply may be kept.
     Fetching {
+        /// Which GET or MGET; a reply to another one says nothing about this state.
+        fetch: u32,
         /// Where the clients that wait for it stand; `None` when others may not join.
         members: Option<usize>,
     },

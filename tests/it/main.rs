@@ -10,6 +10,7 @@
 
 mod command_table;
 mod config;
+mod core;
 mod dev;
 mod forms;
 mod local_twin;

@@ -1,0 +1,8 @@
+//! The counting core against a model of a node, in simulated runs with fixed seeds.
+
+mod history;
+mod node;
+#[path = "../../sys/random.rs"]
+mod random;
+mod runs;
+mod sim;

@@ -1,0 +1,545 @@
+//! A deterministic world around one table and one lane: clients, a node, and what lies between
+//! them, moved on one step at a time by a seeded generator.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use tally::counter::{Answer, Effect, KeyTable, Lane, Limits, Losses, Step, TableLimits};
+use tally::key::Key;
+use tally::resp::encode;
+
+use super::node::{Fault, Node, Value};
+use super::random::Random;
+
+/// What happens in a run, and how often.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) clients: usize,
+    pub(crate) keys: &'static [&'static str],
+    /// Commands submitted before everything is brought to rest.
+    pub(crate) commands: usize,
+    /// Makes a command on some of the keys.
+    pub(crate) command: fn(&mut Random, &[&'static str]) -> Argv,
+    /// Connections break.
+    pub(crate) losses: bool,
+    /// The node refuses commands for a while.
+    pub(crate) faults: bool,
+    /// Commands in flight are told of a timeout.
+    pub(crate) timeouts: bool,
+    /// Another program writes to the node.
+    pub(crate) foreign: bool,
+    pub(crate) table: TableLimits,
+    pub(crate) lane: Limits,
+}
+
+pub(crate) type Argv = Vec<Vec<u8>>;
+
+/// Which part of which operation a reply is for.
+pub(crate) type Ticket = (usize, usize);
+
+/// One command of a client.
+#[derive(Clone)]
+pub(crate) struct Operation {
+    pub(crate) client: usize,
+    pub(crate) argv: Argv,
+    pub(crate) began: u64,
+    pub(crate) ended: u64,
+    /// One frame, or one for each key of an `MGET`.
+    pub(crate) parts: Vec<Option<Vec<u8>>>,
+}
+
+/// What clients did and heard.
+pub(crate) struct Book {
+    pub(crate) operations: Vec<Operation>,
+    pub(crate) random: Random,
+    clock: u64,
+    plan: Plan,
+    /// Commands not answered.
+    open: usize,
+    /// The client whose command is being submitted.
+    busy: Option<usize>,
+    /// The lines of the run, for a failure's report.
+    pub(crate) log: Vec<String>,
+}
+
+pub(crate) struct Sim {
+    pub(crate) table: KeyTable,
+    pub(crate) lane: Lane<Ticket>,
+    pub(crate) node: Node,
+    pub(crate) now: Instant,
+    pub(crate) book: Book,
+    pub(crate) losses: HashMap<Vec<u8>, Lost>,
+    /// Sent, and not executed.
+    inbox: Vec<u8>,
+    /// Answered, and not read.
+    outbox: VecDeque<Vec<u8>>,
+    swept: usize,
+}
+
+/// Acknowledged increments of one key that did not arrive, or perhaps not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lost {
+    pub(crate) refused: i64,
+    pub(crate) in_doubt: i64,
+}
+
+pub(crate) const UNKNOWN: &[u8] = b"-ERR unknown\r\n";
+pub(crate) const UNSENT: &[u8] = b"-ERR unsent\r\n";
+
+impl Plan {
+    /// One client, three keys, nothing goes wrong.
+    pub(crate) fn new(command: fn(&mut Random, &[&'static str]) -> Argv) -> Self {
+        Self {
+            clients: 1,
+            keys: &["a", "b", "c"],
+            commands: 60,
+            command,
+            losses: false,
+            faults: false,
+            timeouts: false,
+            foreign: false,
+            table: TableLimits {
+                max_keys: 100,
+                max_cached_bytes: 1 << 20,
+                lease: Duration::from_millis(50),
+            },
+            lane: Limits {
+                max_in_flight: 40,
+                max_unsent_bytes: 1 << 16,
+                warm: true,
+            },
+        }
+    }
+}
+
+impl Sim {
+    pub(crate) fn new(plan: Plan, seed: u64) -> Self {
+        Self {
+            table: KeyTable::new(plan.table, seed),
+            lane: Lane::new(plan.lane),
+            node: Node::default(),
+            now: tokio::time::Instant::now().into_std(),
+            losses: HashMap::new(),
+            inbox: Vec::new(),
+            outbox: VecDeque::new(),
+            swept: 0,
+            book: Book {
+                operations: Vec::new(),
+                random: Random::new(seed),
+                clock: 0,
+                plan,
+                open: 0,
+                busy: None,
+                log: Vec::new(),
+            },
+        }
+    }
+
+    /// A whole run, brought to rest.
+    pub(crate) fn run(&mut self) {
+        let mut left = self.book.plan.commands;
+        while left > 0 {
+            if self.book.random.one_in(2) {
+                let client = self.book.random.below(self.book.plan.clients);
+                let argv = (self.book.plan.command)(&mut self.book.random, self.book.plan.keys);
+                left -= usize::from(self.submit(client, &argv));
+            } else {
+                self.happen();
+            }
+            self.check();
+        }
+        self.rest();
+    }
+
+    /// Something other than a client's command.
+    fn happen(&mut self) {
+        let plan = self.book.plan.clone();
+        match self.book.random.below(24) {
+            0..=4 => self.send(),
+            5..=10 => self.execute(1),
+            11..=17 => self.read_one(),
+            18 => self.flush(),
+            19 => self.swept = self.table.sweep(self.swept, 16, self.now),
+            20 => {
+                let ms = [1, 7, 20, 60][self.book.random.below(4)];
+                self.advance(ms);
+            }
+            21 if plan.losses && self.book.random.one_in(4) => self.disconnect(),
+            22 if plan.timeouts => self.expire(),
+            21 if plan.faults && self.book.random.one_in(4) => {
+                let faults = [Fault::Oom, Fault::ReadOnly, Fault::Loading];
+                let fault = faults[self.book.random.below(3)];
+                self.node.fault = Some((fault, 1 + self.book.random.below(8)));
+                self.book.note(|| format!("fault {fault:?}"));
+            }
+            23 if plan.foreign && self.book.random.one_in(2) => {
+                let argv = (plan.command)(&mut self.book.random, plan.keys);
+                if self.node.fault.is_none() {
+                    self.book.note(|| format!("foreign {}", show(&argv)));
+                    // An own connection: no transaction is open there.
+                    let mut other = self.node.clone();
+                    other.hang_up();
+                    other.command(&argv);
+                    self.node.adopt(other);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// As `session::dispatch` does it; false when there is no room.
+    pub(crate) fn submit(&mut self, client: usize, argv: &[Vec<u8>]) -> bool {
+        let name = argv[0].as_slice();
+        let key = argv.get(1).map_or(b"".as_slice(), Vec::as_slice);
+        if matches!(name, b"INCRBY" | b"GET")
+            && self.book.locally(client, argv, &self.table, self.now)
+        {
+            // Without foreign writers a warm key has no deadline.
+            let deadline = name == b"INCRBY" && self.node.has_deadline(key);
+            assert!(!deadline || self.book.plan.foreign, "warm with a deadline");
+            return true;
+        }
+        if !self.lane.has_room() {
+            return false;
+        }
+        let keys = keys_of(argv);
+        let wire = wire(argv);
+        let parts = if name == b"MGET" { keys.len() } else { 1 };
+        let id = self.book.begin(client, argv, parts);
+        let mut missing = Vec::new();
+        if name == b"MGET" {
+            for (at, key) in keys.iter().enumerate() {
+                let mut frame = Vec::new();
+                if self.table.get(key, self.now, &mut frame) {
+                    self.book.deliver((id, at), &frame);
+                } else {
+                    missing.push((Key::new(key), (id, at)));
+                }
+            }
+            if missing.is_empty() {
+                return true;
+            }
+        }
+        self.book.busy = Some(client);
+        self.step(|lane, step| match name {
+            b"INCRBY" => lane.increment(step, key, delta_of(argv), (id, 0)),
+            b"GET" => lane.get(step, key, (id, 0)),
+            b"MGET" => lane.get_many(step, missing),
+            b"PING" | b"DBSIZE" => lane.keyless(step, &wire, (id, 0)),
+            b"FLUSHALL" => lane.whole_node(step, &wire, (id, 0)),
+            b"EXISTS" | b"TYPE" => lane.forward(step, &keys, &wire, Effect::Peek, (id, 0)),
+            _ => lane.forward(step, &keys, &wire, Effect::Barrier, (id, 0)),
+        });
+        self.book.busy = None;
+        true
+    }
+
+    fn step<R>(&mut self, run: impl FnOnce(&mut Lane<Ticket>, &mut Step<'_, Ticket>) -> R) -> R {
+        let (book, table, now) = (&mut self.book, &self.table, self.now);
+        // No shard is locked while a reply is delivered, so others go on meanwhile.
+        let mut deliver = |ticket, frame: &[u8]| {
+            book.butt_in(table, now);
+            book.deliver(ticket, frame);
+            book.butt_in(table, now);
+        };
+        let mut step = Step {
+            table,
+            now,
+            deliver: &mut deliver,
+        };
+        run(&mut self.lane, &mut step)
+    }
+
+    /// The lane's bytes leave.
+    pub(crate) fn send(&mut self) {
+        let bytes = self.lane.take_wire(Vec::new());
+        self.inbox.extend(bytes);
+    }
+
+    /// The node executes so many requests at most.
+    pub(crate) fn execute(&mut self, most: usize) {
+        for _ in 0..most {
+            if self.inbox.is_empty() {
+                return;
+            }
+            let (length, reply) = self.node.execute(&self.inbox);
+            let request: Vec<u8> = self.inbox.drain(..length).collect();
+            self.book.note(|| {
+                format!(
+                    "  node: {} -> {}",
+                    show_wire(&request),
+                    reply.escape_ascii()
+                )
+            });
+            self.outbox.push_back(reply);
+        }
+    }
+
+    /// One reply arrives.
+    pub(crate) fn read_one(&mut self) {
+        if let Some(reply) = self.outbox.pop_front() {
+            self.step(|lane, step| lane.on_reply(step, &reply)).unwrap();
+            self.keep_losses();
+        }
+    }
+
+    pub(crate) fn flush(&mut self) {
+        self.lane.flush(&self.table, self.now);
+    }
+
+    pub(crate) fn advance(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+        self.node.now += ms;
+    }
+
+    /// The connection breaks. What was sent is executed up to some request, then never.
+    pub(crate) fn disconnect(&mut self) {
+        let most = self.book.random.below(12);
+        self.execute(most);
+        self.node.hang_up();
+        self.inbox.clear();
+        self.outbox.clear();
+        self.book.note(|| "connection lost".into());
+        self.step(|lane, step| lane.disconnected(step, UNKNOWN, UNSENT));
+        self.keep_losses();
+        assert!(
+            self.lane.is_idle(),
+            "after a lost connection: {:?}",
+            self.lane
+        );
+    }
+
+    fn expire(&mut self) {
+        self.step(|lane, step| lane.expire(step, Duration::from_millis(15), UNKNOWN));
+    }
+
+    fn keep_losses(&mut self) {
+        let Losses {
+            refused, in_doubt, ..
+        } = self.lane.take_losses();
+        for (increment, _) in refused {
+            let lost = self.losses.entry(increment.key.as_bytes().to_vec());
+            lost.or_default().refused += increment.delta;
+        }
+        for increment in in_doubt {
+            let lost = self.losses.entry(increment.key.as_bytes().to_vec());
+            lost.or_default().in_doubt += increment.delta;
+        }
+    }
+
+    /// What holds at every moment.
+    fn check(&self) {
+        let (open, most) = (self.book.open, self.book.plan.lane.max_in_flight);
+        assert!(open <= most, "{open} commands at once: {:?}", self.lane);
+    }
+
+    /// Nothing more is submitted: everything is sent, executed and answered.
+    pub(crate) fn rest(&mut self) {
+        self.node.fault = None;
+        for _ in 0..2000 {
+            self.send();
+            self.execute(usize::MAX);
+            while !self.outbox.is_empty() {
+                self.read_one();
+            }
+            if self.lane.unsent_bytes() > 0 {
+                continue;
+            }
+            if self.lane.is_idle() && self.table.dirty() == 0 {
+                return;
+            }
+            self.flush();
+        }
+        panic!("never at rest: {:?}", self.lane);
+    }
+
+    /// Asserts what holds once everything is at rest.
+    pub(crate) fn check_at_rest(&mut self) {
+        for operation in &self.book.operations {
+            let heard = operation.parts.iter().all(Option::is_some);
+            assert!(heard, "no reply: {operation:?}");
+        }
+        let lane = format!("{:?}", self.lane);
+        for nothing in [
+            "in_flight: 0",
+            "waiting: 0",
+            "queues: 0",
+            "parked: 0",
+            "fetches: 0",
+            "joined: 0",
+        ] {
+            assert!(lane.contains(nothing), "{lane}");
+        }
+        if !self.book.plan.foreign {
+            self.check_fresh();
+        }
+    }
+
+    /// Asserts that the table answers as the node would.
+    pub(crate) fn check_fresh(&mut self) {
+        for key in self.book.plan.keys {
+            let mut told = Vec::new();
+            if self.table.get(key.as_bytes(), self.now, &mut told) {
+                let get = vec![b"GET".to_vec(), key.as_bytes().to_vec()];
+                let true_value = self.node.command(&get);
+                let (told, truth) = (told.escape_ascii(), true_value.escape_ascii());
+                assert_eq!(told.to_string(), truth.to_string(), "key {key}");
+            }
+        }
+    }
+
+    /// The integer that the node holds.
+    pub(crate) fn held(&mut self, key: &str) -> i64 {
+        match self.node.value(key.as_bytes()) {
+            Some(Value::Text(text)) => String::from_utf8(text).unwrap().parse().unwrap(),
+            _ => 0,
+        }
+    }
+}
+
+impl Book {
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
+        self.log.push(line());
+    }
+
+    fn begin(&mut self, client: usize, argv: &[Vec<u8>], parts: usize) -> usize {
+        let began = self.tick();
+        let id = self.operations.len();
+        self.open += 1;
+        self.note(|| format!("#{id} client {client}: {}", show(argv)));
+        self.operations.push(Operation {
+            client,
+            argv: argv.to_vec(),
+            began,
+            ended: u64::MAX,
+            parts: vec![None; parts],
+        });
+        id
+    }
+
+    fn deliver(&mut self, (id, part): Ticket, frame: &[u8]) {
+        let ended = self.tick();
+        self.note(|| format!("#{id}.{part} <- {}", frame.escape_ascii()));
+        let operation = &mut self.operations[id];
+        operation.ended = ended;
+        let before = operation.parts[part].replace(frame.to_vec());
+        assert!(before.is_none(), "answered twice: {operation:?}");
+        self.open -= usize::from(operation.parts.iter().all(Option::is_some));
+    }
+
+    /// `INCRBY` or `GET` without the lane, if the table answers it.
+    fn locally(&mut self, client: usize, argv: &[Vec<u8>], table: &KeyTable, now: Instant) -> bool {
+        let mut frame = Vec::new();
+        let answered = if argv[0] == b"GET" {
+            table.get(&argv[1], now, &mut frame)
+        } else {
+            match table.increment(&argv[1], delta_of(argv), now) {
+                Answer::Value(value) => encode::integer(&mut frame, value),
+                Answer::Overflow => {
+                    encode::error(&mut frame, "ERR increment or decrement would overflow");
+                }
+                Answer::Elsewhere => {}
+            }
+            !frame.is_empty()
+        };
+        if answered {
+            let id = self.begin(client, argv, 1);
+            self.deliver((id, 0), &frame);
+        }
+        answered
+    }
+
+    /// A session on another thread finds what it asks in the table. (When it does not, it waits
+    /// for the lane, as if it had not come yet.)
+    fn butt_in(&mut self, table: &KeyTable, now: Instant) {
+        if !self.random.one_in(4) {
+            return;
+        }
+        let client = self.random.below(self.plan.clients);
+        if self.busy == Some(client) {
+            return;
+        }
+        let key = self.plan.keys[self.random.below(self.plan.keys.len())];
+        let argv = if self.random.one_in(2) {
+            argv(&["GET", key])
+        } else {
+            argv(&["INCRBY", key, "1"])
+        };
+        self.locally(client, &argv, table, now);
+    }
+}
+
+impl std::fmt::Debug for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (client, began, ended) = (self.client, self.began, self.ended);
+        write!(
+            f,
+            "client {client} {began}..{ended}: {} ->",
+            show(&self.argv)
+        )?;
+        for part in &self.parts {
+            match part {
+                Some(frame) => write!(f, " {}", frame.escape_ascii())?,
+                None => write!(f, " (nothing)")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Operation {
+    /// The reply as one frame.
+    pub(crate) fn reply(&self) -> Vec<u8> {
+        let parts: Vec<_> = self.parts.iter().flatten().map(Vec::as_slice).collect();
+        if self.argv[0] != b"MGET" {
+            return parts.concat();
+        }
+        let mut frame = Vec::new();
+        encode::array(&mut frame, parts.len());
+        [frame, parts.concat()].concat()
+    }
+}
+
+pub(crate) fn argv(args: &[&str]) -> Argv {
+    args.iter().map(|arg| arg.as_bytes().to_vec()).collect()
+}
+
+pub(crate) fn delta_of(argv: &[Vec<u8>]) -> i64 {
+    String::from_utf8_lossy(&argv[2]).parse().unwrap()
+}
+
+/// The keys of a command.
+pub(crate) fn keys_of(argv: &[Vec<u8>]) -> Vec<&[u8]> {
+    let rest = || argv[1..].iter().map(Vec::as_slice);
+    match argv[0].as_slice() {
+        b"PING" | b"DBSIZE" | b"FLUSHALL" => Vec::new(),
+        b"MGET" | b"DEL" | b"EXISTS" | b"RENAME" => rest().collect(),
+        b"MSET" | b"MSETNX" => rest().step_by(2).collect(),
+        _ => rest().take(1).collect(),
+    }
+}
+
+fn wire(argv: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::request(&mut out, argv);
+    out
+}
+
+fn show(argv: &[Vec<u8>]) -> String {
+    let words: Vec<_> = argv
+        .iter()
+        .map(|arg| arg.escape_ascii().to_string())
+        .collect();
+    words.join(" ")
+}
+
+fn show_wire(request: &[u8]) -> String {
+    let text = String::from_utf8_lossy(request);
+    let words: Vec<_> = text.split("\r\n").skip(2).step_by(2).collect();
+    words.join(" ")
+}
