@@ -34,7 +34,7 @@ impl<T> Lane<T> {
                 return;
             };
             self.waiting -= 1;
-            let stop = match head {
+            let end = match head {
                 Queued::Get { ticket, many } => {
                     self.drain_get(step, place, queue, (ticket, many), base)
                 }
@@ -46,7 +46,7 @@ impl<T> Lane<T> {
                     self.drain_command(step, place, (&key, queue), parked, work)
                 }
             };
-            if stop.is_some() {
+            if end.is_some() {
                 return;
             }
         }

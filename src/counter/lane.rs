@@ -73,7 +73,7 @@ pub enum Effect {
 /// What a lane did, for metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
-    /// Requests appended, each part of a combined one included.
+    /// Entries of the FIFO appended: what is sent and answered together counts once.
     pub requests: u64,
     /// Flush batches sent.
     pub batches: u64,

@@ -17,7 +17,8 @@ use crate::resp::reply;
 /// [`Losses::LISTED`] are named, all are counted.
 #[derive(Clone, Debug, Default)]
 pub struct Losses {
-    /// Refused by the node, with its error: somebody else put something there that is no counter.
+    /// Refused by the node, with its error: mostly because somebody else put something there that
+    /// is no counter.
     pub refused: Vec<(Increment, String)>,
     /// Sent, and the connection lost before the answer: applied or not, nobody knows.
     pub in_doubt: Vec<Increment>,
@@ -243,16 +244,16 @@ impl<T> Lane<T> {
             InFlight::Flush(batch) => {
                 for increment in batch.into_unsettled() {
                     let mut place = step.table.lock(increment.key.as_bytes());
-                    if let Some(counter) = place.counter() {
-                        if sent {
-                            counter.forget(increment.delta);
-                        } else {
-                            counter.restore(increment.delta);
-                        }
+                    let restored = !sent
+                        && place
+                            .counter()
+                            .is_some_and(|counter| counter.restore(increment.delta));
+                    if let (false, Some(counter)) = (restored, place.counter()) {
+                        counter.forget(increment.delta);
                     }
                     place.list_if_pending();
                     drop(place);
-                    if sent {
+                    if !restored {
                         self.losses.doubt(increment);
                     }
                 }
@@ -426,25 +427,17 @@ impl<T> Lane<T> {
         let mut refusal = None;
         match outcome {
             Outcome::Applied { value, ttl } => counter.applied(delta, value, ttl, fresh_until),
-            Outcome::Refused(Refusal {
-                text,
-                transient: true,
-            }) => {
-                counter.restore(delta);
-                refusal = Some(Self::error_frame(&text));
-            }
-            Outcome::Refused(Refusal {
-                text,
-                transient: false,
-            }) => {
-                counter.forget(delta);
-                self.losses.refuse(
-                    Increment {
-                        key: key.clone(),
-                        delta,
-                    },
-                    text,
-                );
+            Outcome::Refused(Refusal { text, transient }) => {
+                let kept = transient && counter.restore(delta);
+                if transient {
+                    refusal = Some(Self::error_frame(&text));
+                }
+                if !kept {
+                    counter.forget(delta);
+                    self.counts.refused += 1;
+                    let key = key.clone();
+                    self.losses.refuse(Increment { key, delta }, text);
+                }
             }
         }
         let cooling = counter.cooling;

@@ -41,7 +41,8 @@ pub struct KeyTable {
 #[derive(Debug, Default)]
 struct Shard {
     entries: HashTable<Entry>,
-    /// Warm keys with something pending, each once (see `Counter::listed`).
+    /// Keys to look at when flushing: each warm one with something pending (see
+    /// `Counter::listed`), and some that were sealed or forgotten since.
     dirty: Vec<Key>,
     /// A whole-node command waits: nothing is answered here.
     closed: bool,
@@ -122,7 +123,8 @@ impl KeyTable {
         self.cached_bytes.load(Ordering::Relaxed)
     }
 
-    /// Number of keys with something to flush. Locks each shard once.
+    /// Number of keys to be looked at by the next flush; what was sealed for a barrier meanwhile
+    /// counts until then. Locks each shard once.
     pub fn dirty(&self) -> usize {
         self.shards
             .iter()

@@ -6,3 +6,4 @@ mod node;
 mod random;
 mod runs;
 mod sim;
+mod traces;

@@ -12,6 +12,10 @@ use super::node::{Fault, Node, Value};
 use super::random::Random;
 
 /// What happens in a run, and how often.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each turns one kind of event on"
+)]
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) clients: usize,
@@ -26,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) faults: bool,
     /// Commands in flight are told of a timeout.
     pub(crate) timeouts: bool,
+    /// Nobody but the test does anything.
+    pub(crate) quiet: bool,
     /// Another program writes to the node.
     pub(crate) foreign: bool,
     pub(crate) table: TableLimits,
@@ -53,9 +59,9 @@ pub(crate) struct Book {
     pub(crate) operations: Vec<Operation>,
     pub(crate) random: Random,
     clock: u64,
-    plan: Plan,
+    pub(crate) plan: Plan,
     /// Commands not answered.
-    open: usize,
+    pub(crate) open: usize,
     /// The client whose command is being submitted.
     busy: Option<usize>,
     /// The lines of the run, for a failure's report.
@@ -97,6 +103,7 @@ impl Plan {
             losses: false,
             faults: false,
             timeouts: false,
+            quiet: false,
             foreign: false,
             table: TableLimits {
                 max_keys: 100,
@@ -157,7 +164,7 @@ impl Sim {
         match self.book.random.below(24) {
             0..=4 => self.send(),
             5..=10 => self.execute(1),
-            11..=17 => self.read_one(),
+            11..=17 => _ = self.read_one(),
             18 => self.flush(),
             19 => self.swept = self.table.sweep(self.swept, 16, self.now),
             20 => {
@@ -275,12 +282,14 @@ impl Sim {
         }
     }
 
-    /// One reply arrives.
-    pub(crate) fn read_one(&mut self) {
-        if let Some(reply) = self.outbox.pop_front() {
-            self.step(|lane, step| lane.on_reply(step, &reply)).unwrap();
-            self.keep_losses();
-        }
+    /// One reply arrives; false when there is none.
+    pub(crate) fn read_one(&mut self) -> bool {
+        let Some(reply) = self.outbox.pop_front() else {
+            return false;
+        };
+        self.step(|lane, step| lane.on_reply(step, &reply)).unwrap();
+        self.keep_losses();
+        true
     }
 
     pub(crate) fn flush(&mut self) {
@@ -309,7 +318,7 @@ impl Sim {
         );
     }
 
-    fn expire(&mut self) {
+    pub(crate) fn expire(&mut self) {
         self.step(|lane, step| lane.expire(step, Duration::from_millis(15), UNKNOWN));
     }
 
@@ -336,12 +345,15 @@ impl Sim {
     /// Nothing more is submitted: everything is sent, executed and answered.
     pub(crate) fn rest(&mut self) {
         self.node.fault = None;
+        self.rest_with_faults();
+    }
+
+    /// The same, with the faults that are left.
+    pub(crate) fn rest_with_faults(&mut self) {
         for _ in 0..2000 {
             self.send();
             self.execute(usize::MAX);
-            while !self.outbox.is_empty() {
-                self.read_one();
-            }
+            while self.read_one() {}
             if self.lane.unsent_bytes() > 0 {
                 continue;
             }
@@ -457,7 +469,7 @@ impl Book {
     /// A session on another thread finds what it asks in the table. (When it does not, it waits
     /// for the lane, as if it had not come yet.)
     fn butt_in(&mut self, table: &KeyTable, now: Instant) {
-        if !self.random.one_in(4) {
+        if self.plan.quiet || !self.random.one_in(4) {
             return;
         }
         let client = self.random.below(self.plan.clients);
