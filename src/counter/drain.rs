@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::lane::{Effect, Lane, Step};
+use super::lane::{Effect, Extent, Lane, Step};
 use super::queue::{Hold, Queued, Run, Submission, Wanted};
 use super::state::{Answer, State};
 use super::table::Place;
@@ -64,7 +64,7 @@ impl<T> Lane<T> {
         let value = match place.counter() {
             Some(counter) if counter.answers(step.now) => Some(counter.value),
             Some(counter) if !counter.is_clean() => {
-                self.seal(&mut place, step.now);
+                self.seal(&mut place);
                 return Some(self.put_back(place, queue, Queued::Get { ticket, many }));
             }
             _ => base,
@@ -113,7 +113,7 @@ impl<T> Lane<T> {
             place.state(),
             Some(State::Touched { cool_until: Some(until), .. }) if *until > step.now
         );
-        let mut run = Run::new(place.key(), self.next_id(), self.limits.warm && !cool);
+        let mut run = Run::new(place.key(), self.next_id(), self.warms() && !cool);
         // The first member always fits.
         if run.join(Some(delta), ticket).is_err() {
             return None;
@@ -180,7 +180,7 @@ impl<T> Lane<T> {
         }
         let peek = command.effect == Effect::Peek;
         if !peek && place.counter().is_some_and(|counter| !counter.is_clean()) {
-            self.seal(&mut place, step.now);
+            self.seal(&mut place);
             return Some(self.put_back(place, queue, Queued::Command(parked)));
         }
         let mut ready = true;
@@ -323,13 +323,13 @@ impl<T> Lane<T> {
         step: &mut Step<'_, T>,
         wire: Box<[u8]>,
         ticket: T,
-        forget: bool,
+        extent: Extent,
     ) {
         if let Some(hold) = &mut self.hold {
             hold.queue.push_back(Submission::WholeNode {
                 wire,
                 ticket,
-                forget,
+                extent,
             });
             self.waiting += 1;
             return;
@@ -338,7 +338,7 @@ impl<T> Lane<T> {
         self.hold = Some(Hold {
             wire,
             ticket,
-            forget,
+            extent,
             queue: VecDeque::new(),
         });
         // Nothing that comes from now on may pass what is held.
@@ -354,23 +354,28 @@ impl<T> Lane<T> {
         if self.waiting > hold.queue.len() {
             return;
         }
-        if hold.forget {
+        if hold.extent != Extent::Ordered && !self.is_quiet(step) {
             // Commands that left their queues meanwhile may have counted something.
-            while self.flush_batch(step.table, step.now) {}
-            if !self.fifo.is_empty() {
-                return;
-            }
+            self.flushing = true;
+            return;
         }
         let Some(mut hold) = self.hold.take() else {
             return;
         };
-        if hold.forget {
+        if hold.extent != Extent::Ordered {
             step.table.forget();
         }
-        if let Some(ticket) = hold.ticket.take() {
-            self.append(step.now, &hold.wire, ticket);
+        match (hold.ticket.take(), hold.extent) {
+            (None, _) => {}
+            (Some(ticket), Extent::Wipe) => self.append_wipe(step.now, &hold.wire, ticket),
+            (Some(ticket), _) => self.append(step.now, &hold.wire, ticket),
         }
         self.resume(step, hold);
+    }
+
+    /// Whether nothing is in flight and everything acknowledged has been applied.
+    fn is_quiet(&self, step: &Step<'_, T>) -> bool {
+        self.fifo.is_empty() && self.is_applied() && step.table.dirty() == 0
     }
 
     /// Gives up a whole-node command: it was not sent.
@@ -407,9 +412,9 @@ impl<T> Lane<T> {
                 Submission::WholeNode {
                     wire,
                     ticket,
-                    forget,
+                    extent,
                 } => {
-                    self.hold(step, wire, ticket, forget);
+                    self.hold(step, wire, ticket, extent);
                 }
             }
         }

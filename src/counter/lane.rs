@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use super::losses::Losses;
 use super::queue::{
-    Get, GetMany, Hold, InFlight, Parked, Queued, Run, Slot, Submission, Wanted, encode_increment,
+    Get, GetMany, Hold, InFlight, Parked, Queued, Run, Slot, Submission, Transaction, Wanted,
+    encode_increment,
 };
-use super::replies::Losses;
 use super::state::{Answer, Counter, State};
 use super::table::{KeyTable, Place};
-use crate::flush::{self, Batch};
+use crate::flush::{self, Series};
 use crate::key::Key;
 use crate::resp::encode;
 
@@ -46,6 +47,11 @@ pub struct Lane<T> {
     last_id: u32,
     pub(super) losses: Losses,
     pub(super) counts: Counts,
+    pub(super) series: Series,
+    /// Keys to be sealed at once: somebody waits.
+    urgent: Vec<Key>,
+    /// A flush is under way: every dirty key is to be sealed.
+    pub(super) flushing: bool,
     dirty: Vec<Key>,
 }
 
@@ -68,6 +74,18 @@ pub enum Effect {
     Peek,
     /// Anything else: what is pending is applied first, and nothing known of the key survives.
     Barrier,
+}
+
+/// How much of its node a command without keys of its own concerns.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Extent {
+    /// Changes nothing; waits only for what its client may have asked before.
+    Ordered,
+    /// May read or change any key.
+    AnyKey,
+    /// Removes every key, the one that holds the number of the last batch included: it is put
+    /// back in the same transaction.
+    Wipe,
 }
 
 /// What a lane did, for metrics.
@@ -155,7 +173,7 @@ impl<T> fmt::Debug for Lane<T> {
 
 impl<T> Lane<T> {
     /// An empty lane.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, series: Series) -> Self {
         Self {
             limits,
             wire: Vec::new(),
@@ -172,6 +190,9 @@ impl<T> Lane<T> {
             last_id: 0,
             losses: Losses::default(),
             counts: Counts::default(),
+            series,
+            urgent: Vec::new(),
+            flushing: false,
             dirty: Vec::new(),
         }
     }
@@ -185,7 +206,12 @@ impl<T> Lane<T> {
 
     /// Whether nothing is in flight and nothing waits.
     pub fn is_idle(&self) -> bool {
-        self.fifo.is_empty() && self.waiting == 0 && self.hold.is_none()
+        self.fifo.is_empty() && self.waiting == 0 && self.hold.is_none() && self.is_applied()
+    }
+
+    /// Whether everything that was sealed has been applied, and nothing is to be sealed at once.
+    pub(super) fn is_applied(&self) -> bool {
+        self.series.is_settled() && self.urgent.is_empty()
     }
 
     /// Commands in flight or waiting, those that share a request included. A command that waits
@@ -197,6 +223,11 @@ impl<T> Lane<T> {
     /// Bytes appended and not taken.
     pub fn unsent_bytes(&self) -> usize {
         self.wire.len()
+    }
+
+    /// The key on the node in which it keeps the number of the last flush batch.
+    pub fn marker(&self) -> &[u8] {
+        self.series.marker()
     }
 
     /// What was done since the lane was made.
@@ -216,11 +247,31 @@ impl<T> Lane<T> {
     }
 
     /// Takes the bytes to send, leaving `spare` (emptied) in their place. From now on what they
-    /// belong to may have been executed.
-    pub fn take_wire(&mut self, mut spare: Vec<u8>) -> Vec<u8> {
+    /// belong to may have been executed. Increments that somebody waits for, and while a flush is
+    /// under way all, are sealed now, so that what came together goes in one batch.
+    pub fn take_wire(&mut self, table: &KeyTable, now: Instant, mut spare: Vec<u8>) -> Vec<u8> {
+        self.seal_batches(table, now);
         spare.clear();
         self.taken = self.appended;
         std::mem::replace(&mut self.wire, spare)
+    }
+
+    /// Begins a flush: from now on [`Lane::take_wire`] seals every dirty key, as far as there is
+    /// room, until all that were dirty have been.
+    pub fn begin_flush(&mut self) {
+        self.flushing = true;
+    }
+
+    /// The node can be reached again. `script` is the name that it gave to the flush script, and
+    /// the script; `None` when it takes no scripts. What was not acknowledged is sent again.
+    pub fn connected(&mut self, now: Instant, script: Option<(Vec<u8>, Vec<u8>)>) {
+        let (sha, body) = script.unwrap_or_default();
+        self.series.set_script(sha, body);
+        if self.series.is_settled() {
+            // From now on a missing marker means that the node has lost something.
+            self.series.encode_marker(true, &mut self.wire);
+            self.push(now, InFlight::Forwarded(None));
+        }
     }
 
     /// `INCRBY key delta` by a client, in any of its spellings.
@@ -265,7 +316,7 @@ impl<T> Lane<T> {
             return self.append_increment(step.now, key, delta, ticket);
         }
         drop(place);
-        let mut run = Run::new(Key::new(key), id, again && self.limits.warm);
+        let mut run = Run::new(Key::new(key), id, again && self.warms());
         if run.join(Some(delta), ticket).is_ok() {
             self.append_run(step.now, run);
         }
@@ -306,7 +357,7 @@ impl<T> Lane<T> {
                 None => true,
             },
             Some(State::Warm(counter)) if !counter.is_clean() => {
-                self.seal(&mut place, step.now);
+                self.seal(&mut place);
                 let queue = self.attach_queue(&mut place);
                 return self.enqueue(
                     queue,
@@ -365,7 +416,7 @@ impl<T> Lane<T> {
             }
             let keep = match place.state() {
                 Some(State::Warm(counter)) if !counter.is_clean() => {
-                    self.seal(&mut place, step.now);
+                    self.seal(&mut place);
                     let queue = self.attach_queue(&mut place);
                     self.enqueue(queue, Queued::Get { ticket, many: true });
                     continue;
@@ -412,7 +463,7 @@ impl<T> Lane<T> {
         let mut ready = true;
         for key in keys {
             let mut place = step.table.lock(key);
-            ready &= self.claim(&mut place, effect, step.now);
+            ready &= self.claim(&mut place, effect);
         }
         if ready {
             self.append(step.now, wire, ticket);
@@ -426,54 +477,61 @@ impl<T> Lane<T> {
         if self.waiting == 0 && self.hold.is_none() {
             self.append(step.now, wire, ticket);
         } else {
-            self.hold(step, wire.into(), ticket, false);
+            self.hold(step, wire.into(), ticket, Extent::Ordered);
         }
     }
 
     /// A command that may read or change any key of the node: sent alone, after everything that
     /// is pending, and nothing known of any key survives it.
-    pub fn whole_node(&mut self, step: &mut Step<'_, T>, wire: &[u8], ticket: T) {
-        self.hold(step, wire.into(), ticket, true);
+    pub fn whole_node(&mut self, step: &mut Step<'_, T>, wire: &[u8], extent: Extent, ticket: T) {
+        self.hold(step, wire.into(), ticket, extent);
     }
 
-    /// Seals what is pending into batches, as far as there is room. Returns whether everything
-    /// was sealed.
-    pub fn flush(&mut self, table: &KeyTable, now: Instant) -> bool {
-        while self.has_room() {
-            if !self.flush_batch(table, now) {
-                return true;
+    /// Sends again what has to be, and seals what is to be sealed, as far as there is room.
+    fn seal_batches(&mut self, table: &KeyTable, now: Instant) {
+        if self.series.wants_again(self.flushing) {
+            for number in self.series.send_again(&mut self.wire) {
+                self.counts.batches += 1;
+                self.push(now, InFlight::Flush(number));
             }
         }
-        false
-    }
-
-    /// Sends one batch. Returns whether there may be more to send.
-    pub(super) fn flush_batch(&mut self, table: &KeyTable, now: Instant) -> bool {
-        let mut keys = std::mem::take(&mut self.dirty);
-        table.take_dirty(flush::MAX_KEYS, &mut keys);
-        let more = keys.len() >= flush::MAX_KEYS;
-        let mut batch = Batch::new();
-        for key in keys.drain(..) {
-            let delta = table.lock(key.as_bytes()).unlist_and_seal();
-            if let Some(delta) = delta {
-                batch.push(key, delta);
+        while self.series.has_room() && (self.flushing || !self.urgent.is_empty()) {
+            let mut batch = Vec::new();
+            while batch.len() < flush::MAX_KEYS {
+                let Some(key) = self.urgent.pop() else {
+                    break;
+                };
+                batch.extend(table.lock(key.as_bytes()).unlist_and_seal(true));
             }
+            if self.flushing {
+                let mut keys = std::mem::take(&mut self.dirty);
+                table.take_dirty(flush::MAX_KEYS.saturating_sub(batch.len()), &mut keys);
+                self.flushing = !keys.is_empty();
+                for key in keys.drain(..) {
+                    batch.extend(table.lock(key.as_bytes()).unlist_and_seal(false));
+                }
+                self.dirty = keys;
+            }
+            if batch.is_empty() {
+                continue;
+            }
+            self.counts.batches += 1;
+            self.counts.keys += u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            let number = self.series.send(batch, &mut self.wire);
+            self.push(now, InFlight::Flush(number));
         }
-        self.dirty = keys;
-        self.append_batch(now, batch);
-        more
     }
 
     /// Prepares one key for a command. Returns whether the command may be appended as far as this
     /// key goes; then, if it is a barrier, the key is cold. Else the key has something in flight
     /// that must be answered first.
-    fn claim(&mut self, place: &mut Place<'_>, effect: Effect, now: Instant) -> bool {
+    fn claim(&mut self, place: &mut Place<'_>, effect: Effect) -> bool {
         match (place.state(), effect) {
             (Some(state), _) if state.queue().is_some() => false,
             (None, _) | (Some(_), Effect::Peek) => true,
             (Some(State::Opening { members, .. }), _) if *members > 1 => false,
             (Some(State::Warm(counter)), _) if !counter.is_clean() => {
-                self.seal(place, now);
+                self.seal(place);
                 false
             }
             (Some(_), Effect::Barrier) => {
@@ -556,32 +614,34 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Sends what is pending on a warm key in a batch of its own.
-    pub(super) fn seal(&mut self, place: &mut Place<'_>, now: Instant) {
-        if let Some(delta) = place.counter().and_then(Counter::seal) {
-            let key = place.key();
-            let mut batch = Batch::new();
-            batch.push(key, delta);
-            self.append_batch(now, batch);
+    /// Sees to it that what is pending on a warm key is sent with the next bytes.
+    pub(super) fn seal(&mut self, place: &mut Place<'_>) {
+        let key = place.key();
+        if let Some(counter) = place.counter()
+            && counter.pending != 0
+            && !counter.urgent
+        {
+            counter.urgent = true;
+            self.urgent.push(key);
         }
     }
 
-    /// Counts an increment on a warm key, sealing what is pending if only that would leave i64.
+    /// Counts an increment on a warm key. When that can not be done here, what is pending is
+    /// sealed: it may be all that stands in the way.
     pub(super) fn add_warm(&mut self, place: &mut Place<'_>, delta: i64, now: Instant) -> Answer {
-        let add = |place: &mut Place<'_>| {
-            let answer = place
-                .counter()
-                .map_or(Answer::Elsewhere, |counter| counter.add(delta, now));
+        let add = |counter: &mut Counter| counter.add(delta, now);
+        let answer = place.counter().map_or(Answer::Elsewhere, add);
+        if answer == Answer::Elsewhere {
+            self.seal(place);
+        } else {
             place.list_if_pending();
-            answer
-        };
-        match add(place) {
-            Answer::Elsewhere => {
-                self.seal(place, now);
-                add(place)
-            }
-            answer => answer,
         }
+        answer
+    }
+
+    /// Whether keys may become warm: what is pending can be flushed.
+    pub(super) fn warms(&self) -> bool {
+        self.limits.warm && self.series.is_ready()
     }
 
     /// A number for a run or a fetch, never 0. (After 2^32 of them they repeat; by then the one
@@ -638,18 +698,17 @@ impl<T> Lane<T> {
         self.push(now, InFlight::Forwarded(Some(ticket)));
     }
 
-    fn append_batch(&mut self, now: Instant, batch: Batch) {
-        if batch.is_empty() {
-            return;
-        }
-        batch.encode(&mut self.wire);
-        self.counts.batches += 1;
-        self.counts.keys += u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        self.push(now, InFlight::Flush(Box::new(batch)));
+    /// A command that removes every key, in one transaction with the marker's return.
+    pub(super) fn append_wipe(&mut self, now: Instant, wire: &[u8], ticket: T) {
+        self.wire.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
+        self.wire.extend_from_slice(wire);
+        self.series.encode_marker(false, &mut self.wire);
+        self.wire.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
+        self.push(now, InFlight::Wrapped(Some(ticket), Transaction::new(4)));
     }
 
     /// Puts what was just appended to `wire` into the FIFO.
-    fn push(&mut self, at: Instant, what: InFlight<T>) {
+    pub(super) fn push(&mut self, at: Instant, what: InFlight<T>) {
         let start = self.appended;
         let unsent = u64::try_from(self.wire.len()).unwrap_or(u64::MAX);
         self.appended = self.taken + unsent;

@@ -14,12 +14,15 @@
 
 mod drain;
 mod lane;
+mod losses;
 mod queue;
 mod replies;
+mod settle;
 mod state;
 mod table;
 
-pub use lane::{Counts, Effect, Lane, Limits, Step};
-pub use replies::{Losses, UnexpectedReply};
+pub use lane::{Counts, Effect, Extent, Lane, Limits, Step};
+pub use losses::Losses;
+pub use replies::UnexpectedReply;
 pub use state::Answer;
 pub use table::{KeyTable, TableLimits};

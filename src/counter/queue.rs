@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::lane::Effect;
-use crate::flush::{Batch, Ttl};
+use super::lane::{Effect, Extent};
+use crate::flush::Deadline;
 use crate::key::Key;
 use crate::resp::{encode, reply};
 
@@ -30,8 +30,10 @@ pub(super) enum InFlight<T> {
     Get(Box<Get>),
     /// `MGET` of several keys.
     GetMany(Box<GetMany<T>>),
-    /// Increments that were acknowledged long ago.
-    Flush(Box<Batch>),
+    /// Increments that were acknowledged long ago: the batch of this number.
+    Flush(u64),
+    /// A command in a transaction of ours: four replies, the last of which holds its own first.
+    Wrapped(Option<T>, Transaction),
 }
 
 /// Increments of one counter by several clients, sent as one `INCRBY` of their sum. All have the
@@ -44,6 +46,12 @@ pub(super) struct Run<T> {
     pub(super) sum: i64,
     /// Asks for the time to live in the same atomic unit, so that the key may become warm.
     pub(super) promote: bool,
+    transaction: Transaction,
+}
+
+/// `MULTI`, two commands and `EXEC` under way.
+#[derive(Debug)]
+pub(super) struct Transaction {
     replies_left: u8,
     /// The first error among the replies.
     refused: Option<Vec<u8>>,
@@ -61,7 +69,7 @@ pub(super) struct Member<T> {
 #[derive(Debug)]
 pub(super) enum RunReply {
     /// The value after all members, and the time to live if it was asked for.
-    Counted(i64, Option<Ttl>),
+    Counted(i64, Option<Deadline>),
     /// The error reply: nothing was counted.
     Refused(Vec<u8>),
 }
@@ -88,7 +96,7 @@ pub(super) struct GetMany<T> {
     pub(super) keys: Vec<Wanted<T>>,
     pub(super) values: Option<Vec<u8>>,
     /// Times to live received so far, one for each key that is to be kept.
-    pub(super) ttls: Vec<Option<Ttl>>,
+    pub(super) ttls: Vec<Option<Deadline>>,
     /// How many are asked for.
     pub(super) keep: usize,
 }
@@ -151,7 +159,7 @@ pub(super) enum Submission<T> {
     WholeNode {
         wire: Box<[u8]>,
         ticket: T,
-        forget: bool,
+        extent: Extent,
     },
 }
 
@@ -160,8 +168,7 @@ pub(super) enum Submission<T> {
 pub(super) struct Hold<T> {
     pub(super) wire: Box<[u8]>,
     pub(super) ticket: Option<T>,
-    /// Whether it may change keys: then everything known of them is forgotten.
-    pub(super) forget: bool,
+    pub(super) extent: Extent,
     /// What came after it.
     pub(super) queue: VecDeque<Submission<T>>,
 }
@@ -187,8 +194,7 @@ impl<T> Run<T> {
             members: Vec::with_capacity(1),
             sum: 0,
             promote,
-            replies_left: if promote { 4 } else { 1 },
-            refused: None,
+            transaction: Transaction::new(if promote { 4 } else { 1 }),
         }
     }
 
@@ -222,14 +228,7 @@ impl<T> Run<T> {
 
     /// Takes the next reply; the last one says what the run came to.
     pub(super) fn on_reply(&mut self, frame: &[u8]) -> Option<RunReply> {
-        self.replies_left = self.replies_left.saturating_sub(1);
-        if reply::is_error(frame) && self.refused.is_none() {
-            self.refused = Some(frame.to_vec());
-        }
-        if self.replies_left > 0 {
-            return None;
-        }
-        if let Some(error) = self.refused.take() {
+        if let Err(error) = self.transaction.on_reply(frame)? {
             return Some(RunReply::Refused(error));
         }
         if !self.promote {
@@ -243,11 +242,31 @@ impl<T> Run<T> {
         let (Some(first), Some(ttl)) = (replies.next(), replies.next()) else {
             return Some(RunReply::Refused(UNEXPECTED.to_vec()));
         };
-        Some(match (reply::integer(first), Ttl::from_reply(ttl)) {
+        Some(match (reply::integer(first), Deadline::from_reply(ttl)) {
             (Some(value), Some(ttl)) => RunReply::Counted(value, Some(ttl)),
             _ if reply::is_error(first) => RunReply::Refused(first.to_vec()),
             _ => RunReply::Refused(UNEXPECTED.to_vec()),
         })
+    }
+}
+
+impl Transaction {
+    /// One that is answered by so many replies, the last of which counts.
+    pub(super) fn new(replies: u8) -> Self {
+        Self {
+            replies_left: replies,
+            refused: None,
+        }
+    }
+
+    /// Takes the next reply. At the last one it says whether there was no error so far, else what
+    /// the first one was.
+    pub(super) fn on_reply(&mut self, frame: &[u8]) -> Option<Result<(), Vec<u8>>> {
+        self.replies_left = self.replies_left.saturating_sub(1);
+        if reply::is_error(frame) && self.refused.is_none() {
+            self.refused = Some(frame.to_vec());
+        }
+        (self.replies_left == 0).then(|| self.refused.take().map_or(Ok(()), Err))
     }
 }
 
@@ -290,7 +309,7 @@ mod tests {
         let reply = run.on_reply(b"*2\r\n:12\r\n:-1\r\n");
         assert!(matches!(
             reply,
-            Some(RunReply::Counted(12, Some(Ttl::Forever)))
+            Some(RunReply::Counted(12, Some(Deadline::Never)))
         ));
     }
 

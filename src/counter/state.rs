@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use crate::flush::Ttl;
+use crate::flush::{Deadline, Increment, Reading};
+use crate::key::Key;
 
 /// State of a key that is in the table. A key that is not is *cold*.
 ///
@@ -68,6 +69,8 @@ pub(super) struct Counter {
     pub(super) in_flight_delta: i64,
     /// Whether the key was put on its shard's list of keys to flush, and not taken off since.
     pub(super) listed: bool,
+    /// Whether the key is on the lane's list of keys to seal at once.
+    pub(super) urgent: bool,
     /// Nothing more is answered here: the key has a deadline, or its value left i64.
     pub(super) cooling: bool,
     /// While clean, answered here until then.
@@ -108,6 +111,7 @@ impl Counter {
             in_flight: 0,
             in_flight_delta: 0,
             listed: false,
+            urgent: false,
             cooling: false,
             fresh_until,
             queue: None,
@@ -142,50 +146,48 @@ impl Counter {
     }
 
     /// Takes what is pending into a batch; `None` when there is nothing.
-    pub(super) fn seal(&mut self) -> Option<i64> {
+    pub(super) fn seal(&mut self, key: Key) -> Option<Increment> {
         if self.pending == 0 {
             return None;
         }
         let delta = std::mem::take(&mut self.pending);
+        let last = self
+            .value
+            .wrapping_sub(delta)
+            .wrapping_sub(self.in_flight_delta);
         self.in_flight += 1;
         self.in_flight_delta = self.in_flight_delta.wrapping_add(delta);
-        Some(delta)
+        Some(Increment {
+            key,
+            delta,
+            deadline: None,
+            due: false,
+            last,
+        })
     }
 
-    /// A batch with `delta` was applied, and Redis answered `answered`.
-    pub(super) fn applied(&mut self, delta: i64, answered: i64, ttl: Ttl, fresh_until: Instant) {
-        self.unseal(delta);
+    /// A batch with `delta` is settled. The value is told anew by [`Counter::rebase`].
+    pub(super) fn settled(&mut self, delta: i64) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.in_flight_delta = self.in_flight_delta.wrapping_sub(delta);
+    }
+
+    /// Redis gave the key as it is with every settled batch applied, and no other.
+    pub(super) fn rebase(&mut self, reading: Reading, fresh_until: Instant) {
         self.fresh_until = fresh_until;
         let later = self.in_flight_delta.wrapping_add(self.pending);
-        match answered.checked_add(later) {
+        match reading.value.and_then(|value| value.checked_add(later)) {
             Some(value) => self.value = value,
-            // Somebody else moved the value: Redis will refuse what is pending.
+            // Gone, or something else, or moved so far that Redis will refuse what is pending.
             None => self.cooling = true,
         }
-        self.cooling |= ttl != Ttl::Forever;
-    }
-
-    /// A batch with `delta` was refused for now: it is pending again. False, and nothing changed,
-    /// when what is pending would leave i64: a sum that was sealed in two for that came back.
-    #[must_use]
-    pub(super) fn restore(&mut self, delta: i64) -> bool {
-        let Some(pending) = self.pending.checked_add(delta) else {
-            return false;
-        };
-        self.unseal(delta);
-        self.pending = pending;
-        true
+        self.cooling |= reading.deadline != Deadline::Never;
     }
 
     /// A batch with `delta` will never be applied, or nobody knows whether it was.
     pub(super) fn forget(&mut self, delta: i64) {
-        self.unseal(delta);
+        self.settled(delta);
         self.value = self.value.wrapping_sub(delta);
         self.cooling = true;
-    }
-
-    fn unseal(&mut self, delta: i64) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.in_flight_delta = self.in_flight_delta.wrapping_sub(delta);
     }
 }

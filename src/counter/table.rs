@@ -8,6 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use twox_hash::XxHash3_64;
 
 use super::state::{Answer, Counter, State};
+use crate::flush::Increment;
 use crate::key::Key;
 use crate::resp::{Protocol, encode};
 
@@ -330,11 +331,17 @@ impl Place<'_> {
         }
     }
 
-    /// The key has been taken off that list: takes what is pending, if it is warm still.
-    pub(super) fn unlist_and_seal(&mut self) -> Option<i64> {
+    /// The key has been taken off the lists of what to seal: takes what is pending, if it is warm
+    /// still.
+    pub(super) fn unlist_and_seal(&mut self, urgent: bool) -> Option<Increment> {
+        let key = self.key();
         let counter = self.counter()?;
-        counter.listed = false;
-        counter.seal()
+        if urgent {
+            counter.urgent = false;
+        } else {
+            counter.listed = false;
+        }
+        counter.seal(key)
     }
 
     /// Puts the key into `state`; false when the table is full and the key new, then nothing

@@ -48,7 +48,11 @@ impl Refusal {
     pub fn from_reply(frame: &[u8]) -> Self {
         let text = reply::text(frame).unwrap_or(frame);
         let text = String::from_utf8_lossy(text);
-        let text = text.split(" script: ").next().unwrap_or_default().to_owned();
+        let text = text
+            .split(" script: ")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         let code = text.split(' ').next().unwrap_or_default();
         let transient = TRANSIENT.contains(&code);
         Self { text, transient }
@@ -99,9 +103,18 @@ impl<'a> Answer<'a> {
         let mut readings = Vec::with_capacity(parts.len() / 2);
         while let (Some(value), Some(deadline)) = (parts.next(), parts.next()) {
             let value = reply::text(value).and_then(parse_i64);
-            readings.push(Reading { value, deadline: Deadline::from_reply(deadline)? });
+            readings.push(Reading {
+                value,
+                deadline: Deadline::from_reply(deadline)?,
+            });
         }
-        Some(Self { status, number: last, time_ms, exceptions, readings })
+        Some(Self {
+            status,
+            number: last,
+            time_ms,
+            exceptions,
+            readings,
+        })
     }
 
     /// What was out of the ordinary with the keys of batch `number`: index and kind.
@@ -144,21 +157,31 @@ mod tests {
             b"-OOM command not allowed when used memory > 'maxmemory'. script: 1f2e, on @user_script:47.\r\n",
         );
         assert!(refusal.transient);
-        assert_eq!(refusal.text, "OOM command not allowed when used memory > 'maxmemory'.");
+        assert_eq!(
+            refusal.text,
+            "OOM command not allowed when used memory > 'maxmemory'."
+        );
         assert!(!Refusal::from_reply(b"-ERR value is not an integer\r\n").transient);
     }
 
     #[test]
     fn reads_an_answer_with_its_exceptions() {
-        let frame = b"*8\r\n$7\r\napplied\r\n$1\r\n7\r\n$13\r\n1700000000000\r\n$12\r\n 7.1.w 6.0.x\r\n\
+        let frame =
+            b"*8\r\n$7\r\napplied\r\n$1\r\n7\r\n$13\r\n1700000000000\r\n$12\r\n 7.1.w 6.0.x\r\n\
                       $2\r\n12\r\n$2\r\n-1\r\n_\r\n$2\r\n-2\r\n";
         let answer = Answer::read(frame).unwrap();
         assert_eq!((answer.status, answer.number), (Status::Applied, 7));
         assert_eq!(answer.time_ms, 1_700_000_000_000);
         assert_eq!(answer.exceptions(7).collect::<Vec<_>>(), [(1, b'w')]);
         assert_eq!(answer.exceptions(6).collect::<Vec<_>>(), [(0, b'x')]);
-        let gone = Reading { value: None, deadline: Deadline::NoKey };
-        let there = Reading { value: Some(12), deadline: Deadline::Never };
+        let gone = Reading {
+            value: None,
+            deadline: Deadline::NoKey,
+        };
+        let there = Reading {
+            value: Some(12),
+            deadline: Deadline::Never,
+        };
         assert_eq!(answer.readings, [there, gone]);
     }
 }

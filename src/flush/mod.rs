@@ -39,7 +39,11 @@ pub const RESERVED_PREFIX: &[u8] = b"__tally__:";
 /// What applies a batch, for `SCRIPT LOAD`. Servers from version 7 on let it run out of memory's
 /// bound: what was acknowledged is applied though nothing new is taken.
 pub fn script(allow_oom: bool) -> Vec<u8> {
-    let head: &[u8] = if allow_oom { b"#!lua flags=allow-oom\n" } else { b"" };
+    let head: &[u8] = if allow_oom {
+        b"#!lua flags=allow-oom\n"
+    } else {
+        b""
+    };
     [head, include_bytes!("flush.lua")].concat()
 }
 

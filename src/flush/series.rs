@@ -106,6 +106,22 @@ impl Cause {
 }
 
 impl Series {
+    /// Name of the key on the node that holds the number of the last batch applied.
+    pub fn marker(&self) -> &[u8] {
+        &self.marker
+    }
+
+    /// Whether the node can be sent batches.
+    pub fn is_ready(&self) -> bool {
+        !self.sha.is_empty()
+    }
+
+    /// Keys of the batches that are not settled.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        let increments = self.batches.iter().flat_map(|batch| &batch.increments);
+        increments.map(|increment| &increment.key)
+    }
+
     /// A series that has sent nothing. `instance` names this process among all that share the
     /// node; `epoch` is higher than that of any process before it with the same name.
     pub fn new(instance: &str, epoch: u64) -> Self {
@@ -122,14 +138,15 @@ impl Series {
         }
     }
 
-    /// The script that the node has, by its name there, and its body for when it forgets it.
+    /// The script that the node has, by its name there, and its body for when it forgets it. An
+    /// empty name: the node takes no scripts, so nothing can be sent to it.
     pub fn set_script(&mut self, sha: Vec<u8>, body: Vec<u8>) {
         (self.sha, self.body) = (sha, body);
     }
 
     /// Whether another batch may be sealed and sent now.
     pub fn has_room(&self) -> bool {
-        self.batches.len() < MAX_IN_FLIGHT && self.stalled.is_none()
+        self.is_ready() && self.batches.len() < MAX_IN_FLIGHT && self.stalled.is_none()
     }
 
     /// Whether every batch is settled.
@@ -147,14 +164,20 @@ impl Series {
     pub fn send(&mut self, increments: Vec<Increment>, out: &mut Vec<u8>) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.batches.push_back(Batch { number, increments, lost: false });
+        self.batches.push_back(Batch {
+            number,
+            increments,
+            lost: false,
+        });
         self.encode(self.batches.len() - 1, Stall::default(), out);
         number
     }
 
     /// Whether [`Series::send_again`] has something to send. `flushing`: at the time of a flush.
     pub fn wants_again(&self, flushing: bool) -> bool {
-        self.unanswered == 0 && self.stalled.is_some_and(|stall| flushing || !stall.wait)
+        self.is_ready()
+            && self.unanswered == 0
+            && self.stalled.is_some_and(|stall| flushing || !stall.wait)
     }
 
     /// Appends all batches that are not settled, in order; returns their numbers.
@@ -197,7 +220,11 @@ impl Series {
         match answer.status {
             Status::Applied | Status::Done => Verdict::Settled(self.settle(number, &answer, 0)),
             Status::Fenced => {
-                let all = self.batches.drain(..).flat_map(|batch| batch.increments).collect();
+                let all = self
+                    .batches
+                    .drain(..)
+                    .flat_map(|batch| batch.increments)
+                    .collect();
                 Verdict::Doubt(all)
             }
             // Settled by an earlier answer.
@@ -206,7 +233,10 @@ impl Series {
             Status::Gap => {
                 // Lower numbers are on their way, unless the node has forgotten what it had.
                 let first = self.batches.front().map_or(self.next, |batch| batch.number);
-                self.stall(Stall { resync: answer.number + 1 < first, ..Stall::default() });
+                self.stall(Stall {
+                    resync: answer.number + 1 < first,
+                    ..Stall::default()
+                });
                 Verdict::Again(None)
             }
         }
@@ -217,7 +247,11 @@ impl Series {
         let with_body = refusal.text.starts_with("NOSCRIPT");
         // An error that is not the node's state is none that this script gives: it is tried again
         // at the next flush all the same, as the increments are acknowledged.
-        self.stall(Stall { wait: !with_body, with_body, resync: false });
+        self.stall(Stall {
+            wait: !with_body,
+            with_body,
+            resync: false,
+        });
         Verdict::Again((!with_body).then_some(refusal))
     }
 
@@ -230,7 +264,11 @@ impl Series {
             self.stall(Stall::default());
             return Verdict::Again(None);
         }
-        let given_up = self.batches.drain(..=index).flat_map(|batch| batch.increments).collect();
+        let given_up = self
+            .batches
+            .drain(..=index)
+            .flat_map(|batch| batch.increments)
+            .collect();
         if !self.batches.is_empty() {
             self.stall(Stall::default());
         }
@@ -244,7 +282,14 @@ impl Series {
             time_ms: answer.time_ms,
             forgotten,
         };
-        while let Some(batch) = self.batches.pop_front_if(|batch| batch.number <= answer.number) {
+        while self
+            .batches
+            .front()
+            .is_some_and(|batch| batch.number <= answer.number)
+        {
+            let Some(batch) = self.batches.pop_front() else {
+                break;
+            };
             let mut causes = vec![None; batch.increments.len()];
             for (index, kind) in answer.exceptions(batch.number) {
                 if let Some(cause) = causes.get_mut(index) {
@@ -252,10 +297,15 @@ impl Series {
                 }
             }
             if batch.number == number {
-                let keys = batch.increments.iter().map(|increment| increment.key.clone());
+                let keys = batch
+                    .increments
+                    .iter()
+                    .map(|increment| increment.key.clone());
                 settled.readings = keys.zip(answer.readings.iter().copied()).collect();
             }
-            settled.increments.extend(batch.increments.into_iter().zip(causes));
+            settled
+                .increments
+                .extend(batch.increments.into_iter().zip(causes));
         }
         settled
     }

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use super::Peer;
 use crate::config;
+use crate::flush;
 use crate::resp::{ReplyError, ReplyScanner, encode, reply};
 
 /// Why there is no connection. The text goes to clients in `-ERR node ... is unreachable (...)`.
@@ -31,7 +32,12 @@ pub(super) enum ConnectError {
 pub(super) struct Connected {
     pub(super) stream: TcpStream,
     pub(super) peer: Peer,
+    /// The flush script; `None` when the server takes no scripts.
+    pub(super) script: Option<Script>,
 }
+
+/// A script's name on the server, and the script.
+pub(super) type Script = (Vec<u8>, Vec<u8>);
 
 /// Connects (resolving the name anew), authenticates, switches to RESP3, and makes sure that the
 /// server executes nothing more of the connection `before`: bytes of a dead connection may be
@@ -55,7 +61,15 @@ pub(super) async fn connect(
                 tracing::warn!(node = node.name, "the old connection could not be fenced");
             }
         }
+        let script = socket.load(&peer).await?;
+        if script.is_none() {
+            tracing::error!(
+                node = node.name,
+                "the node takes no scripts, so nothing is buffered"
+            );
+        }
         Ok(Connected {
+            script,
             stream: socket.stream,
             peer,
         })
@@ -122,6 +136,20 @@ impl Socket {
             }
         }
         Ok(peer)
+    }
+
+    /// Loads the flush script.
+    async fn load(&mut self, peer: &Peer) -> Result<Option<Script>, ConnectError> {
+        let version = peer.version.as_deref().unwrap_or_default();
+        let major = version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok());
+        // Script flags came with version 7.
+        let script = flush::script(major.is_some_and(|major: u32| major >= 7));
+        let loaded = self.ask(&[b"SCRIPT", b"LOAD", &script]).await?;
+        let sha = reply::text(&loaded).filter(|_| !reply::is_error(&loaded));
+        Ok(sha.map(|sha| (sha.to_vec(), script)))
     }
 
     /// Sends one request and waits for its reply.

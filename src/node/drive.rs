@@ -14,7 +14,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::connect;
+use super::connect::{Script, connect};
 use super::{Deliver, Link, Node, shrink, unreachable};
 use crate::counter::{Losses, Step};
 use crate::resp::{ReplyScanner, encode, reply};
@@ -70,7 +70,8 @@ impl<T: Deliver> Driver<T> {
                 Ok(connected) => {
                     pause = first;
                     self.node.inner.lock().peer = connected.peer;
-                    let reason = self.carry(connected.stream).await;
+                    let script = connected.script;
+                    let reason = self.carry(connected.stream, script).await;
                     tracing::warn!(node = self.node.name(), %reason, "connection lost");
                     self.disconnected(Link::Connecting, &reason);
                     continue;
@@ -85,10 +86,14 @@ impl<T: Deliver> Driver<T> {
     }
 
     /// Serves one connection until it ends; returns why it did.
-    async fn carry(&mut self, stream: TcpStream) -> String {
+    async fn carry(&mut self, stream: TcpStream, script: Option<Script>) -> String {
         let (mut reader, writer) = stream.into_split();
         let writer = Arc::new(writer);
-        self.node.inner.lock().link = Link::Up(Arc::clone(&writer));
+        {
+            let mut inner = self.node.inner.lock();
+            inner.link = Link::Up(Arc::clone(&writer));
+            inner.lane.connected(now(), script);
+        }
         self.node.counters.connects.fetch_add(1, Ordering::Relaxed);
         tracing::info!(
             node = self.node.name(),
@@ -100,7 +105,6 @@ impl<T: Deliver> Driver<T> {
         let mut watch = ticker(WATCH);
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
         let mut scanner = ReplyScanner::new();
-        let mut flushing = false;
         loop {
             let blocked = !self.node.inner.lock().rest.is_empty();
             tokio::select! {
@@ -110,9 +114,6 @@ impl<T: Deliver> Driver<T> {
                         let now = now();
                         if let Err(reason) = self.replies(&mut buffer, &mut scanner, now) {
                             return reason;
-                        }
-                        if flushing {
-                            flushing = !self.node.flush(now);
                         }
                         self.node.send();
                     }
@@ -130,7 +131,7 @@ impl<T: Deliver> Driver<T> {
                 }
                 _ = flush.tick() => {
                     let now = now();
-                    flushing = !self.node.flush(now);
+                    self.node.flush();
                     self.sweep(now);
                 }
                 _ = watch.tick() => {
@@ -286,13 +287,13 @@ impl<T: Deliver> Driver<T> {
     /// Counts and logs acknowledged increments that did not arrive.
     fn report(&self, losses: &Losses) {
         let node = self.node.name();
-        for (increment, error) in &losses.refused {
+        for (increment, cause) in &losses.refused {
             let (key, delta) = (&increment.key, increment.delta);
             tracing::error!(
                 node,
                 ?key,
                 delta,
-                error,
+                ?cause,
                 "acknowledged increments were refused"
             );
         }
@@ -300,6 +301,15 @@ impl<T: Deliver> Driver<T> {
             let (key, delta) = (&increment.key, increment.delta);
             tracing::error!(node, ?key, delta, "acknowledged increments are in doubt");
         }
+        if losses.forgotten_count > 0 {
+            let batches = losses.forgotten_count;
+            tracing::error!(
+                node,
+                batches,
+                "the node has lost batches that it had acknowledged"
+            );
+        }
+        self.stats.expired_increments.add(losses.expired_count);
         self.stats.dead_letters.add(losses.refused_count);
         self.stats.in_doubt.add(losses.in_doubt_count);
     }

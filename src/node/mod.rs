@@ -176,7 +176,8 @@ impl<T: Deliver> Node<T> {
             let socket = Arc::clone(socket);
             let buffer = if inner.rest.is_empty() {
                 let spare = std::mem::take(&mut inner.spare);
-                inner.lane.take_wire(spare)
+                let now = tokio::time::Instant::now().into_std();
+                inner.lane.take_wire(&self.table, now, spare)
             } else {
                 std::mem::take(&mut inner.rest)
             };
@@ -253,16 +254,15 @@ impl<T: Deliver> Node<T> {
         !matches!(self.inner.lock().link, Link::Up(_))
     }
 
-    /// Seals what is pending, and sends it. Nothing happens while the node is away.
-    pub fn flush(&self, now: Instant) -> bool {
+    /// Begins a flush: what is pending is sealed and sent as fast as it is acknowledged. Nothing
+    /// happens while the node is away.
+    pub fn flush(&self) {
         let mut inner = self.inner.lock();
-        if !matches!(inner.link, Link::Up(_)) {
-            return true;
+        if matches!(inner.link, Link::Up(_)) {
+            inner.lane.begin_flush();
+            drop(inner);
+            self.send();
         }
-        let all = inner.lane.flush(&self.table, now);
-        drop(inner);
-        self.send();
-        all
     }
 }
 

@@ -20,11 +20,12 @@ use tokio::net::TcpListener;
 
 use crate::config::{Config, Mode};
 use crate::counter::{KeyTable, Lane, Limits, TableLimits};
+use crate::flush::Series;
 use crate::node::{Node, Rhythm};
 use crate::ring::{Ring, RingError};
 use crate::router::Router;
 use crate::session::{Shared, Ticket};
-use crate::telemetry::{Stats, log};
+use crate::telemetry::{Stats, log, random_run_id};
 
 /// Called once with the address when clients can connect.
 pub type Ready = Box<dyn FnOnce(SocketAddr) + Send>;
@@ -144,10 +145,12 @@ fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
         max_unsent_bytes: config.upstream.max_unsent_bytes,
         warm: config.counters.mode == Mode::Buffered,
     };
+    // No process goes on with the batches of one before it.
+    let instance = random_run_id();
     let nodes = config.nodes.iter().map(|node| {
         let seed = RandomState::new().build_hasher().finish();
         let table = KeyTable::new(limits, seed);
-        let lane = Lane::new(bounds);
+        let lane = Lane::new(bounds, Series::new(&instance, 1));
         Arc::new(Node::new(
             node.clone(),
             config.upstream.clone(),

@@ -66,7 +66,7 @@ pub(super) async fn drain(
             });
         }
         for node in shared.router.nodes() {
-            node.flush(Instant::now().into_std());
+            node.flush();
         }
         sleep(TURN).await;
     }

@@ -9,7 +9,8 @@ use super::replies::{Place, Replies, Ticket};
 use super::{Client, Shared};
 use crate::command::{self, Class, Command, Increment, LookupError};
 use crate::config::Mode;
-use crate::counter::{Answer, Effect};
+use crate::counter::{Answer, Effect, Extent};
+use crate::flush::RESERVED_PREFIX;
 use crate::node::{Entry, Refused, unreachable};
 use crate::resp::{Form, Protocol, Request, encode, parse_i64};
 use crate::telemetry::clock::wall_time;
@@ -178,7 +179,7 @@ impl<'a> Dispatch<'a> {
             }
             Answer::Overflow => self.error("ERR increment or decrement would overflow"),
             Answer::Elsewhere => {
-                if let Some(flow) = self.admit(index) {
+                if let Some(flow) = self.refuse_reserved(key).or_else(|| self.admit(index)) {
                     return flow;
                 }
                 let (ticket, now) = (self.ticket(Form::Plain), self.now);
@@ -214,7 +215,7 @@ impl<'a> Dispatch<'a> {
             }
             return Flow::Continue;
         }
-        if let Some(flow) = self.admit(index) {
+        if let Some(flow) = self.refuse_reserved(key).or_else(|| self.admit(index)) {
             return flow;
         }
         self.tally.misses += 1;
@@ -239,6 +240,9 @@ impl<'a> Dispatch<'a> {
             self.error(error.to_string());
             return Flow::Continue;
         }
+        if let Some(flow) = keys.iter().find_map(|key| self.refuse_reserved(key)) {
+            return flow;
+        }
         let mut indices = keys.iter().map(|key| self.shared.router.index(key));
         let index = indices.next().unwrap_or(0);
         if indices.any(|other| other != index) {
@@ -260,7 +264,7 @@ impl<'a> Dispatch<'a> {
         let (entry, woken) = self.lane(index);
         entry.step(now, woken, |lane, step| match whole {
             _ if through => lane.keyless(step, request.wire(), ticket),
-            true => lane.whole_node(step, request.wire(), ticket),
+            true => lane.whole_node(step, request.wire(), Extent::AnyKey, ticket),
             false => lane.forward(step, &keys, request.wire(), effect, ticket),
         });
         Flow::Continue
@@ -341,6 +345,15 @@ impl<'a> Dispatch<'a> {
             self.replies.push(self.made);
             self.made.clear();
         }
+    }
+
+    /// Answers with an error if a key is one that Tally keeps on the nodes.
+    pub(super) fn refuse_reserved(&mut self, key: &[u8]) -> Option<Flow> {
+        if !key.starts_with(RESERVED_PREFIX) {
+            return None;
+        }
+        self.error("ERR keys that begin with __tally__: are Tally's own");
+        Some(Flow::Continue)
     }
 
     /// Enters a lane and asks whether it takes a command. `None`: it does. Else the session goes
