@@ -354,10 +354,13 @@ impl<T> Lane<T> {
         if self.waiting > hold.queue.len() {
             return;
         }
-        if hold.extent != Extent::Ordered && !self.is_quiet(step) {
+        if hold.extent != Extent::Ordered {
             // Commands that left their queues meanwhile may have counted something.
             self.flushing = true;
-            return;
+            self.seal_batches(step.table, step.now);
+            if !self.is_quiet(step) {
+                return;
+            }
         }
         let Some(mut hold) = self.hold.take() else {
             return;

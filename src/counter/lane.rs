@@ -488,7 +488,7 @@ impl<T> Lane<T> {
     }
 
     /// Sends again what has to be, and seals what is to be sealed, as far as there is room.
-    fn seal_batches(&mut self, table: &KeyTable, now: Instant) {
+    pub(super) fn seal_batches(&mut self, table: &KeyTable, now: Instant) {
         if self.series.wants_again(self.flushing) {
             for number in self.series.send_again(&mut self.wire) {
                 self.counts.batches += 1;
