@@ -287,6 +287,30 @@ mod tests {
         assert_eq!(seen, [node(0), node(1), node(2)].concat());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_client_s_cursor_leads_back_to_its_place(
+            nodes in 1_usize..2000,
+            node in 0_usize..2000,
+            inner: u64,
+        ) {
+            let at = Cursor { node: node % nodes, inner };
+            match at.after(nodes) {
+                Some(0) => assert_eq!((at.node + 1, at.inner), (nodes, 0)),
+                Some(next) if inner == 0 => {
+                    let next_node = Cursor { node: at.node + 1, inner };
+                    assert_eq!(Cursor::of(next, nodes), next_node);
+                }
+                Some(next) => assert_eq!(Cursor::of(next, nodes), at),
+                None => {
+                    let place = u128::from(inner) * u128::try_from(nodes).unwrap()
+                        + u128::try_from(at.node).unwrap();
+                    assert!(u64::try_from(place).is_err());
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_cursor_that_does_not_fit_is_refused() {
         assert_eq!(

@@ -1,13 +1,12 @@
-//! Lets the commands go that wait in a key's queue, or behind a whole-node command.
+//! Lets the commands go that wait in a key's queue.
 
 use std::collections::VecDeque;
 
-use super::lane::{Effect, Extent, Lane, Step};
-use super::queue::{Hold, Queued, Run, Submission, Wanted};
+use super::lane::{Effect, Lane, Step};
+use super::queue::{Queued, Run, Wanted};
 use super::state::{Answer, State};
 use super::table::Place;
 use crate::key::Key;
-use crate::resp::encode;
 
 impl<T> Lane<T> {
     /// Goes on with these queues until each is empty or its first command has to wait again.
@@ -315,122 +314,6 @@ impl<T> Lane<T> {
             }
         }
         freed
-    }
-
-    /// Holds back everything that comes from now on until a command can be sent alone.
-    pub(super) fn hold(
-        &mut self,
-        step: &mut Step<'_, T>,
-        wire: Box<[u8]>,
-        ticket: T,
-        extent: Extent,
-    ) {
-        if let Some(hold) = &mut self.hold {
-            hold.queue.push_back(Submission::WholeNode {
-                wire,
-                ticket,
-                extent,
-            });
-            self.waiting += 1;
-            return;
-        }
-        let ticket = Some(ticket);
-        self.hold = Some(Hold {
-            wire,
-            ticket,
-            extent,
-            queue: VecDeque::new(),
-        });
-        // Nothing that comes from now on may pass what is held.
-        step.table.close();
-        self.release_hold(step);
-    }
-
-    /// Sends the command that everything waits for, if its time has come.
-    pub(super) fn release_hold(&mut self, step: &mut Step<'_, T>) {
-        let Some(hold) = &self.hold else {
-            return;
-        };
-        if self.waiting > hold.queue.len() {
-            return;
-        }
-        if hold.extent != Extent::Ordered {
-            // Commands that left their queues meanwhile may have counted something.
-            self.flushing = true;
-            self.seal_batches(step.table, step.now);
-            if !self.is_quiet(step) {
-                return;
-            }
-        }
-        let Some(mut hold) = self.hold.take() else {
-            return;
-        };
-        if hold.extent != Extent::Ordered {
-            step.table.forget();
-        }
-        match (hold.ticket.take(), hold.extent) {
-            (None, _) => {}
-            (Some(ticket), Extent::Wipe) => self.append_wipe(step.now, &hold.wire, ticket),
-            (Some(ticket), _) => self.append(step.now, &hold.wire, ticket),
-        }
-        self.resume(step, hold);
-    }
-
-    /// Whether nothing is in flight and everything acknowledged has been applied.
-    fn is_quiet(&self, step: &Step<'_, T>) -> bool {
-        self.fifo.is_empty() && self.is_applied() && step.table.dirty() == 0
-    }
-
-    /// Gives up a whole-node command: it was not sent.
-    pub(super) fn fail_hold(&mut self, step: &mut Step<'_, T>, error: &[u8]) {
-        let Some(mut hold) = self.hold.take() else {
-            return;
-        };
-        if let Some(ticket) = hold.ticket.take() {
-            (step.deliver)(ticket, error);
-        }
-        self.resume(step, hold);
-    }
-
-    /// Goes on with what was held. The table answers again when all of it has had its turn.
-    fn resume(&mut self, step: &mut Step<'_, T>, hold: Hold<T>) {
-        for submission in hold.queue {
-            self.waiting -= 1;
-            match submission {
-                Submission::Increment { key, delta, ticket } => {
-                    self.counts.increments -= 1;
-                    self.increment(step, key.as_bytes(), delta, ticket);
-                }
-                Submission::Get { key, ticket } => self.get(step, key.as_bytes(), ticket),
-                Submission::GetMany(keys) => self.get_many(step, keys),
-                Submission::Forward {
-                    keys,
-                    wire,
-                    effect,
-                    ticket,
-                } => {
-                    let keys: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
-                    self.forward(step, &keys, &wire, effect, ticket);
-                }
-                Submission::WholeNode {
-                    wire,
-                    ticket,
-                    extent,
-                } => {
-                    self.hold(step, wire, ticket, extent);
-                }
-            }
-        }
-        if self.hold.is_none() {
-            step.table.open();
-        }
-    }
-
-    /// A whole-node command's error for clients that were not heard.
-    pub(super) fn error_frame(text: &str) -> Vec<u8> {
-        let mut frame = Vec::new();
-        encode::error(&mut frame, text);
-        frame
     }
 }
 

@@ -8,12 +8,11 @@ use slab::Slab;
 
 use super::losses::Losses;
 use super::queue::{
-    Get, GetMany, Hold, InFlight, Parked, Queued, Run, Slot, Submission, Transaction, Wanted,
-    encode_increment,
+    Get, GetMany, Hold, InFlight, Parked, Queued, Run, Slot, Submission, Wanted, encode_increment,
 };
 use super::state::{Answer, Counter, State};
 use super::table::{KeyTable, Place};
-use crate::flush::{self, Series};
+use crate::flush::Series;
 use crate::key::Key;
 use crate::resp::encode;
 
@@ -28,7 +27,7 @@ use crate::resp::encode;
 /// ```
 pub struct Lane<T> {
     pub(super) limits: Limits,
-    wire: Vec<u8>,
+    pub(super) wire: Vec<u8>,
     /// Bytes of this connection's stream: ever appended, and taken to be sent.
     appended: u64,
     pub(super) taken: u64,
@@ -49,10 +48,10 @@ pub struct Lane<T> {
     pub(super) counts: Counts,
     pub(super) series: Series,
     /// Keys to be sealed at once: somebody waits.
-    urgent: Vec<Key>,
+    pub(super) urgent: Vec<Key>,
     /// A flush is under way: every dirty key is to be sealed.
     pub(super) flushing: bool,
-    dirty: Vec<Key>,
+    pub(super) dirty: Vec<Key>,
 }
 
 /// Bounds of a lane.
@@ -144,17 +143,6 @@ impl<T> Step<'_, T> {
         encode::bulk(&mut frame, itoa::Buffer::new().format(value).as_bytes());
         (self.deliver)(ticket, &frame);
     }
-
-    /// Answers with what the table knows of `key`, closed or not (the lane comes here only with
-    /// what is not held); gives the ticket back when it knows nothing.
-    pub(super) fn known(&mut self, key: &[u8], ticket: T) -> Result<(), T> {
-        let mut frame = Vec::new();
-        if !self.table.lock(key).answer(self.now, &mut frame) {
-            return Err(ticket);
-        }
-        (self.deliver)(ticket, &frame);
-        Ok(())
-    }
 }
 
 impl<T> fmt::Debug for Lane<T> {
@@ -209,11 +197,6 @@ impl<T> Lane<T> {
         self.fifo.is_empty() && self.waiting == 0 && self.hold.is_none() && self.is_applied()
     }
 
-    /// Whether everything that was sealed has been applied, and nothing is to be sealed at once.
-    pub(super) fn is_applied(&self) -> bool {
-        self.series.is_settled() && self.urgent.is_empty()
-    }
-
     /// Commands in flight or waiting, those that share a request included. A command that waits
     /// for several keys counts for each of them.
     pub fn in_flight(&self) -> usize {
@@ -223,11 +206,6 @@ impl<T> Lane<T> {
     /// Bytes appended and not taken.
     pub fn unsent_bytes(&self) -> usize {
         self.wire.len()
-    }
-
-    /// The key on the node in which it keeps the number of the last flush batch.
-    pub fn marker(&self) -> &[u8] {
-        self.series.marker()
     }
 
     /// What was done since the lane was made.
@@ -254,24 +232,6 @@ impl<T> Lane<T> {
         spare.clear();
         self.taken = self.appended;
         std::mem::replace(&mut self.wire, spare)
-    }
-
-    /// Begins a flush: from now on [`Lane::take_wire`] seals every dirty key, as far as there is
-    /// room, until all that were dirty have been.
-    pub fn begin_flush(&mut self) {
-        self.flushing = true;
-    }
-
-    /// The node can be reached again. `script` is the name that it gave to the flush script, and
-    /// the script; `None` when it takes no scripts. What was not acknowledged is sent again.
-    pub fn connected(&mut self, now: Instant, script: Option<(Vec<u8>, Vec<u8>)>) {
-        let (sha, body) = script.unwrap_or_default();
-        self.series.set_script(sha, body);
-        if self.series.is_settled() {
-            // From now on a missing marker means that the node has lost something.
-            self.series.encode_marker(true, &mut self.wire);
-            self.push(now, InFlight::Forwarded(None));
-        }
     }
 
     /// `INCRBY key delta` by a client, in any of its spellings.
@@ -332,10 +292,12 @@ impl<T> Lane<T> {
             self.waiting += 1;
             return;
         }
-        let Err(ticket) = step.known(key, ticket) else {
-            return;
-        };
         let mut place = step.table.lock(key);
+        let mut frame = Vec::new();
+        if place.answer(step.now, &mut frame) {
+            drop(place);
+            return (step.deliver)(ticket, &frame);
+        }
         if let Some(queue) = self.line(&mut place) {
             return self.enqueue(
                 queue,
@@ -406,10 +368,13 @@ impl<T> Lane<T> {
         let fetch = self.next_id();
         let mut wanted = Vec::with_capacity(keys.len());
         for (key, ticket) in keys {
-            let Err(ticket) = step.known(key.as_bytes(), ticket) else {
-                continue;
-            };
             let mut place = step.table.lock(key.as_bytes());
+            let mut frame = Vec::new();
+            if place.answer(step.now, &mut frame) {
+                drop(place);
+                (step.deliver)(ticket, &frame);
+                continue;
+            }
             if let Some(queue) = self.line(&mut place) {
                 self.enqueue(queue, Queued::Get { ticket, many: true });
                 continue;
@@ -437,146 +402,6 @@ impl<T> Lane<T> {
             });
         }
         self.append_get_many(step.now, fetch, wanted);
-    }
-
-    /// A command on `keys` (all of this node), sent as it is once its keys are ready for it.
-    pub fn forward(
-        &mut self,
-        step: &mut Step<'_, T>,
-        keys: &[&[u8]],
-        wire: &[u8],
-        effect: Effect,
-        ticket: T,
-    ) {
-        if let Some(hold) = &mut self.hold {
-            let keys = keys.iter().map(|key| Key::new(key)).collect();
-            let wire = wire.into();
-            hold.queue.push_back(Submission::Forward {
-                keys,
-                wire,
-                effect,
-                ticket,
-            });
-            self.waiting += 1;
-            return;
-        }
-        let mut ready = true;
-        for key in keys {
-            let mut place = step.table.lock(key);
-            ready &= self.claim(&mut place, effect);
-        }
-        if ready {
-            self.append(step.now, wire, ticket);
-        } else {
-            self.park(step, keys, wire, effect, ticket);
-        }
-    }
-
-    /// A command without keys that changes none, behind everything that waits.
-    pub fn keyless(&mut self, step: &mut Step<'_, T>, wire: &[u8], ticket: T) {
-        if self.waiting == 0 && self.hold.is_none() {
-            self.append(step.now, wire, ticket);
-        } else {
-            self.hold(step, wire.into(), ticket, Extent::Ordered);
-        }
-    }
-
-    /// A command that may read or change any key of the node: sent alone, after everything that
-    /// is pending, and nothing known of any key survives it.
-    pub fn whole_node(&mut self, step: &mut Step<'_, T>, wire: &[u8], extent: Extent, ticket: T) {
-        self.hold(step, wire.into(), ticket, extent);
-    }
-
-    /// Sends again what has to be, and seals what is to be sealed, as far as there is room.
-    pub(super) fn seal_batches(&mut self, table: &KeyTable, now: Instant) {
-        if self.series.wants_again(self.flushing) {
-            for number in self.series.send_again(&mut self.wire) {
-                self.counts.batches += 1;
-                self.push(now, InFlight::Flush(number));
-            }
-        }
-        while self.series.has_room() && (self.flushing || !self.urgent.is_empty()) {
-            let mut batch = Vec::new();
-            while batch.len() < flush::MAX_KEYS {
-                let Some(key) = self.urgent.pop() else {
-                    break;
-                };
-                batch.extend(table.lock(key.as_bytes()).unlist_and_seal(true));
-            }
-            if self.flushing {
-                let mut keys = std::mem::take(&mut self.dirty);
-                table.take_dirty(flush::MAX_KEYS.saturating_sub(batch.len()), &mut keys);
-                self.flushing = !keys.is_empty();
-                for key in keys.drain(..) {
-                    batch.extend(table.lock(key.as_bytes()).unlist_and_seal(false));
-                }
-                self.dirty = keys;
-            }
-            if batch.is_empty() {
-                continue;
-            }
-            self.counts.batches += 1;
-            self.counts.keys += u64::try_from(batch.len()).unwrap_or(u64::MAX);
-            let number = self.series.send(batch, &mut self.wire);
-            self.push(now, InFlight::Flush(number));
-        }
-    }
-
-    /// Prepares one key for a command. Returns whether the command may be appended as far as this
-    /// key goes; then, if it is a barrier, the key is cold. Else the key has something in flight
-    /// that must be answered first.
-    fn claim(&mut self, place: &mut Place<'_>, effect: Effect) -> bool {
-        match (place.state(), effect) {
-            (Some(state), _) if state.queue().is_some() => false,
-            (None, _) | (Some(_), Effect::Peek) => true,
-            (Some(State::Opening { members, .. }), _) if *members > 1 => false,
-            (Some(State::Warm(counter)), _) if !counter.is_clean() => {
-                self.seal(place);
-                false
-            }
-            (Some(_), Effect::Barrier) => {
-                place.clear();
-                true
-            }
-        }
-    }
-
-    /// Makes a command wait in the queues of all its keys.
-    fn park(
-        &mut self,
-        step: &mut Step<'_, T>,
-        keys: &[&[u8]],
-        wire: &[u8],
-        effect: Effect,
-        ticket: T,
-    ) {
-        let mut distinct = keys.to_vec();
-        distinct.sort_unstable();
-        distinct.dedup();
-        let parked = self.parked.insert(Parked {
-            wire: wire.into(),
-            keys: Vec::new(),
-            queues: distinct.len(),
-            effect,
-            ticket: Some(ticket),
-        });
-        let mut places = Vec::with_capacity(distinct.len());
-        for key in distinct {
-            let mut place = step.table.lock(key);
-            let ready = match place.state() {
-                Some(State::Warm(counter)) => {
-                    counter.queue.is_none() && (effect == Effect::Peek || counter.is_clean())
-                }
-                Some(State::Opening { .. } | State::Waiting { .. }) => false,
-                _ => true,
-            };
-            let queue = self.attach_queue(&mut place);
-            self.enqueue(queue, Queued::Command(parked));
-            places.push((Key::new(key), ready));
-        }
-        if let Some(command) = self.parked.get_mut(parked) {
-            command.keys = places;
-        }
     }
 
     /// Where a client's increment or GET of the key has to stand in line: behind a run in flight,
@@ -611,18 +436,6 @@ impl<T> Lane<T> {
         if let Some(queue) = self.queues.get_mut(queue) {
             queue.push_back(command);
             self.waiting += 1;
-        }
-    }
-
-    /// Sees to it that what is pending on a warm key is sent with the next bytes.
-    pub(super) fn seal(&mut self, place: &mut Place<'_>) {
-        let key = place.key();
-        if let Some(counter) = place.counter()
-            && counter.pending != 0
-            && !counter.urgent
-        {
-            counter.urgent = true;
-            self.urgent.push(key);
         }
     }
 
@@ -696,15 +509,6 @@ impl<T> Lane<T> {
     pub(super) fn append(&mut self, now: Instant, wire: &[u8], ticket: T) {
         self.wire.extend_from_slice(wire);
         self.push(now, InFlight::Forwarded(Some(ticket)));
-    }
-
-    /// A command that removes every key, in one transaction with the marker's return.
-    pub(super) fn append_wipe(&mut self, now: Instant, wire: &[u8], ticket: T) {
-        self.wire.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
-        self.wire.extend_from_slice(wire);
-        self.series.encode_marker(false, &mut self.wire);
-        self.wire.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
-        self.push(now, InFlight::Wrapped(Some(ticket), Transaction::new(4)));
     }
 
     /// Puts what was just appended to `wire` into the FIFO.

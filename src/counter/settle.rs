@@ -8,6 +8,7 @@ use super::queue::Hold;
 use super::state::State;
 use crate::flush::{Cause, Increment, Settled, Verdict};
 use crate::key::Key;
+use crate::resp::encode;
 
 impl<T> Lane<T> {
     /// Takes the answer to batch `number`, which was sent at `at`.
@@ -22,7 +23,9 @@ impl<T> Lane<T> {
             Verdict::Settled(settled) => self.settle(step, settled, at),
             Verdict::Again(None) => {}
             Verdict::Again(Some(refusal)) => {
-                self.refuse_waiting(step, &Self::error_frame(&refusal.text));
+                let mut error = Vec::new();
+                encode::error(&mut error, &refusal.text);
+                self.refuse_waiting(step, &error);
             }
             Verdict::Doubt(increments) => self.give_up(step, increments),
         }

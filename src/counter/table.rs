@@ -283,7 +283,8 @@ impl Place<'_> {
         Some(&mut entry.state)
     }
 
-    /// Appends the value as a reply if it is known; returns whether it was.
+    /// Appends the value as a reply if it is known; returns whether it was. Does not ask whether
+    /// the table is closed: the lane comes here only with what is not held.
     #[inline]
     pub(super) fn answer(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         match self.state() {

@@ -4,8 +4,9 @@
 
 use std::collections::HashSet;
 
+use super::book::{Argv, Operation, keys_of};
 use super::node::Node;
-use super::sim::{Argv, Operation, UNKNOWN, UNSENT, keys_of};
+use super::sim::{UNKNOWN, UNSENT};
 
 /// One operation as far as it concerns the key.
 #[derive(Clone, Debug)]

@@ -4,25 +4,31 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use super::book::{Argv, argv, delta_of};
 use super::history::explain;
 use super::node::Node;
 use super::random::Random;
-use super::sim::{Argv, Plan, Sim, argv, delta_of};
+use super::sim::{Plan, Sim};
 
 /// Runs `seeds` seeds from the first one on (`TALLY_SUITE_SEED` sets it), and prints a failing
 /// run's story.
 fn many(seeds: u64, plan: impl Fn(&mut Random) -> Plan, check: impl Fn(&mut Sim)) {
     let first = Random::seed_or(1);
     for seed in first..first + seeds {
-        let plan = plan(&mut Random::new(seed));
-        let mut sim = Sim::new(plan, seed);
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            sim.run();
-            sim.check_at_rest();
-            check(&mut sim);
-        }));
-        if let Err(panic) = outcome {
-            let story = sim.book.log.join("\n");
+        let tell = |log: Option<Vec<String>>| {
+            let mut sim = Sim::new(plan(&mut Random::new(seed)), seed);
+            sim.book.log = log;
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                sim.run();
+                sim.check_at_rest();
+                check(&mut sim);
+            }));
+            outcome.map_err(|panic| (panic, sim.book.log))
+        };
+        if tell(None).is_err()
+            && let Err((panic, log)) = tell(Some(Vec::new()))
+        {
+            let story = log.unwrap_or_default().join("\n");
             let report = format!("the run with seed {seed} failed:\n{story}\n");
             std::io::Write::write_all(&mut std::io::stderr(), report.as_bytes()).unwrap();
             resume_unwind(panic);
@@ -125,6 +131,21 @@ fn counting_command(random: &mut Random, keys: &[&'static str]) -> Argv {
     }
 }
 
+/// Commands on keys most of which end within the run.
+fn ending_command(random: &mut Random, keys: &[&'static str]) -> Argv {
+    let key = random.pick(keys);
+    let ms = random.pick(&["1", "10", "30", "80"]);
+    match random.below(16) {
+        0 => argv(&["SET", key, "5", "PX", ms]),
+        1 => argv(&["PEXPIRE", key, ms]),
+        2 => argv(&["PERSIST", key]),
+        3 => argv(&["STRLEN", key]),
+        4..=7 => argv(&["GET", key]),
+        8 => argv(&["MGET", key, "b"]),
+        _ => argv(&["INCRBY", key, "1"]),
+    }
+}
+
 fn vary(mut plan: Plan, random: &mut Random) -> Plan {
     plan.lane.warm = !random.one_in(6);
     plan.table.max_keys = [100, 100, 100, 2, 0][random.below(5)];
@@ -137,7 +158,7 @@ fn vary(mut plan: Plan, random: &mut Random) -> Plan {
 #[test]
 fn one_client_hears_what_a_single_node_says() {
     let plan = |random: &mut Random| vary(Plan::new(any_command), random);
-    many(6000, plan, |sim| {
+    many(2500, plan, |sim| {
         let mut single = Node::default();
         for operation in &sim.book.operations {
             let truth = single.command(&operation.argv);
@@ -170,7 +191,7 @@ fn explained(sim: &mut Sim) {
 
 #[test]
 fn every_key_has_one_order_for_all_clients() {
-    many(2500, concurrent, explained);
+    many(1000, concurrent, explained);
 }
 
 #[test]
@@ -181,7 +202,7 @@ fn one_order_survives_refusals_losses_and_timeouts() {
         timeouts: random.one_in(2),
         ..concurrent(random)
     };
-    many(2500, plan, explained);
+    many(1000, plan, explained);
 }
 
 /// Sums of the acknowledged increments, and the number of those with an unknown outcome.
@@ -211,7 +232,7 @@ fn nothing_acknowledged_is_lost_or_doubled() {
         };
         vary(plan, random)
     };
-    many(1500, plan, |sim| {
+    many(700, plan, |sim| {
         assert!(sim.losses.is_empty(), "{:?}", sim.losses);
         for (key, (sum, _)) in acknowledged(sim) {
             assert_eq!(sim.held(&key), sum, "key {key}");
@@ -231,7 +252,7 @@ fn every_loss_is_counted() {
         };
         vary(plan, random)
     };
-    many(1500, plan, |sim| {
+    many(700, plan, |sim| {
         for (key, (sum, unknown)) in acknowledged(sim) {
             let lost = sim.losses.get(key.as_bytes()).copied().unwrap_or_default();
             assert_eq!(lost.refused, 0, "key {key}");
@@ -255,13 +276,30 @@ fn what_others_write_is_seen_after_the_lease() {
         };
         vary(plan, random)
     };
-    many(1500, plan, |sim| {
+    many(700, plan, |sim| {
         sim.advance(51);
         sim.check_fresh();
         let mut fresh = Vec::new();
         for key in ["a", "b", "c"] {
             let told = sim.table.get(key.as_bytes(), sim.now, &mut fresh);
             assert!(!told, "still answered: {}", fresh.escape_ascii());
+        }
+    });
+}
+
+#[test]
+fn nothing_is_answered_past_its_deadline() {
+    let plan = |random: &mut Random| {
+        let plan = Plan {
+            clients: 2,
+            ..Plan::new(ending_command)
+        };
+        vary(plan, random)
+    };
+    many(1000, plan, |sim| {
+        for _ in 0..10 {
+            sim.advance(7);
+            sim.check_fresh();
         }
     });
 }
