@@ -17,6 +17,8 @@ pub struct Gather(Mutex<Option<Open>>);
 struct Open {
     parts: Parts,
     missing: usize,
+    /// Most bytes of all parts.
+    limit: usize,
     place: Place,
     merge: Merge,
 }
@@ -41,16 +43,24 @@ impl Gather {
         Arc::new(Self(Mutex::new(Some(Open {
             parts,
             missing: count,
+            limit: place.limit(),
             place,
             merge,
         }))))
     }
 
-    /// Takes part `index`, which comes once. Returns whom to wake when it was the last.
+    /// Takes part `index`, which comes once. Returns whom to wake when it was the last, or when
+    /// the parts are more than the client may leave unread: then its session ends.
     pub fn part(&self, index: usize, frame: &[u8]) -> Option<Waker> {
         let mut gather = self.0.lock();
         let open = gather.as_mut()?;
         let start = open.parts.bytes.len();
+        if start + frame.len() > open.limit {
+            // Many keys of large values: the reply would be many times what Redis sent us.
+            let Open { place, .. } = gather.take()?;
+            drop(gather);
+            return place.overrun();
+        }
         open.parts.bytes.extend_from_slice(frame);
         *open.parts.ranges.get_mut(index)? = start..open.parts.bytes.len();
         open.missing -= 1;

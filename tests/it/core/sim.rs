@@ -290,7 +290,9 @@ impl Sim {
         } = self.lane.take_losses();
         for (increment, _) in refused {
             let lost = self.losses.entry(increment.key.as_bytes().to_vec());
-            lost.or_default().refused += increment.delta;
+            // Foreign writes may lose more than i64 holds.
+            let refused = &mut lost.or_default().refused;
+            *refused = refused.wrapping_add(increment.delta);
         }
         for increment in in_doubt {
             let lost = self.losses.entry(increment.key.as_bytes().to_vec());
