@@ -26,6 +26,7 @@ mod replies;
 mod settle;
 mod state;
 mod table;
+mod tracking;
 
 pub use lane::{Counts, Effect, Extent, Lane, Limits, Step};
 pub use losses::Losses;

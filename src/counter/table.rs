@@ -217,6 +217,20 @@ impl KeyTable {
         (first + count) % self.shards.len()
     }
 
+    /// All keys of which something is known. Cost: a copy of each, one shard at a time.
+    pub(super) fn known(&self) -> Vec<Key> {
+        let mut keys = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let known = shard.entries.iter().filter(|entry| match entry.state {
+                State::Cached { .. } | State::Fetching { .. } | State::Warm(_) => true,
+                State::Touched { .. } | State::Opening { .. } | State::Waiting { .. } => false,
+            });
+            keys.extend(known.map(|entry| entry.key.clone()));
+        }
+        keys
+    }
+
     /// The connection was lost: keeps only counters with something pending, without their queues
     /// (whose clients the lane has told).
     pub(super) fn disconnected(&self) {

@@ -61,6 +61,13 @@ pub(super) async fn connect(
                 tracing::warn!(node = node.name, "the old connection could not be fenced");
             }
         }
+        peer.tracking = socket.track(&peer).await?;
+        if !peer.tracking {
+            tracing::warn!(
+                node = node.name,
+                "the node does not tell of changes by others"
+            );
+        }
         let script = socket.load(&peer).await?;
         if script.is_none() {
             tracing::error!(
@@ -138,15 +145,20 @@ impl Socket {
         Ok(peer)
     }
 
+    /// Asks the server to tell of changes by others to keys that were read here. Before version 7
+    /// it would tell of what our own scripts change, too.
+    async fn track(&mut self, peer: &Peer) -> Result<bool, ConnectError> {
+        if peer.major() < 7 {
+            return Ok(false);
+        }
+        let tracking: [&[u8]; 4] = [b"CLIENT", b"TRACKING", b"ON", b"NOLOOP"];
+        Ok(!reply::is_error(&self.ask(&tracking).await?))
+    }
+
     /// Loads the flush script.
     async fn load(&mut self, peer: &Peer) -> Result<Option<Script>, ConnectError> {
-        let version = peer.version.as_deref().unwrap_or_default();
-        let major = version
-            .split('.')
-            .next()
-            .and_then(|major| major.parse().ok());
         // Script flags came with version 7.
-        let script = flush::script(major.is_some_and(|major: u32| major >= 7));
+        let script = flush::script(peer.major() >= 7);
         let loaded = self.ask(&[b"SCRIPT", b"LOAD", &script]).await?;
         let sha = reply::text(&loaded).filter(|_| !reply::is_error(&loaded));
         Ok(sha.map(|sha| (sha.to_vec(), script)))

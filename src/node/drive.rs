@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{Script, connect};
 use super::{Deliver, KEPT_BUFFER, Link, Node, unreachable};
-use crate::counter::{Losses, Step};
+use crate::counter::{Lane, Losses, Step};
 use crate::resp::{ReplyScanner, encode, reply};
 use crate::telemetry::Stats;
 
@@ -185,6 +185,7 @@ impl<T: Deliver> Driver<T> {
             used += length;
             errors += u64::from(reply::is_error(frame));
             if reply::is_push(frame) {
+                push(&mut inner.lane, &mut step, frame);
                 continue;
             }
             if let Err(error) = inner.lane.on_reply(&mut step, frame) {
@@ -304,6 +305,20 @@ impl<T: Deliver> Driver<T> {
         self.stats.expired_increments.add(losses.expired_count);
         self.stats.dead_letters.add(losses.refused_count);
         self.stats.in_doubt.add(losses.in_doubt_count);
+    }
+}
+
+/// Takes a push: changes by others, as `invalidate` and the keys, or null for all keys.
+fn push<T>(lane: &mut Lane<T>, step: &mut Step<'_, T>, frame: &[u8]) {
+    let mut parts = reply::elements(frame).into_iter().flatten();
+    if parts.next().and_then(reply::text) != Some(b"invalidate") {
+        return;
+    }
+    match parts.next().and_then(reply::elements) {
+        Some(keys) => keys
+            .filter_map(reply::text)
+            .for_each(|key| lane.invalidate(step, key)),
+        None => lane.invalidate_all(step),
     }
 }
 

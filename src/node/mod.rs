@@ -80,8 +80,22 @@ struct Inner<T> {
 struct Peer {
     version: Option<String>,
     run_id: Option<String>,
+    /// Whether it tells of changes by others.
+    tracking: bool,
     /// Our connection's id there, for the fence of the next connection.
     client_id: Option<i64>,
+}
+
+impl Peer {
+    /// The first number of the server's version; 0 when unknown.
+    fn major(&self) -> u32 {
+        let version = self.version.as_deref().unwrap_or_default();
+        let major = version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok());
+        major.unwrap_or_default()
+    }
 }
 
 /// The connection's state.
@@ -229,6 +243,7 @@ impl<T: Deliver> Node<T> {
             state,
             redis_version: inner.peer.version.clone(),
             run_id: inner.peer.run_id.clone(),
+            tracking: inner.peer.tracking,
             in_flight: inner.lane.in_flight(),
             unsent_bytes: inner.lane.unsent_bytes() + inner.rest.0.len() - inner.rest.1,
             requests: inner.lane.counts().requests,
