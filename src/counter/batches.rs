@@ -40,7 +40,7 @@ impl<T> Lane<T> {
     pub(super) fn seal(&mut self, place: &mut Place<'_>) {
         let key = place.key();
         if let Some(counter) = place.counter()
-            && counter.pending != 0
+            && counter.is_pending()
             && !counter.urgent
         {
             counter.urgent = true;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::deadlines::Expiry;
 use super::lane::{Effect, Lane, Step};
 use super::queue::{Queued, Run, Wanted};
 use super::state::{Answer, State};
@@ -40,6 +41,11 @@ impl<T> Lane<T> {
                 Queued::Increment { delta, ticket } => {
                     self.drain_increment(step, place, queue, delta, ticket)
                 }
+                Queued::Expire {
+                    expiry,
+                    wire,
+                    ticket,
+                } => self.drain_expire(step, place, queue, (expiry, wire), ticket),
                 Queued::Command(parked) => {
                     base = None;
                     self.drain_command(step, place, (&key, queue), parked, work)
@@ -129,6 +135,43 @@ impl<T> Lane<T> {
             self.queues.try_remove(queue);
         }
         Some(Stop)
+    }
+
+    /// An EXPIRE goes on: done here, else upstream on its own, with nothing pending before it.
+    fn drain_expire(
+        &mut self,
+        step: &mut Step<'_, T>,
+        mut place: Place<'_>,
+        queue: usize,
+        (expiry, wire): (Expiry, Box<[u8]>),
+        ticket: T,
+    ) -> Option<Stop> {
+        if let Some(done) = self.expire_warm(step, &mut place, expiry) {
+            self.keep_line(&mut place, queue);
+            drop(place);
+            step.integer(ticket, i64::from(done));
+            return None;
+        }
+        if place.counter().is_some_and(|counter| !counter.is_clean()) {
+            self.seal(&mut place);
+            return Some(self.put_back(
+                place,
+                queue,
+                Queued::Expire {
+                    expiry,
+                    wire,
+                    ticket,
+                },
+            ));
+        }
+        let until = step.table.fresh_until(step.now);
+        place.set(State::Touched {
+            until,
+            cool_until: None,
+        });
+        drop(place);
+        self.append(step.now, &wire, ticket);
+        None
     }
 
     /// Moves what may go along from the queue's front into the run; returns whether the queue is
@@ -307,7 +350,9 @@ impl<T> Lane<T> {
         for waiting in self.queues.try_remove(queue).into_iter().flatten() {
             self.waiting -= 1;
             match waiting {
-                Queued::Increment { ticket, .. } | Queued::Get { ticket, .. } => {
+                Queued::Increment { ticket, .. }
+                | Queued::Get { ticket, .. }
+                | Queued::Expire { ticket, .. } => {
                     (step.deliver)(ticket, error);
                 }
                 Queued::Command(parked) => self.skip(parked),

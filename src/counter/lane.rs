@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use super::deadlines::NodeClock;
 use super::losses::Losses;
 use super::queue::{
     Get, GetMany, Hold, InFlight, Parked, Queued, Run, Slot, Submission, Wanted, encode_increment,
@@ -47,6 +48,8 @@ pub struct Lane<T> {
     pub(super) losses: Losses,
     pub(super) counts: Counts,
     pub(super) series: Series,
+    /// The node's clock, once it was told.
+    pub(super) clock: Option<NodeClock>,
     /// Keys to be sealed at once: somebody waits.
     pub(super) urgent: Vec<Key>,
     /// A flush is under way: every dirty key is to be sealed.
@@ -179,6 +182,7 @@ impl<T> Lane<T> {
             losses: Losses::default(),
             counts: Counts::default(),
             series,
+            clock: None,
             urgent: Vec::new(),
             flushing: false,
             dirty: Vec::new(),
@@ -406,7 +410,7 @@ impl<T> Lane<T> {
 
     /// Where a client's increment or GET of the key has to stand in line: behind a run in flight,
     /// or behind commands that wait.
-    fn line(&mut self, place: &mut Place<'_>) -> Option<usize> {
+    pub(super) fn line(&mut self, place: &mut Place<'_>) -> Option<usize> {
         match place.state()? {
             State::Opening { .. } => Some(self.attach_queue(place)),
             state => state.queue(),

@@ -16,6 +16,7 @@
 //! - What the lane appends is executed in that order, so whatever is asked later is newer.
 
 mod batches;
+mod deadlines;
 mod drain;
 mod forward;
 mod hold;
@@ -28,6 +29,7 @@ mod state;
 mod table;
 mod tracking;
 
+pub use deadlines::{Condition, Expiry, Remaining, When};
 pub use lane::{Counts, Effect, Extent, Lane, Limits, Step};
 pub use losses::Losses;
 pub use replies::UnexpectedReply;

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::deadlines::Expiry;
 use super::lane::{Effect, Extent};
 use crate::flush::Deadline;
 use crate::key::Key;
-use crate::resp::{encode, reply};
+use crate::resp::{encode, parse_i64, reply};
 
 /// One place in the lane's FIFO: something that was appended and not answered.
 #[derive(Debug)]
@@ -65,11 +66,20 @@ pub(super) struct Member<T> {
     pub(super) delta: Option<i64>,
 }
 
+/// What makes a key warm: read in one transaction with its increments.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Promotion {
+    /// The node's time, in milliseconds since 1970.
+    pub(super) time_ms: u64,
+    /// Milliseconds left for the key then.
+    pub(super) left: Deadline,
+}
+
 /// What a run came to.
 #[derive(Debug)]
 pub(super) enum RunReply {
-    /// The value after all members, and the time to live if it was asked for.
-    Counted(i64, Option<Deadline>),
+    /// The value after all members, and what was asked for with it.
+    Counted(i64, Option<Promotion>),
     /// The error reply: nothing was counted.
     Refused(Vec<u8>),
 }
@@ -119,6 +129,12 @@ pub(super) enum Queued<T> {
     Get {
         ticket: T,
         many: bool,
+    },
+    /// `EXPIRE` or one of its kin.
+    Expire {
+        expiry: Expiry,
+        wire: Box<[u8]>,
+        ticket: T,
     },
     /// A forwarded command, kept once for all its keys.
     Command(usize),
@@ -194,7 +210,7 @@ impl<T> Run<T> {
             members: Vec::with_capacity(1),
             sum: 0,
             promote,
-            transaction: Transaction::new(if promote { 4 } else { 1 }),
+            transaction: Transaction::new(if promote { 5 } else { 1 }),
         }
     }
 
@@ -221,6 +237,7 @@ impl<T> Run<T> {
         }
         encode_increment(key, self.sum, out);
         if self.promote {
+            out.extend_from_slice(b"*1\r\n$4\r\nTIME\r\n");
             encode::request(out, &[b"PTTL".as_slice(), key]);
             out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
         }
@@ -239,15 +256,24 @@ impl<T> Run<T> {
             ));
         }
         let mut replies = reply::elements(frame).into_iter().flatten();
-        let (Some(first), Some(ttl)) = (replies.next(), replies.next()) else {
-            return Some(RunReply::Refused(UNEXPECTED.to_vec()));
-        };
-        Some(match (reply::integer(first), Deadline::from_reply(ttl)) {
-            (Some(value), Some(ttl)) => RunReply::Counted(value, Some(ttl)),
+        let first = replies.next().unwrap_or_default();
+        let time_ms = replies.next().and_then(milliseconds);
+        let left = replies.next().and_then(Deadline::from_reply);
+        Some(match (reply::integer(first), time_ms, left) {
+            (Some(value), Some(time_ms), Some(left)) => {
+                RunReply::Counted(value, Some(Promotion { time_ms, left }))
+            }
             _ if reply::is_error(first) => RunReply::Refused(first.to_vec()),
             _ => RunReply::Refused(UNEXPECTED.to_vec()),
         })
     }
+}
+
+/// Reads the reply to `TIME`.
+fn milliseconds(frame: &[u8]) -> Option<u64> {
+    let mut parts = reply::elements(frame)?.map(|part| parse_i64(reply::text(part)?));
+    let (seconds, micros) = (parts.next()??, parts.next()??);
+    u64::try_from(seconds.checked_mul(1000)?.checked_add(micros / 1000)?).ok()
 }
 
 impl Transaction {
@@ -303,21 +329,27 @@ mod tests {
     #[test]
     fn a_promotion_reads_value_and_deadline_of_one_transaction() {
         let mut run = run(true);
-        for frame in [b"+OK\r\n".as_slice(), b"+QUEUED\r\n", b"+QUEUED\r\n"] {
+        for frame in [
+            b"+OK\r\n".as_slice(),
+            b"+QUEUED\r\n",
+            b"+QUEUED\r\n",
+            b"+QUEUED\r\n",
+        ] {
             assert!(run.on_reply(frame).is_none());
         }
-        let reply = run.on_reply(b"*2\r\n:12\r\n:-1\r\n");
-        assert!(matches!(
-            reply,
-            Some(RunReply::Counted(12, Some(Deadline::Never)))
-        ));
+        let reply = run.on_reply(b"*3\r\n:12\r\n*2\r\n$2\r\n17\r\n$4\r\n2500\r\n:-1\r\n");
+        let want = Promotion {
+            time_ms: 17_002,
+            left: Deadline::Never,
+        };
+        assert!(matches!(reply, Some(RunReply::Counted(12, Some(told))) if told == want));
     }
 
     #[test]
     fn the_first_error_is_the_run_s_error() {
         let mut run = run(true);
         let oom = b"-OOM command not allowed\r\n".as_slice();
-        for frame in [b"+OK\r\n", oom, b"+QUEUED\r\n"] {
+        for frame in [b"+OK\r\n", oom, b"+QUEUED\r\n", b"+QUEUED\r\n"] {
             assert!(run.on_reply(frame).is_none());
         }
         let reply = run.on_reply(b"-EXECABORT Transaction discarded\r\n");
@@ -327,10 +359,15 @@ mod tests {
     #[test]
     fn an_error_inside_the_transaction_is_the_run_s_error() {
         let mut run = run(true);
-        for frame in [b"+OK\r\n".as_slice(), b"+QUEUED\r\n", b"+QUEUED\r\n"] {
+        for frame in [
+            b"+OK\r\n".as_slice(),
+            b"+QUEUED\r\n",
+            b"+QUEUED\r\n",
+            b"+QUEUED\r\n",
+        ] {
             run.on_reply(frame);
         }
-        let reply = run.on_reply(b"*2\r\n-WRONGTYPE x\r\n:-1\r\n");
+        let reply = run.on_reply(b"*3\r\n-WRONGTYPE x\r\n*2\r\n$1\r\n1\r\n$1\r\n2\r\n:-1\r\n");
         assert!(matches!(reply, Some(RunReply::Refused(text)) if text == b"-WRONGTYPE x\r\n"));
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::deadlines::NodeClock;
 use super::drain::{Drain, detach};
 use super::lane::{Lane, Step};
 use super::losses::Losses;
 use super::queue::{
-    Get, GetMany, InFlight, Member, Queued, Run, RunReply, Slot, Submission, UNEXPECTED,
+    Get, GetMany, InFlight, Member, Promotion, Queued, Run, RunReply, Slot, Submission, UNEXPECTED,
 };
 use super::state::{Counter, State};
 use super::table::Place;
@@ -170,7 +171,10 @@ impl<T> Lane<T> {
         }
         for (_, queue) in std::mem::take(&mut self.queues) {
             for waiting in queue {
-                if let Queued::Increment { ticket, .. } | Queued::Get { ticket, .. } = waiting {
+                if let Queued::Increment { ticket, .. }
+                | Queued::Get { ticket, .. }
+                | Queued::Expire { ticket, .. } = waiting
+                {
                     (step.deliver)(ticket, unsent);
                 }
             }
@@ -246,15 +250,12 @@ impl<T> Lane<T> {
         let queue = if mine { detach(&mut place) } else { None };
         let mut base = None;
         match reply {
-            RunReply::Counted(value, ttl) => {
-                let until = step.table.fresh_until(at);
-                if mine && ttl == Some(Deadline::Never) {
-                    let mut counter = Counter::new(value, until);
-                    counter.queue = queue;
-                    place.set(State::Warm(counter));
-                } else if mine {
-                    let cool_until = ttl.map(|_| until);
-                    place.set(State::Touched { until, cool_until });
+            RunReply::Counted(value, promotion) => {
+                if let Some(Promotion { time_ms, .. }) = promotion {
+                    self.clock = Some(NodeClock::told(time_ms, at, step.now));
+                }
+                if mine {
+                    place.set(counted(step, value, promotion, queue, at));
                 }
                 drop(place);
                 base = Some(value);
@@ -369,6 +370,52 @@ impl<T> Lane<T> {
                 (step.deliver)(ticket, value);
             }
         }
+    }
+}
+
+/// The state of a key that a run has just counted.
+fn counted<T>(
+    step: &Step<'_, T>,
+    value: i64,
+    promotion: Option<Promotion>,
+    queue: Option<usize>,
+    at: Instant,
+) -> State {
+    let until = step.table.fresh_until(at);
+    let mut counter = Counter::new(value, step.table.counter_fresh_until(at));
+    counter.queue = queue;
+    match promotion {
+        Some(Promotion {
+            left: Deadline::Never,
+            ..
+        }) => State::Warm(counter),
+        Some(Promotion {
+            left: Deadline::Ms(ms),
+            time_ms,
+        }) => {
+            counter.deadline = time_ms.checked_add(ms);
+            counter.closes = step.table.closes(at, Duration::from_millis(ms));
+            if counter.deadline.is_some() && counter.closes.is_some_and(|closes| closes > step.now)
+            {
+                return State::Warm(counter);
+            }
+            // Too near its end: increments go on one by one, or combined, until then.
+            let end = at
+                .checked_add(Duration::from_millis(ms))
+                .map_or(until, |end| end.min(until));
+            State::Touched {
+                until,
+                cool_until: Some(end),
+            }
+        }
+        Some(Promotion {
+            left: Deadline::NoKey,
+            ..
+        })
+        | None => State::Touched {
+            until,
+            cool_until: None,
+        },
     }
 }
 

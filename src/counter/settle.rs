@@ -1,7 +1,8 @@
 //! What an answer to a flush batch changes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::deadlines::NodeClock;
 use super::drain::Drain;
 use super::lane::{Extent, Lane, Step};
 use super::queue::Hold;
@@ -32,7 +33,8 @@ impl<T> Lane<T> {
     }
 
     fn settle(&mut self, step: &mut Step<'_, T>, settled: Settled, at: Instant) {
-        let fresh_until = step.table.fresh_until(at);
+        let fresh_until = step.table.counter_fresh_until(at);
+        self.clock = Some(NodeClock::told(settled.time_ms, at, step.now));
         let mut keys = Vec::with_capacity(settled.increments.len());
         for (increment, cause) in settled.increments {
             let mut place = step.table.lock(increment.key.as_bytes());
@@ -56,7 +58,10 @@ impl<T> Lane<T> {
             let mut place = step.table.lock(key.as_bytes());
             if let Some(counter) = place.counter() {
                 counter.cooling = false;
-                counter.rebase(reading, fresh_until);
+                counter.rebase(reading, fresh_until, |deadline| {
+                    let left = deadline.saturating_sub(settled.time_ms);
+                    step.table.closes(at, Duration::from_millis(left))
+                });
             }
         }
         self.losses.forgotten_count += settled.forgotten;
@@ -95,7 +100,7 @@ impl<T> Lane<T> {
             if clean && cooling {
                 place.set(State::Touched {
                     until,
-                    cool_until: Some(until),
+                    cool_until: None,
                 });
             }
             drop(place);

@@ -71,8 +71,14 @@ pub(super) struct Counter {
     pub(super) listed: bool,
     /// Whether the key is on the lane's list of keys to seal at once.
     pub(super) urgent: bool,
-    /// Nothing more is answered here: the key has a deadline, or its value left i64.
+    /// Nothing more is answered here: the key is gone, or something else, or its value left i64.
     pub(super) cooling: bool,
+    /// When the key ends, in milliseconds since 1970 by the node's clock.
+    pub(super) deadline: Option<u64>,
+    /// Whether a client was told of the deadline and no batch carries it yet.
+    pub(super) due: bool,
+    /// When answering here ends, so that what is acknowledged is applied before the deadline.
+    pub(super) closes: Option<Instant>,
     /// While clean, answered here until then.
     pub(super) fresh_until: Instant,
     /// Where the commands that wait for the batches stand.
@@ -113,6 +119,9 @@ impl Counter {
             listed: false,
             urgent: false,
             cooling: false,
+            deadline: None,
+            due: false,
+            closes: None,
             fresh_until,
             queue: None,
         }
@@ -120,12 +129,20 @@ impl Counter {
 
     /// Whether everything acknowledged has been applied.
     pub(super) fn is_clean(&self) -> bool {
-        self.pending == 0 && self.in_flight == 0
+        !self.is_pending() && self.in_flight == 0
+    }
+
+    /// Whether there is something to seal.
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending != 0 || self.due
     }
 
     /// Whether the value may be told to clients.
     pub(super) fn answers(&self, now: Instant) -> bool {
-        self.queue.is_none() && !self.cooling && (!self.is_clean() || now < self.fresh_until)
+        self.queue.is_none()
+            && !self.cooling
+            && (!self.is_clean() || now < self.fresh_until)
+            && self.closes.is_none_or(|closes| now < closes)
     }
 
     /// Counts an increment if that can be done here.
@@ -147,7 +164,7 @@ impl Counter {
 
     /// Takes what is pending into a batch; `None` when there is nothing.
     pub(super) fn seal(&mut self, key: Key) -> Option<Increment> {
-        if self.pending == 0 {
+        if !self.is_pending() {
             return None;
         }
         let delta = std::mem::take(&mut self.pending);
@@ -160,8 +177,8 @@ impl Counter {
         Some(Increment {
             key,
             delta,
-            deadline: None,
-            due: false,
+            deadline: self.deadline,
+            due: std::mem::take(&mut self.due),
             last,
         })
     }
@@ -172,8 +189,14 @@ impl Counter {
         self.in_flight_delta = self.in_flight_delta.wrapping_sub(delta);
     }
 
-    /// Redis gave the key as it is with every settled batch applied, and no other.
-    pub(super) fn rebase(&mut self, reading: Reading, fresh_until: Instant) {
+    /// Redis gave the key as it is with every settled batch applied, and no other. `closes` says
+    /// when answering has to end for a deadline by the node's clock.
+    pub(super) fn rebase(
+        &mut self,
+        reading: Reading,
+        fresh_until: Instant,
+        closes: impl Fn(u64) -> Option<Instant>,
+    ) {
         self.fresh_until = fresh_until;
         let later = self.in_flight_delta.wrapping_add(self.pending);
         match reading.value.and_then(|value| value.checked_add(later)) {
@@ -181,7 +204,17 @@ impl Counter {
             // Gone, or something else, or moved so far that Redis will refuse what is pending.
             None => self.cooling = true,
         }
-        self.cooling |= reading.deadline != Deadline::Never;
+        // A deadline that Redis does not have yet is newer than the one it gave.
+        match reading.deadline {
+            Deadline::NoKey => self.cooling = true,
+            _ if self.due || self.in_flight > 0 => {}
+            Deadline::Never => (self.deadline, self.closes) = (None, None),
+            Deadline::Ms(deadline) => {
+                self.deadline = Some(deadline);
+                self.closes = closes(deadline);
+                self.cooling |= self.closes.is_none();
+            }
+        }
     }
 
     /// A batch with `delta` will never be applied, or nobody knows whether it was.

@@ -23,6 +23,11 @@ pub struct TableLimits {
     /// How long an answer of Redis may be repeated here. Zero: only counters with pending
     /// increments are answered.
     pub lease: Duration,
+    /// The same for clean counters.
+    pub counter_lease: Duration,
+    /// How long before its deadline a key stops being answered here: two flush intervals and the
+    /// time that sending a batch again may take.
+    pub guard: Duration,
 }
 
 /// What is known of the keys of one node.
@@ -91,7 +96,7 @@ impl KeyTable {
             return Answer::Elsewhere;
         }
         let answer = counter.add(delta, now);
-        if counter.pending != 0 && !counter.listed {
+        if counter.is_pending() && !counter.listed {
             counter.listed = true;
             shard.dirty.push(key.clone());
         }
@@ -136,6 +141,22 @@ impl KeyTable {
     /// When an answer given by Redis to a request sent at `sent` stops being repeated here.
     pub(super) fn fresh_until(&self, sent: Instant) -> Instant {
         sent + self.limits.lease
+    }
+
+    /// The same for a counter.
+    pub(super) fn counter_fresh_until(&self, sent: Instant) -> Instant {
+        sent + self.limits.counter_lease
+    }
+
+    /// How long before its deadline a key stops being answered here.
+    pub(super) fn guard(&self) -> Duration {
+        self.limits.guard
+    }
+
+    /// When answering has to end for a key of which so much is left, told in an answer to a
+    /// request sent at `sent`. `None` when that is beyond all clocks.
+    pub(super) fn closes(&self, sent: Instant, left: Duration) -> Option<Instant> {
+        sent.checked_add(left.saturating_sub(self.limits.guard))
     }
 
     /// Whether values are kept at all.
@@ -339,7 +360,7 @@ impl Place<'_> {
         let Some(counter) = self.counter() else {
             return;
         };
-        if counter.pending != 0 && !counter.listed {
+        if counter.is_pending() && !counter.listed {
             counter.listed = true;
             let key = Key::new(self.key);
             self.shard.dirty.push(key);

@@ -122,6 +122,9 @@ async fn until_stopped(
     }
 }
 
+/// How long a batch may take that has to be sent again: a reconnect on a network that works.
+const SENDING_AGAIN: Duration = Duration::from_millis(500);
+
 /// The nodes, each with its table and lane, and the ring over them.
 fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
     let names: Vec<_> = config
@@ -139,6 +142,9 @@ fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
             Mode::Through => Duration::ZERO,
             Mode::Buffered | Mode::Exact => config.cache.ttl,
         },
+        // Even without a cache a counter is answered from one flush to the next.
+        counter_lease: config.cache.ttl.max(config.counters.flush_interval),
+        guard: config.counters.flush_interval * 2 + SENDING_AGAIN,
     };
     let bounds = Limits {
         max_in_flight: config.upstream.max_in_flight,

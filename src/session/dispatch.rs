@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
+use super::expiry::{self, Timed};
 use super::local::{self, After, Local};
 use super::replies::{Place, Replies, Ticket};
 use super::{Client, Shared};
@@ -263,13 +264,20 @@ impl<'a> Dispatch<'a> {
             Effect::Barrier
         };
         let through = self.shared.config.counters.mode == Mode::Through;
+        let timed = expiry::read(command, request).filter(|_| !through);
         let ticket = self.ticket(command.form_of(request));
         let now = self.now;
         let (entry, woken) = self.lane(index);
-        entry.step(now, woken, |lane, step| match whole {
+        entry.step(now, woken, |lane, step| match (timed, keys.as_slice()) {
+            (Some(Timed::Expire(expiry)), [key]) => {
+                lane.expire_key(step, key, expiry, request.wire(), ticket);
+            }
+            (Some(Timed::Remaining(what)), [key]) => {
+                lane.remaining(step, key, what, request.wire(), ticket);
+            }
             _ if through => lane.keyless(step, request.wire(), ticket),
-            true => lane.whole_node(step, request.wire(), Extent::AnyKey, ticket),
-            false => lane.forward(step, &keys, request.wire(), effect, ticket),
+            _ if whole => lane.whole_node(step, request.wire(), Extent::AnyKey, ticket),
+            _ => lane.forward(step, &keys, request.wire(), effect, ticket),
         });
         Flow::Continue
     }

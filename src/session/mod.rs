@@ -6,6 +6,7 @@
 
 mod client;
 mod dispatch;
+mod expiry;
 pub mod local;
 mod registry;
 mod replies;
