@@ -11,6 +11,15 @@ use super::queue::Queued;
 use super::state::{Counter, State};
 use super::table::Place;
 
+/// A request about a key's deadline.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Timed {
+    /// `EXPIRE` and its kin.
+    Expire(Expiry),
+    /// `TTL` and its kin.
+    Remaining(Remaining),
+}
+
 /// What `EXPIRE`, `PEXPIRE`, `EXPIREAT` or `PEXPIREAT` asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Expiry {
@@ -148,12 +157,12 @@ impl Counter {
 }
 
 impl<T> Lane<T> {
-    /// `EXPIRE key ...` by a client, `wire` being the request as it came.
-    pub fn expire_key(
+    /// A request about the deadline of `key` by a client, `wire` being the request as it came.
+    pub fn timed(
         &mut self,
         step: &mut Step<'_, T>,
         key: &[u8],
-        expiry: Expiry,
+        timed: Timed,
         wire: &[u8],
         ticket: T,
     ) {
@@ -166,77 +175,59 @@ impl<T> Lane<T> {
             let wire = wire.into();
             return self.enqueue(
                 queue,
-                Queued::Expire {
-                    expiry,
+                Queued::Timed {
+                    timed,
                     wire,
                     ticket,
                 },
             );
         }
-        if let Some(done) = self.expire_warm(step, &mut place, expiry) {
+        if let Some(reply) = self.timed_here(step, &mut place, timed) {
             drop(place);
-            return step.integer(ticket, i64::from(done));
+            return step.integer(ticket, reply);
         }
-        let touched = matches!(
-            place.state(),
-            Some(State::Touched { .. } | State::Cached { .. } | State::Fetching { .. })
-        );
-        drop(place);
-        let waits = self.waiting;
-        self.forward(step, &[key], wire, Effect::Barrier, ticket);
-        if touched && self.waiting == waits {
-            // It was asked for before, and is likely to be again.
+        if place.counter().is_some_and(|counter| !counter.is_clean()) {
+            self.seal(&mut place);
+            let queue = self.attach_queue(&mut place);
+            let wire = wire.into();
+            return self.enqueue(
+                queue,
+                Queued::Timed {
+                    timed,
+                    wire,
+                    ticket,
+                },
+            );
+        }
+        if place.state().is_some() && matches!(timed, Timed::Expire(_)) {
+            // What is known of it ends; that it was asked for does not.
             let until = step.table.fresh_until(step.now);
-            let mut place = step.table.lock(key);
-            if place.state().is_none() {
-                place.try_set(State::Touched {
-                    until,
-                    cool_until: None,
-                });
-            }
+            place.set(State::Touched {
+                until,
+                cool_until: None,
+            });
         }
+        drop(place);
+        self.append(step.now, wire, ticket);
     }
 
-    /// Sets a deadline on a warm key, if that can be done here; see [`Counter::expire`].
-    pub(super) fn expire_warm(
+    /// Answers from a warm key, if that can be done; see [`Counter::expire`].
+    pub(super) fn timed_here(
         &self,
         step: &Step<'_, T>,
         place: &mut Place<'_>,
-        expiry: Expiry,
-    ) -> Option<bool> {
-        let now_ms = self.clock?.now(step.now);
-        let done = place
-            .counter()?
-            .expire(expiry, step.now, now_ms, step.table.guard())?;
-        place.list_if_pending();
-        Some(done)
-    }
-
-    /// `TTL key` and its kin by a client, `wire` being the request as it came.
-    pub fn remaining(
-        &mut self,
-        step: &mut Step<'_, T>,
-        key: &[u8],
-        what: Remaining,
-        wire: &[u8],
-        ticket: T,
-    ) {
-        let mut place = step.table.lock(key);
-        let open = self.hold.is_none();
-        let counter = place.counter().filter(|_| open);
-        if let Some(left) =
-            counter.and_then(|counter| counter.remaining(what, step.now, self.clock))
-        {
-            drop(place);
-            return step.integer(ticket, left);
+        timed: Timed,
+    ) -> Option<i64> {
+        let counter = place.counter()?;
+        match timed {
+            Timed::Remaining(what) => counter.remaining(what, step.now, self.clock),
+            Timed::Expire(expiry) => {
+                let now_ms = self.clock?.now(step.now);
+                let done = counter.expire(expiry, step.now, now_ms, step.table.guard())?;
+                place.list_if_pending();
+                Some(i64::from(done))
+            }
         }
-        // A deadline that Redis does not have yet goes first.
-        let due = place
-            .counter()
-            .is_some_and(|counter| counter.due || counter.in_flight > 0);
-        drop(place);
-        let effect = if due { Effect::Barrier } else { Effect::Peek };
-        self.forward(step, &[key], wire, effect, ticket);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::deadlines::Expiry;
+use super::deadlines::Timed;
 use super::lane::{Effect, Lane, Step};
 use super::queue::{Queued, Run, Wanted};
 use super::state::{Answer, State};
@@ -41,11 +41,15 @@ impl<T> Lane<T> {
                 Queued::Increment { delta, ticket } => {
                     self.drain_increment(step, place, queue, delta, ticket)
                 }
-                Queued::Expire {
-                    expiry,
+                Queued::Timed {
+                    timed,
                     wire,
                     ticket,
-                } => self.drain_expire(step, place, queue, (expiry, wire), ticket),
+                } => {
+                    // The key may end with it.
+                    base = None;
+                    self.drain_timed(step, place, queue, (timed, wire), ticket)
+                }
                 Queued::Command(parked) => {
                     base = None;
                     self.drain_command(step, place, (&key, queue), parked, work)
@@ -137,19 +141,20 @@ impl<T> Lane<T> {
         Some(Stop)
     }
 
-    /// An EXPIRE goes on: done here, else upstream on its own, with nothing pending before it.
-    fn drain_expire(
+    /// A request about a deadline goes on: answered here, else upstream on its own, with nothing
+    /// pending before it.
+    fn drain_timed(
         &mut self,
         step: &mut Step<'_, T>,
         mut place: Place<'_>,
         queue: usize,
-        (expiry, wire): (Expiry, Box<[u8]>),
+        (timed, wire): (Timed, Box<[u8]>),
         ticket: T,
     ) -> Option<Stop> {
-        if let Some(done) = self.expire_warm(step, &mut place, expiry) {
+        if let Some(reply) = self.timed_here(step, &mut place, timed) {
             self.keep_line(&mut place, queue);
             drop(place);
-            step.integer(ticket, i64::from(done));
+            step.integer(ticket, reply);
             return None;
         }
         if place.counter().is_some_and(|counter| !counter.is_clean()) {
@@ -157,18 +162,22 @@ impl<T> Lane<T> {
             return Some(self.put_back(
                 place,
                 queue,
-                Queued::Expire {
-                    expiry,
+                Queued::Timed {
+                    timed,
                     wire,
                     ticket,
                 },
             ));
         }
-        let until = step.table.fresh_until(step.now);
-        place.set(State::Touched {
-            until,
-            cool_until: None,
-        });
+        if matches!(timed, Timed::Expire(_)) {
+            let until = step.table.fresh_until(step.now);
+            place.set(State::Touched {
+                until,
+                cool_until: None,
+            });
+        } else {
+            self.keep_line(&mut place, queue);
+        }
         drop(place);
         self.append(step.now, &wire, ticket);
         None
@@ -352,7 +361,7 @@ impl<T> Lane<T> {
             match waiting {
                 Queued::Increment { ticket, .. }
                 | Queued::Get { ticket, .. }
-                | Queued::Expire { ticket, .. } => {
+                | Queued::Timed { ticket, .. } => {
                     (step.deliver)(ticket, error);
                 }
                 Queued::Command(parked) => self.skip(parked),

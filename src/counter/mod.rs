@@ -29,7 +29,7 @@ mod state;
 mod table;
 mod tracking;
 
-pub use deadlines::{Condition, Expiry, Remaining, When};
+pub use deadlines::{Condition, Expiry, Remaining, Timed, When};
 pub use lane::{Counts, Effect, Extent, Lane, Limits, Step};
 pub use losses::Losses;
 pub use replies::UnexpectedReply;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::deadlines::Expiry;
+use super::deadlines::Timed;
 use super::lane::{Effect, Extent};
 use crate::flush::Deadline;
 use crate::key::Key;
@@ -130,9 +130,9 @@ pub(super) enum Queued<T> {
         ticket: T,
         many: bool,
     },
-    /// `EXPIRE` or one of its kin.
-    Expire {
-        expiry: Expiry,
+    /// A request about the key's deadline.
+    Timed {
+        timed: Timed,
         wire: Box<[u8]>,
         ticket: T,
     },

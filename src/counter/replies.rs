@@ -173,7 +173,7 @@ impl<T> Lane<T> {
             for waiting in queue {
                 if let Queued::Increment { ticket, .. }
                 | Queued::Get { ticket, .. }
-                | Queued::Expire { ticket, .. } = waiting
+                | Queued::Timed { ticket, .. } = waiting
                 {
                     (step.deliver)(ticket, unsent);
                 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::expiry::{self, Timed};
+use super::expiry;
 use super::local::{self, After, Local};
 use super::replies::{Place, Replies, Ticket};
 use super::{Client, Shared};
@@ -269,12 +269,7 @@ impl<'a> Dispatch<'a> {
         let now = self.now;
         let (entry, woken) = self.lane(index);
         entry.step(now, woken, |lane, step| match (timed, keys.as_slice()) {
-            (Some(Timed::Expire(expiry)), [key]) => {
-                lane.expire_key(step, key, expiry, request.wire(), ticket);
-            }
-            (Some(Timed::Remaining(what)), [key]) => {
-                lane.remaining(step, key, what, request.wire(), ticket);
-            }
+            (Some(timed), [key]) => lane.timed(step, key, timed, request.wire(), ticket),
             _ if through => lane.keyless(step, request.wire(), ticket),
             _ if whole => lane.whole_node(step, request.wire(), Extent::AnyKey, ticket),
             _ => lane.forward(step, &keys, request.wire(), effect, ticket),

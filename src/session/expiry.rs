@@ -1,17 +1,8 @@
 //! Requests about deadlines that may be answered here.
 
 use crate::command::Command;
-use crate::counter::{Condition, Expiry, Remaining, When};
+use crate::counter::{Condition, Expiry, Remaining, Timed, When};
 use crate::resp::{Request, parse_i64};
-
-/// A request about a key's deadline.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Timed {
-    /// `EXPIRE` and its kin.
-    Expire(Expiry),
-    /// `TTL` and its kin.
-    Remaining(Remaining),
-}
 
 /// Reads a request about a deadline; `None` for any other, and for one with an odd argument:
 /// Redis answers that.

@@ -18,6 +18,7 @@ mod clients;
 mod coalescing;
 mod concurrency;
 mod connection;
+mod deadlines;
 mod faults;
 mod harness;
 mod history;
