@@ -12,7 +12,10 @@ mod command_table;
 mod config;
 mod dev;
 mod forms;
+mod limit;
 mod local_twin;
+#[path = "../sys/random.rs"]
+mod random;
 mod redis_server;
 mod ring;
 mod tidy;
