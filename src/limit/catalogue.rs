@@ -358,6 +358,31 @@ mod tests {
         assert_eq!(&sha, b"e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
     }
 
+    /// As it stands between the backquotes of a `counter.js`.
+    #[test]
+    fn the_tutorials_script_is_known_by_its_sha() {
+        let body = "
+      local current = redis.call('GET', KEYS[1])
+      current = tonumber(current) or 0
+
+      if current >= tonumber(ARGV[1]) then
+        return -1
+      end
+
+      return redis.call('INCR', KEYS[1])
+    ";
+        let sha = Digest::of(body.as_bytes()).to_hex();
+        let catalogue = catalogue();
+        let script = catalogue.recognise_sha(&sha).unwrap();
+        assert_eq!(script.name(), "increment with limit");
+        // Its normal form is that of a body of ours.
+        let reformatted = body.replace('\n', " ");
+        assert_eq!(
+            catalogue.recognise_body(reformatted.as_bytes()),
+            Some(script)
+        );
+    }
+
     #[test]
     fn a_reformatted_body_is_recognised() {
         let catalogue = catalogue();

@@ -15,7 +15,7 @@ use tally::limit::{
 use tally::resp::{parse_i64, reply};
 
 use crate::random::Random;
-use crate::redis_server::{Client, RedisServer, Value, with_request};
+use crate::redis_server::{Client, RedisServer, with_request};
 
 #[test]
 fn combined_calls_do_what_the_calls_one_by_one_do() {
