@@ -16,6 +16,8 @@ pub struct Gather(Mutex<Option<Open>>);
 struct Open {
     parts: Parts,
     missing: usize,
+    /// Most bytes of all parts.
+    limit: usize,
     place: Place,
     merge: Merge,
 }
@@ -40,16 +42,24 @@ impl Gather {
         Arc::new(Self(Mutex::new(Some(Open {
             parts,
             missing: count,
+            limit: place.limit(),
             place,
             merge,
         }))))
     }
 
-    /// Takes part `index`, which comes once. Returns whom to wake when it was the last.
+    /// Takes part `index`, which comes once. Returns whom to wake when it was the last, or when
+    /// the parts are more than the client may leave unread: then its session ends.
     pub fn part(&self, index: usize, frame: &[u8]) -> Option<Waker> {
         let mut gather = self.0.lock();
         let open = gather.as_mut()?;
         let start = open.parts.bytes.len();
+        if start + frame.len() > open.limit {
+            // Many keys of large values: the reply would be many times what Redis sent us.
+            let Open { place, .. } = gather.take()?;
+            drop(gather);
+            return place.overrun();
+        }
         open.parts.bytes.extend_from_slice(frame);
         *open.parts.ranges.get_mut(index)? = start..open.parts.bytes.len();
         open.missing -= 1;
@@ -267,6 +277,30 @@ mod tests {
         }
         let node = |node| [(node, 0), (node, 5), (node, 9)];
         assert_eq!(seen, [node(0), node(1), node(2)].concat());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_client_s_cursor_leads_back_to_its_place(
+            nodes in 1_usize..2000,
+            node in 0_usize..2000,
+            inner: u64,
+        ) {
+            let at = Cursor { node: node % nodes, inner };
+            match at.after(nodes) {
+                Some(0) => assert_eq!((at.node + 1, at.inner), (nodes, 0)),
+                Some(next) if inner == 0 => {
+                    let next_node = Cursor { node: at.node + 1, inner };
+                    assert_eq!(Cursor::of(next, nodes), next_node);
+                }
+                Some(next) => assert_eq!(Cursor::of(next, nodes), at),
+                None => {
+                    let place = u128::from(inner) * u128::try_from(nodes).unwrap()
+                        + u128::try_from(at.node).unwrap();
+                    assert!(u64::try_from(place).is_err());
+                }
+            }
+        }
     }
 
     #[test]

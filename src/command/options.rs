@@ -30,6 +30,29 @@ pub fn blocks(command: &Command, request: &Request<'_>) -> bool {
     }
 }
 
+/// Whether the request names a database other than 0, as `COPY ... DB n` may. A number that is none
+/// is left to Redis's own error.
+pub fn leaves_database(command: &Command, request: &Request<'_>) -> bool {
+    if command.name != "copy" {
+        return false;
+    }
+    let mut at = 3;
+    while at < request.len() {
+        match find_option(request.arg(at), &["replace", "db"]) {
+            Some("db") => {
+                at += 1;
+                if integer(request.arg(at)).is_some_and(|database| database != 0) {
+                    return true;
+                }
+            }
+            Some(_) => {}
+            None => return false,
+        }
+        at += 1;
+    }
+    false
+}
+
 /// Whether the request may touch keys of its node that it does not name: a script or function
 /// without declared keys, `SORT` and `SORT_RO` with a pattern that names keys.
 ///

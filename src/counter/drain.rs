@@ -1,93 +1,89 @@
-//! Lets the commands go that wait in a key's queue, or behind a whole-node command.
+//! Lets the commands go that wait in a key's queue.
 
 use std::collections::VecDeque;
 
-use super::lane::{Effect, Lane, OVERFLOW, Step};
-use super::queue::{Hold, Queued, Run, Submission, Wanted};
+use super::lane::{Effect, Lane, Step};
+use super::queue::{Queued, Run, Wanted};
 use super::state::{Answer, State};
 use super::table::Place;
 use crate::key::Key;
-use crate::resp::encode;
 
 impl<T> Lane<T> {
-    /// Goes on with the queue that stood at `key` and was detached from it, until it is empty or
-    /// its first command has to wait again. `base` is the value that Redis just gave for the key.
-    pub(super) fn drain(
-        &mut self,
-        step: &mut Step<'_, T>,
-        key: &Key,
-        queue: usize,
-        base: Option<i64>,
-    ) {
+    /// Goes on with these queues until each is empty or its first command has to wait again.
+    pub(super) fn drain(&mut self, step: &mut Step<'_, T>, mut work: Vec<Drain>) {
         // Letting a command go may free the queues of its other keys.
-        let mut work = vec![(key.clone(), queue, base)];
-        while let Some((key, queue, base)) = work.pop() {
-            self.drain_one(step, &key, queue, base, &mut work);
+        while let Some(next) = work.pop() {
+            self.drain_one(step, next, &mut work);
         }
     }
 
-    fn drain_one(
-        &mut self,
-        step: &mut Step<'_, T>,
-        key: &Key,
-        queue: usize,
-        mut base: Option<i64>,
-        work: &mut Vec<(Key, usize, Option<i64>)>,
-    ) {
-        while let Some(head) = self.queues.get_mut(queue).and_then(VecDeque::pop_front) {
+    fn drain_one(&mut self, step: &mut Step<'_, T>, next: Drain, work: &mut Vec<Drain>) {
+        let Drain {
+            key,
+            queue,
+            mut base,
+        } = next;
+        loop {
+            // A warm key keeps its queue whenever its shard is not locked: else another thread
+            // would answer an increment ahead of what waits.
+            let mut place = step.table.lock(key.as_bytes());
+            detach(&mut place);
+            let Some(head) = self.queues.get_mut(queue).and_then(VecDeque::pop_front) else {
+                self.queues.try_remove(queue);
+                return;
+            };
             self.waiting -= 1;
-            let back = match head {
+            let end = match head {
                 Queued::Get { ticket, many } => {
-                    self.drain_get(step, key, ticket, many, base);
-                    None
+                    self.drain_get(step, place, queue, (ticket, many), base)
                 }
                 Queued::Increment { delta, ticket } => {
-                    self.drain_increment(step, key, queue, delta, ticket)
+                    self.drain_increment(step, place, queue, delta, ticket)
                 }
                 Queued::Command(parked) => {
                     base = None;
-                    self.drain_command(step, key, queue, parked, work)
+                    self.drain_command(step, place, (&key, queue), parked, work)
                 }
             };
-            match back {
-                None => {}
-                Some(Stop::Attached) => return,
-                Some(Stop::PutBack(head)) => {
-                    if let Some(queue) = self.queues.get_mut(queue) {
-                        queue.push_front(head);
-                        self.waiting += 1;
-                    }
-                    return;
-                }
+            if end.is_some() {
+                return;
             }
         }
-        self.queues.try_remove(queue);
     }
 
     /// A GET goes on: answered with what is known, else upstream on its own.
     fn drain_get(
         &mut self,
         step: &mut Step<'_, T>,
-        key: &Key,
-        ticket: T,
-        many: bool,
+        mut place: Place<'_>,
+        queue: usize,
+        (ticket, many): (T, bool),
         base: Option<i64>,
-    ) {
-        let Err(ticket) = step.known(key.as_bytes(), ticket) else {
-            return;
+    ) -> Option<Stop> {
+        let value = match place.counter() {
+            Some(counter) if counter.answers(step.now) => Some(counter.value),
+            Some(counter) if !counter.is_clean() => {
+                self.seal(&mut place, step.now);
+                return Some(self.put_back(place, queue, Queued::Get { ticket, many }));
+            }
+            _ => base,
         };
-        match base {
+        self.keep_line(&mut place, queue);
+        let key = place.key();
+        drop(place);
+        match value {
             Some(value) => step.decimal(ticket, value),
             None if many => {
                 let wanted = Wanted {
-                    key: key.clone(),
+                    key,
                     ticket: Some(ticket),
                     keep: false,
                 };
-                self.append_get_many(step.now, vec![wanted]);
+                self.append_get_many(step.now, 0, vec![wanted]);
             }
             None => self.append_get(step.now, key.as_bytes(), ticket),
         }
+        None
     }
 
     /// An increment goes on: counted here, or as the first of a run that takes along what stands
@@ -95,34 +91,28 @@ impl<T> Lane<T> {
     fn drain_increment(
         &mut self,
         step: &mut Step<'_, T>,
-        key: &Key,
+        mut place: Place<'_>,
         queue: usize,
         delta: i64,
         ticket: T,
-    ) -> Option<Stop<T>> {
-        let mut place = step.table.lock(key.as_bytes());
+    ) -> Option<Stop> {
         if place.counter().is_some() {
-            match self.add_warm(&mut place, delta, step.now) {
-                Answer::Value(value) => {
-                    drop(place);
-                    step.integer(ticket, value);
-                    return None;
-                }
-                Answer::Overflow => {
-                    drop(place);
-                    (step.deliver)(ticket, OVERFLOW);
-                    return None;
-                }
-                Answer::Elsewhere if place.is_clean() => {}
-                Answer::Elsewhere => {
-                    reattach(&mut place, queue);
-                    return Some(Stop::PutBack(Queued::Increment { delta, ticket }));
-                }
+            let answer = self.add_warm(&mut place, delta, step.now);
+            if answer != Answer::Elsewhere {
+                self.keep_line(&mut place, queue);
+                drop(place);
+                step.answer(ticket, answer);
+                return None;
+            }
+            if !place.is_clean() {
+                return Some(self.put_back(place, queue, Queued::Increment { delta, ticket }));
             }
         }
-        let warm = self.limits.warm
-            && !matches!(place.state(), Some(State::Touched { cool_until: Some(until), .. }) if *until > step.now);
-        let mut run = Run::new(key.clone(), self.next_run(), warm);
+        let cool = matches!(
+            place.state(),
+            Some(State::Touched { cool_until: Some(until), .. }) if *until > step.now
+        );
+        let mut run = Run::new(place.key(), self.next_id(), self.limits.warm && !cool);
         // The first member always fits.
         if run.join(Some(delta), ticket).is_err() {
             return None;
@@ -138,7 +128,7 @@ impl<T> Lane<T> {
         if empty {
             self.queues.try_remove(queue);
         }
-        Some(Stop::Attached)
+        Some(Stop)
     }
 
     /// Moves what may go along from the queue's front into the run; returns whether the queue is
@@ -176,61 +166,56 @@ impl<T> Lane<T> {
     fn drain_command(
         &mut self,
         step: &mut Step<'_, T>,
-        key: &Key,
-        queue: usize,
+        mut place: Place<'_>,
+        (key, queue): (&Key, usize),
         parked: usize,
-        work: &mut Vec<(Key, usize, Option<i64>)>,
-    ) -> Option<Stop<T>> {
+        work: &mut Vec<Drain>,
+    ) -> Option<Stop> {
         let command = self.parked.get_mut(parked)?;
         if command.ticket.is_none() {
-            command.queues -= 1;
-            if command.queues == 0 {
-                self.parked.try_remove(parked);
-            }
+            self.skip(parked);
+            self.keep_line(&mut place, queue);
             return None;
         }
         let peek = command.effect == Effect::Peek;
-        let mut place = step.table.lock(key.as_bytes());
-        if !peek && place.counter().is_some() && !place.is_clean() {
+        if !peek && place.counter().is_some_and(|counter| !counter.is_clean()) {
             self.seal(&mut place, step.now);
-            reattach(&mut place, queue);
-            return Some(Stop::PutBack(Queued::Command(parked)));
+            return Some(self.put_back(place, queue, Queued::Command(parked)));
         }
-        let command = self.parked.get_mut(parked)?;
         let mut ready = true;
         for (other, other_ready) in &mut command.keys {
             *other_ready |= other == key;
             ready &= *other_ready;
         }
         if !ready {
-            reattach(&mut place, queue);
-            return Some(Stop::PutBack(Queued::Command(parked)));
+            return Some(self.put_back(place, queue, Queued::Command(parked)));
+        }
+        if peek {
+            self.keep_line(&mut place, queue);
+        } else {
+            place.clear();
         }
         drop(place);
         let command = self.parked.try_remove(parked)?;
-        for (other, _) in &command.keys {
+        for (other, _) in command.keys {
+            if other == *key {
+                continue;
+            }
             let mut place = step.table.lock(other.as_bytes());
-            let detached = if other == key {
-                None
-            } else {
-                detach(&mut place)
-            };
+            let queue = place.state().and_then(|state| state.queue());
             if !peek {
                 place.clear();
             }
             drop(place);
-            if let Some(detached) = detached {
-                // The command itself stands first there.
-                if self
-                    .queues
-                    .get_mut(detached)
-                    .and_then(VecDeque::pop_front)
-                    .is_some()
-                {
-                    self.waiting -= 1;
-                }
-                work.push((other.clone(), detached, None));
-            }
+            // The command itself stands first there.
+            let Some(queue) = queue else { continue };
+            let first = self.queues.get_mut(queue).and_then(VecDeque::pop_front);
+            self.waiting -= usize::from(first.is_some());
+            work.push(Drain {
+                key: other,
+                queue,
+                base: None,
+            });
         }
         if let Some(ticket) = command.ticket {
             self.append(step.now, &command.wire, ticket);
@@ -238,160 +223,112 @@ impl<T> Lane<T> {
         None
     }
 
-    /// Fails the forwarded commands in a queue with a node's error; the rest stays.
-    pub(super) fn fail_commands(&mut self, step: &mut Step<'_, T>, queue: usize, error: &[u8]) {
-        for waiting in self.queues.get(queue).into_iter().flatten() {
-            if let Queued::Command(parked) = waiting {
-                let command = self.parked.get_mut(*parked);
-                if let Some(ticket) = command.and_then(|command| command.ticket.take()) {
-                    (step.deliver)(ticket, error);
-                }
+    /// Leaves the queue at a warm key that still has one, see [`Lane::drain_one`].
+    fn keep_line(&self, place: &mut Place<'_>, queue: usize) {
+        let waits = self
+            .queues
+            .get(queue)
+            .is_some_and(|queue| !queue.is_empty());
+        if let (true, Some(counter)) = (waits, place.counter()) {
+            counter.queue = Some(queue);
+        }
+    }
+
+    /// Puts a command back to the front of its queue, and the queue back at its key.
+    fn put_back(&mut self, mut place: Place<'_>, queue: usize, head: Queued<T>) -> Stop {
+        match place.state() {
+            Some(State::Warm(counter)) => counter.queue = Some(queue),
+            _ => place.set(State::Waiting { queue }),
+        }
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.push_front(head);
+            self.waiting += 1;
+        }
+        Stop
+    }
+
+    /// A command that failed leaves one of its queues.
+    fn skip(&mut self, parked: usize) {
+        if let Some(command) = self.parked.get_mut(parked) {
+            command.queues -= 1;
+            if command.queues == 0 {
+                self.parked.try_remove(parked);
             }
         }
     }
 
-    /// Fails everything in a queue, and removes it.
-    pub(super) fn fail_queue(&mut self, step: &mut Step<'_, T>, queue: usize, error: &[u8]) {
-        self.fail_commands(step, queue, error);
-        while let Some(head) = self.queues.get_mut(queue).and_then(VecDeque::pop_front) {
+    /// Fails the forwarded commands in the queue at `key` with a node's error; the rest stays.
+    /// Returns the queues of other keys that waited only for one of them.
+    pub(super) fn fail_commands(
+        &mut self,
+        step: &mut Step<'_, T>,
+        (key, queue): (&Key, usize),
+        error: &[u8],
+    ) -> Vec<Drain> {
+        let mut freed = Vec::new();
+        for waiting in self.queues.get(queue).into_iter().flatten() {
+            let Queued::Command(parked) = waiting else {
+                continue;
+            };
+            let Some(command) = self.parked.get_mut(*parked) else {
+                continue;
+            };
+            let Some(ticket) = command.ticket.take() else {
+                continue;
+            };
+            (step.deliver)(ticket, error);
+            for (other, ready) in std::mem::take(&mut command.keys) {
+                if !ready || other == *key {
+                    continue;
+                }
+                let mut place = step.table.lock(other.as_bytes());
+                let queue = place.state().and_then(|state| state.queue());
+                drop(place);
+                freed.extend(queue.map(|queue| Drain {
+                    key: other,
+                    queue,
+                    base: None,
+                }));
+            }
+        }
+        freed
+    }
+
+    /// Fails everything in the queue at `key`, and removes it. Returns what
+    /// [`Lane::fail_commands`] does.
+    pub(super) fn fail_queue(
+        &mut self,
+        step: &mut Step<'_, T>,
+        (key, queue): (&Key, usize),
+        error: &[u8],
+    ) -> Vec<Drain> {
+        let freed = self.fail_commands(step, (key, queue), error);
+        detach(&mut step.table.lock(key.as_bytes()));
+        for waiting in self.queues.try_remove(queue).into_iter().flatten() {
             self.waiting -= 1;
-            match head {
+            match waiting {
                 Queued::Increment { ticket, .. } | Queued::Get { ticket, .. } => {
                     (step.deliver)(ticket, error);
                 }
-                Queued::Command(parked) => {
-                    if let Some(command) = self.parked.get_mut(parked) {
-                        command.queues -= 1;
-                        if command.queues == 0 {
-                            self.parked.try_remove(parked);
-                        }
-                    }
-                }
+                Queued::Command(parked) => self.skip(parked),
             }
         }
-        self.queues.try_remove(queue);
-    }
-
-    /// Holds back everything that comes from now on until a command can be sent alone.
-    pub(super) fn hold(
-        &mut self,
-        step: &mut Step<'_, T>,
-        wire: Box<[u8]>,
-        ticket: T,
-        forget: bool,
-    ) {
-        if let Some(hold) = &mut self.hold {
-            hold.queue.push_back(Submission::WholeNode {
-                wire,
-                ticket,
-                forget,
-            });
-            self.waiting += 1;
-            return;
-        }
-        let ticket = Some(ticket);
-        self.hold = Some(Hold {
-            wire,
-            ticket,
-            forget,
-            queue: VecDeque::new(),
-        });
-        if forget {
-            step.table.close();
-            while self.flush_batch(step.table, step.now) {}
-        }
-        self.release_hold(step);
-    }
-
-    /// Sends the command that everything waits for, if its time has come.
-    pub(super) fn release_hold(&mut self, step: &mut Step<'_, T>) {
-        let Some(hold) = &self.hold else {
-            return;
-        };
-        let quiet = self.waiting == hold.queue.len();
-        if !quiet || hold.forget && (!self.fifo.is_empty() || step.table.dirty() > 0) {
-            return;
-        }
-        let Some(mut hold) = self.hold.take() else {
-            return;
-        };
-        if hold.forget {
-            step.table.reopen();
-        }
-        if let Some(ticket) = hold.ticket.take() {
-            self.append(step.now, &hold.wire, ticket);
-        }
-        self.resume(step, hold);
-    }
-
-    /// Gives up a whole-node command: it was not sent.
-    pub(super) fn fail_hold(&mut self, step: &mut Step<'_, T>, error: &[u8]) {
-        let Some(mut hold) = self.hold.take() else {
-            return;
-        };
-        if let Some(ticket) = hold.ticket.take() {
-            (step.deliver)(ticket, error);
-        }
-        if hold.forget {
-            step.table.open();
-        }
-        self.resume(step, hold);
-    }
-
-    fn resume(&mut self, step: &mut Step<'_, T>, hold: Hold<T>) {
-        for submission in hold.queue {
-            self.waiting -= 1;
-            match submission {
-                Submission::Increment { key, delta, ticket } => {
-                    self.counts.increments -= 1;
-                    self.increment(step, key.as_bytes(), delta, ticket);
-                }
-                Submission::Get { key, ticket } => self.get(step, key.as_bytes(), ticket),
-                Submission::GetMany(keys) => self.get_many(step, keys),
-                Submission::Forward {
-                    keys,
-                    wire,
-                    effect,
-                    ticket,
-                } => {
-                    let keys: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
-                    self.forward(step, &keys, &wire, effect, ticket);
-                }
-                Submission::WholeNode {
-                    wire,
-                    ticket,
-                    forget,
-                } => {
-                    self.hold(step, wire, ticket, forget);
-                }
-            }
-        }
-    }
-
-    /// A whole-node command's error for clients that were not heard.
-    pub(super) fn error_frame(text: &str) -> Vec<u8> {
-        let mut frame = Vec::new();
-        encode::error(&mut frame, text);
-        frame
+        freed
     }
 }
 
-/// Why a queue is not drained further.
-enum Stop<T> {
-    /// A state of the key holds the queue, or the queue is used up.
-    Attached,
-    /// This command waits in front of it.
-    PutBack(Queued<T>),
+/// A queue to go on with.
+#[derive(Debug)]
+pub(super) struct Drain {
+    /// The key at which it stands.
+    pub(super) key: Key,
+    pub(super) queue: usize,
+    /// The value that Redis just gave for the key.
+    pub(super) base: Option<i64>,
 }
 
-/// Puts a queue that still holds commands back at its key.
-fn reattach(place: &mut Place<'_>, queue: usize) {
-    match place.state() {
-        Some(State::Warm(counter)) => counter.queue = Some(queue),
-        Some(State::Opening { queue: place, .. }) => *place = Some(queue),
-        _ => place.set(State::Waiting { queue }),
-    }
-}
+/// A queue is not drained further for now: its first command, or a run that it left, waits.
+struct Stop;
 
 /// Takes the queue off a key.
 pub(super) fn detach(place: &mut Place<'_>) -> Option<usize> {

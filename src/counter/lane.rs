@@ -39,8 +39,11 @@ pub struct Lane<T> {
     pub(super) parked: Slab<Parked<T>>,
     /// Commands in `queues` and behind `hold`.
     pub(super) waiting: usize,
+    /// Clients of runs and fetches in flight beyond the first of each.
+    pub(super) joined: usize,
     pub(super) hold: Option<Hold<T>>,
-    runs: u32,
+    /// The newest run or fetch.
+    last_id: u32,
     pub(super) losses: Losses,
     pub(super) counts: Counts,
     dirty: Vec<Key>,
@@ -49,8 +52,8 @@ pub struct Lane<T> {
 /// Bounds of a lane.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Most commands in flight or waiting. One command more is taken than this says, and flush
-    /// batches on top: at most one for each [`flush::MAX_KEYS`] dirty keys.
+    /// Most commands of clients in flight or waiting, see [`Lane::in_flight`]. Flush batches come
+    /// on top: before a barrier one for its key, else none while there is no room.
     pub max_in_flight: usize,
     /// Most bytes waiting to be sent.
     pub max_unsent_bytes: usize,
@@ -70,7 +73,7 @@ pub enum Effect {
 /// What a lane did, for metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
-    /// Requests appended, each part of a combined one included.
+    /// Entries of the FIFO appended: what is sent and answered together counts once.
     pub requests: u64,
     /// Flush batches sent.
     pub batches: u64,
@@ -102,6 +105,14 @@ impl<T> fmt::Debug for Step<'_, T> {
 }
 
 impl<T> Step<'_, T> {
+    /// Answers an increment that was decided here.
+    pub(super) fn answer(&mut self, ticket: T, answer: Answer) {
+        match answer {
+            Answer::Value(value) => self.integer(ticket, value),
+            Answer::Overflow | Answer::Elsewhere => (self.deliver)(ticket, OVERFLOW),
+        }
+    }
+
     /// Answers with an integer.
     pub(super) fn integer(&mut self, ticket: T, value: i64) {
         let mut frame = Vec::with_capacity(24);
@@ -115,16 +126,6 @@ impl<T> Step<'_, T> {
         encode::bulk(&mut frame, itoa::Buffer::new().format(value).as_bytes());
         (self.deliver)(ticket, &frame);
     }
-
-    /// Answers with what the table knows of `key`; gives the ticket back when it knows nothing.
-    pub(super) fn known(&mut self, key: &[u8], ticket: T) -> Result<(), T> {
-        let mut frame = Vec::new();
-        if !self.table.get(key, self.now, &mut frame) {
-            return Err(ticket);
-        }
-        (self.deliver)(ticket, &frame);
-        Ok(())
-    }
 }
 
 impl<T> fmt::Debug for Lane<T> {
@@ -132,6 +133,10 @@ impl<T> fmt::Debug for Lane<T> {
         f.debug_struct("Lane")
             .field("in_flight", &self.fifo.len())
             .field("waiting", &self.waiting)
+            .field("joined", &self.joined)
+            .field("queues", &self.queues.len())
+            .field("parked", &self.parked.len())
+            .field("fetches", &self.fetches.len())
             .field("unsent_bytes", &self.wire.len())
             .finish_non_exhaustive()
     }
@@ -151,8 +156,9 @@ impl<T> Lane<T> {
             queues: Slab::new(),
             parked: Slab::new(),
             waiting: 0,
+            joined: 0,
             hold: None,
-            runs: 0,
+            last_id: 0,
             losses: Losses::default(),
             counts: Counts::default(),
             dirty: Vec::new(),
@@ -162,7 +168,7 @@ impl<T> Lane<T> {
     /// Whether another command may be submitted. When not, nothing is lost by trying later: no
     /// state was changed.
     pub fn has_room(&self) -> bool {
-        self.fifo.len() + self.waiting < self.limits.max_in_flight
+        self.in_flight() < self.limits.max_in_flight
             && self.wire.len() < self.limits.max_unsent_bytes
     }
 
@@ -171,9 +177,10 @@ impl<T> Lane<T> {
         self.fifo.is_empty() && self.waiting == 0 && self.hold.is_none()
     }
 
-    /// Commands in flight or waiting.
+    /// Commands in flight or waiting, those that share a request included. A command that waits
+    /// for several keys counts for each of them.
     pub fn in_flight(&self) -> usize {
-        self.fifo.len() + self.waiting
+        self.fifo.len() + self.joined + self.waiting + usize::from(self.hold.is_some())
     }
 
     /// Bytes appended and not taken.
@@ -220,20 +227,14 @@ impl<T> Lane<T> {
             return self.enqueue(queue, Queued::Increment { delta, ticket });
         }
         if place.counter().is_some() {
-            match self.add_warm(&mut place, delta, step.now) {
-                Answer::Value(value) => {
-                    drop(place);
-                    return step.integer(ticket, value);
-                }
-                Answer::Overflow => {
-                    drop(place);
-                    return (step.deliver)(ticket, OVERFLOW);
-                }
-                Answer::Elsewhere if place.is_clean() => {}
-                Answer::Elsewhere => {
-                    let queue = self.attach_queue(&mut place);
-                    return self.enqueue(queue, Queued::Increment { delta, ticket });
-                }
+            let answer = self.add_warm(&mut place, delta, step.now);
+            if answer != Answer::Elsewhere {
+                drop(place);
+                return step.answer(ticket, answer);
+            }
+            if !place.is_clean() {
+                let queue = self.attach_queue(&mut place);
+                return self.enqueue(queue, Queued::Increment { delta, ticket });
             }
         }
         let again = match place.state() {
@@ -243,7 +244,7 @@ impl<T> Lane<T> {
             }
             Some(_) => true,
         };
-        let id = self.next_run();
+        let id = self.next_id();
         if !place.try_set(State::Opening {
             run: id,
             members: 1,
@@ -269,10 +270,12 @@ impl<T> Lane<T> {
             self.waiting += 1;
             return;
         }
-        let Err(ticket) = step.known(key, ticket) else {
-            return;
-        };
         let mut place = step.table.lock(key);
+        let mut frame = Vec::new();
+        if place.answer(step.now, &mut frame) {
+            drop(place);
+            return (step.deliver)(ticket, &frame);
+        }
         if let Some(queue) = self.line(&mut place) {
             return self.enqueue(
                 queue,
@@ -285,8 +288,12 @@ impl<T> Lane<T> {
         let keep = match place.state() {
             Some(State::Fetching {
                 members: Some(members),
+                ..
             }) => match self.fetches.get_mut(*members) {
-                Some(members) => return members.push(ticket),
+                Some(members) => {
+                    self.joined += 1;
+                    return members.push(ticket);
+                }
                 None => true,
             },
             Some(State::Warm(counter)) if !counter.is_clean() => {
@@ -300,21 +307,24 @@ impl<T> Lane<T> {
                     },
                 );
             }
-            // An MGET is in flight, whose nil may stand for a key of another type.
-            Some(State::Fetching { members: None }) => {
+            // An MGET, whose nil may stand for a key of another type, or a GET that waits too long.
+            Some(State::Fetching { members: None, .. }) => {
                 drop(place);
                 return self.append_get(step.now, key, ticket);
             }
             state => state.is_some() && step.table.caches(),
         };
+        let fetch = self.next_id();
         let members = self.fetches.insert(vec![ticket]);
         // Without room in the table the value is not kept and nobody joins.
         place.try_set(State::Fetching {
+            fetch,
             members: Some(members),
         });
         drop(place);
         let get = Get {
             key: Key::new(key),
+            fetch,
             members,
             keep,
             value: None,
@@ -333,12 +343,16 @@ impl<T> Lane<T> {
             self.waiting += 1;
             return;
         }
+        let fetch = self.next_id();
         let mut wanted = Vec::with_capacity(keys.len());
         for (key, ticket) in keys {
-            let Err(ticket) = step.known(key.as_bytes(), ticket) else {
-                continue;
-            };
             let mut place = step.table.lock(key.as_bytes());
+            let mut frame = Vec::new();
+            if place.answer(step.now, &mut frame) {
+                drop(place);
+                (step.deliver)(ticket, &frame);
+                continue;
+            }
             if let Some(queue) = self.line(&mut place) {
                 self.enqueue(queue, Queued::Get { ticket, many: true });
                 continue;
@@ -354,7 +368,8 @@ impl<T> Lane<T> {
                 Some(State::Fetching { .. }) => false,
                 state => {
                     let again = state.is_some() && step.table.caches();
-                    place.try_set(State::Fetching { members: None }) && again
+                    let members = None;
+                    place.try_set(State::Fetching { fetch, members }) && again
                 }
             };
             drop(place);
@@ -364,55 +379,7 @@ impl<T> Lane<T> {
                 keep,
             });
         }
-        self.append_get_many(step.now, wanted);
-    }
-
-    /// A command on `keys` (all of this node), sent as it is once its keys are ready for it.
-    pub fn forward(
-        &mut self,
-        step: &mut Step<'_, T>,
-        keys: &[&[u8]],
-        wire: &[u8],
-        effect: Effect,
-        ticket: T,
-    ) {
-        if let Some(hold) = &mut self.hold {
-            let keys = keys.iter().map(|key| Key::new(key)).collect();
-            let wire = wire.into();
-            hold.queue.push_back(Submission::Forward {
-                keys,
-                wire,
-                effect,
-                ticket,
-            });
-            self.waiting += 1;
-            return;
-        }
-        let mut ready = true;
-        for key in keys {
-            let mut place = step.table.lock(key);
-            ready &= self.claim(&mut place, effect, step.now);
-        }
-        if ready {
-            self.append(step.now, wire, ticket);
-        } else {
-            self.park(step, keys, wire, effect, ticket);
-        }
-    }
-
-    /// A command without keys that changes none, behind everything that waits.
-    pub fn keyless(&mut self, step: &mut Step<'_, T>, wire: &[u8], ticket: T) {
-        if self.waiting == 0 && self.hold.is_none() {
-            self.append(step.now, wire, ticket);
-        } else {
-            self.hold(step, wire.into(), ticket, false);
-        }
-    }
-
-    /// A command that may read or change any key of the node: sent alone, after everything that
-    /// is pending, and nothing known of any key survives it.
-    pub fn whole_node(&mut self, step: &mut Step<'_, T>, wire: &[u8], ticket: T) {
-        self.hold(step, wire.into(), ticket, true);
+        self.append_get_many(step.now, fetch, wanted);
     }
 
     /// Seals what is pending into batches, as far as there is room. Returns whether everything
@@ -441,63 +408,6 @@ impl<T> Lane<T> {
         self.dirty = keys;
         self.append_batch(now, batch);
         more
-    }
-
-    /// Prepares one key for a command. Returns whether the command may be appended as far as this
-    /// key goes; then, if it is a barrier, the key is cold. Else the key has something in flight
-    /// that must be answered first.
-    fn claim(&mut self, place: &mut Place<'_>, effect: Effect, now: Instant) -> bool {
-        match (place.state(), effect) {
-            (Some(state), _) if state.queue().is_some() => false,
-            (None, _) | (Some(_), Effect::Peek) => true,
-            (Some(State::Opening { members, .. }), _) if *members > 1 => false,
-            (Some(State::Warm(counter)), _) if !counter.is_clean() => {
-                self.seal(place, now);
-                false
-            }
-            (Some(_), Effect::Barrier) => {
-                place.clear();
-                true
-            }
-        }
-    }
-
-    /// Makes a command wait in the queues of all its keys.
-    fn park(
-        &mut self,
-        step: &mut Step<'_, T>,
-        keys: &[&[u8]],
-        wire: &[u8],
-        effect: Effect,
-        ticket: T,
-    ) {
-        let mut distinct = keys.to_vec();
-        distinct.sort_unstable();
-        distinct.dedup();
-        let parked = self.parked.insert(Parked {
-            wire: wire.into(),
-            keys: Vec::new(),
-            queues: distinct.len(),
-            effect,
-            ticket: Some(ticket),
-        });
-        let mut places = Vec::with_capacity(distinct.len());
-        for key in distinct {
-            let mut place = step.table.lock(key);
-            let ready = match place.state() {
-                Some(State::Warm(counter)) => {
-                    counter.queue.is_none() && (effect == Effect::Peek || counter.is_clean())
-                }
-                Some(State::Opening { .. } | State::Waiting { .. }) => false,
-                _ => true,
-            };
-            let queue = self.attach_queue(&mut place);
-            self.enqueue(queue, Queued::Command(parked));
-            places.push((Key::new(key), ready));
-        }
-        if let Some(command) = self.parked.get_mut(parked) {
-            command.keys = places;
-        }
     }
 
     /// Where a client's increment or GET of the key has to stand in line: behind a run in flight,
@@ -563,13 +473,16 @@ impl<T> Lane<T> {
         }
     }
 
-    pub(super) fn next_run(&mut self) -> u32 {
-        self.runs = self.runs.wrapping_add(1);
-        self.runs
+    /// A number for a run or a fetch, never 0. (After 2^32 of them they repeat; by then the one
+    /// before has long been answered.)
+    pub(super) fn next_id(&mut self) -> u32 {
+        self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+        self.last_id
     }
 
     pub(super) fn append_run(&mut self, now: Instant, run: Run<T>) {
         run.encode(&mut self.wire);
+        self.joined += run.members.len() - 1;
         self.push(now, InFlight::Run(Box::new(run)));
     }
 
@@ -585,7 +498,7 @@ impl<T> Lane<T> {
         self.push(now, InFlight::Forwarded(Some(ticket)));
     }
 
-    pub(super) fn append_get_many(&mut self, now: Instant, wanted: Vec<Wanted<T>>) {
+    pub(super) fn append_get_many(&mut self, now: Instant, fetch: u32, wanted: Vec<Wanted<T>>) {
         if wanted.is_empty() {
             return;
         }
@@ -600,6 +513,7 @@ impl<T> Lane<T> {
             keep += 1;
         }
         let get = GetMany {
+            fetch,
             keys: wanted,
             values: None,
             ttls: Vec::new(),

@@ -10,9 +10,14 @@
 //! - A key becomes warm only by an atomic answer of Redis that says it has no deadline.
 //! - A command that may change a key is appended to the lane only when no increment of the key is
 //!   pending or in flight in a batch; from then on nothing older is answered or kept.
+//! - Nothing passes what waits: while a key has a queue the table answers nothing about it, and
+//!   while a command is held nothing at all. A warm key has its queue whenever its shard is not
+//!   locked, because other threads ask the table without the lane.
 //! - What the lane appends is executed in that order, so whatever is asked later is newer.
 
 mod drain;
+mod forward;
+mod hold;
 mod lane;
 mod queue;
 mod replies;

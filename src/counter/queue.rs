@@ -70,16 +70,21 @@ pub(super) enum RunReply {
 #[derive(Debug)]
 pub(super) struct Get {
     pub(super) key: Key,
+    /// Its number, as in the key's state.
+    pub(super) fetch: u32,
     /// Its clients, in [`super::Lane`]'s list.
     pub(super) members: usize,
     /// A `PTTL` follows, so that the value may be kept.
     pub(super) keep: bool,
+    /// The first of the two replies.
     pub(super) value: Option<Vec<u8>>,
 }
 
 /// An `MGET` in flight.
 #[derive(Debug)]
 pub(super) struct GetMany<T> {
+    /// Its number, as in the states of its keys.
+    pub(super) fetch: u32,
     pub(super) keys: Vec<Wanted<T>>,
     pub(super) values: Option<Vec<u8>>,
     /// Times to live received so far, one for each key that is to be kept.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::drain::detach;
+use super::drain::{Drain, detach};
 use super::lane::{Lane, Step};
 use super::queue::{
     Get, GetMany, Hold, InFlight, Member, Queued, Run, RunReply, Slot, Submission, UNEXPECTED,
@@ -11,13 +11,14 @@ use super::state::{Counter, State};
 use super::table::Place;
 use crate::flush::{Increment, Outcome, Refusal, Ttl};
 use crate::key::Key;
-use crate::resp::reply;
+use crate::resp::{encode, reply};
 
 /// Acknowledged increments that did not reach their key, for the log and the metrics. The first
 /// [`Losses::LISTED`] are named, all are counted.
 #[derive(Clone, Debug, Default)]
 pub struct Losses {
-    /// Refused by the node, with its error: somebody else put something there that is no counter.
+    /// Refused by the node, with its error: mostly because somebody else put something there that
+    /// is no counter.
     pub refused: Vec<(Increment, String)>,
     /// Sent, and the connection lost before the answer: applied or not, nobody knows.
     pub in_doubt: Vec<Increment>,
@@ -78,7 +79,7 @@ impl<T> Lane<T> {
                 Some(reply) => Done::Run(reply),
             },
             InFlight::Get(get) => {
-                if get.keep && get.value.is_none() && !reply::is_error(frame) {
+                if get.keep && get.value.is_none() {
                     get.value = Some(frame.to_vec());
                     return Ok(());
                 }
@@ -152,12 +153,18 @@ impl<T> Lane<T> {
                     }
                 }
                 InFlight::Get(get) => {
-                    for ticket in self
-                        .fetches
-                        .get_mut(get.members)
-                        .into_iter()
-                        .flat_map(std::mem::take)
+                    let mut place = step.table.lock(get.key.as_bytes());
+                    if let Some(State::Fetching { fetch, members }) = place.state()
+                        && *fetch == get.fetch
                     {
+                        // Who comes now would not be told: nobody looks at the slot again.
+                        *members = None;
+                    }
+                    drop(place);
+                    let members = self.fetches.get_mut(get.members);
+                    let members = members.map(std::mem::take).unwrap_or_default();
+                    self.joined -= members.len().saturating_sub(1);
+                    for ticket in members {
                         (step.deliver)(ticket, error);
                     }
                 }
@@ -219,12 +226,13 @@ impl<T> Lane<T> {
                 }
             }
             InFlight::Run(run) => {
+                self.joined -= run.members.len() - 1;
                 for ticket in run.members.into_iter().filter_map(|member| member.ticket) {
                     (step.deliver)(ticket, error);
                 }
             }
             InFlight::Get(get) => {
-                for ticket in self.fetches.try_remove(get.members).into_iter().flatten() {
+                for ticket in self.end_fetch(&get) {
                     (step.deliver)(ticket, error);
                 }
             }
@@ -236,16 +244,16 @@ impl<T> Lane<T> {
             InFlight::Flush(batch) => {
                 for increment in batch.into_unsettled() {
                     let mut place = step.table.lock(increment.key.as_bytes());
-                    if let Some(counter) = place.counter() {
-                        if sent {
-                            counter.forget(increment.delta);
-                        } else {
-                            counter.restore(increment.delta);
-                        }
+                    let restored = !sent
+                        && place
+                            .counter()
+                            .is_some_and(|counter| counter.restore(increment.delta));
+                    if let (false, Some(counter)) = (restored, place.counter()) {
+                        counter.forget(increment.delta);
                     }
                     place.list_if_pending();
                     drop(place);
-                    if sent {
+                    if !restored {
                         self.losses.doubt(increment);
                     }
                 }
@@ -272,19 +280,24 @@ impl<T> Lane<T> {
             sum,
             ..
         } = run;
+        self.joined -= members.len() - 1;
         let mut place = step.table.lock(key.as_bytes());
         let mine = matches!(place.state(), Some(State::Opening { run, .. }) if *run == id);
         let queue = if mine { detach(&mut place) } else { None };
+        let mut base = None;
         match reply {
             RunReply::Counted(value, ttl) => {
                 let until = step.table.fresh_until(at);
                 if mine && ttl == Some(Ttl::Forever) {
-                    place.set(State::Warm(Counter::new(value, until)));
+                    let mut counter = Counter::new(value, until);
+                    counter.queue = queue;
+                    place.set(State::Warm(counter));
                 } else if mine {
                     let cool_until = ttl.map(|_| until);
                     place.set(State::Touched { until, cool_until });
                 }
                 drop(place);
+                base = Some(value);
                 let mut prefix = value.wrapping_sub(sum);
                 for member in members {
                     prefix = prefix.wrapping_add(member.delta.unwrap_or(0));
@@ -294,9 +307,6 @@ impl<T> Lane<T> {
                         (Some(ticket), None) => step.decimal(ticket, prefix),
                     }
                 }
-                if let Some(queue) = queue {
-                    self.drain(step, &key, queue, Some(value));
-                }
             }
             RunReply::Refused(error) => {
                 if mine {
@@ -304,10 +314,10 @@ impl<T> Lane<T> {
                 }
                 drop(place);
                 self.refuse_run(step, &key, members, &error);
-                if let Some(queue) = queue {
-                    self.drain(step, &key, queue, None);
-                }
             }
+        }
+        if let Some(queue) = queue {
+            self.drain(step, vec![Drain { key, queue, base }]);
         }
     }
 
@@ -339,18 +349,12 @@ impl<T> Lane<T> {
             Some(value) => (value.as_slice(), Ttl::from_reply(frame)),
             None => (frame, None),
         };
-        // An error instead of the value, when the time to live is still to come: nothing is kept.
-        let keep = get.keep && get.value.is_some();
         let mut place = step.table.lock(get.key.as_bytes());
-        let mine = matches!(
-            place.state(),
-            Some(State::Fetching { members: Some(members) }) if *members == get.members
-        );
-        if mine {
+        if matches!(place.state(), Some(State::Fetching { fetch, .. }) if *fetch == get.fetch) {
             let until = step.table.fresh_until(at);
-            match ttl.filter(|_| keep) {
+            match ttl {
+                _ if reply::is_error(value) => place.clear(),
                 Some(ttl) => keep_value(&mut place, value, ttl, at, until),
-                None if reply::is_error(value) => place.clear(),
                 None => place.set(State::Touched {
                     until,
                     cool_until: None,
@@ -358,14 +362,16 @@ impl<T> Lane<T> {
             }
         }
         drop(place);
-        for ticket in self.fetches.try_remove(get.members).into_iter().flatten() {
+        for ticket in self.end_fetch(get) {
             (step.deliver)(ticket, value);
         }
-        if get.keep && get.value.is_none() {
-            // The PTTL that was sent along is answered next, to nobody.
-            let what = InFlight::Forwarded(None);
-            self.fifo.push_front(Slot { at, start: 0, what });
-        }
+    }
+
+    /// The clients of a GET, which nobody can join any more.
+    fn end_fetch(&mut self, get: &Get) -> Vec<T> {
+        let members = self.fetches.try_remove(get.members).unwrap_or_default();
+        self.joined -= members.len().saturating_sub(1);
+        members
     }
 
     fn finish_get_many(step: &mut Step<'_, T>, get: GetMany<T>, at: Instant) {
@@ -386,7 +392,7 @@ impl<T> Lane<T> {
                 None
             };
             let mut place = step.table.lock(wanted.key.as_bytes());
-            if matches!(place.state(), Some(State::Fetching { members: None })) {
+            if matches!(place.state(), Some(State::Fetching { fetch, .. }) if *fetch == get.fetch) {
                 match ttl {
                     // A nil may stand for a key of another type, which GET would not forgive.
                     Some(ttl) if reply::text(value).is_some() && !reply::is_error(value) => {
@@ -421,52 +427,57 @@ impl<T> Lane<T> {
         let mut refusal = None;
         match outcome {
             Outcome::Applied { value, ttl } => counter.applied(delta, value, ttl, fresh_until),
-            Outcome::Refused(Refusal {
-                text,
-                transient: true,
-            }) => {
-                counter.restore(delta);
-                refusal = Some(Self::error_frame(&text));
-            }
-            Outcome::Refused(Refusal {
-                text,
-                transient: false,
-            }) => {
-                counter.forget(delta);
-                self.losses.refuse(
-                    Increment {
-                        key: key.clone(),
-                        delta,
-                    },
-                    text,
-                );
+            Outcome::Refused(Refusal { text, transient }) => {
+                let kept = transient && counter.restore(delta);
+                if transient {
+                    let mut error = Vec::new();
+                    encode::error(&mut error, &text);
+                    refusal = Some(error);
+                }
+                if !kept {
+                    counter.forget(delta);
+                    self.counts.refused += 1;
+                    let key = key.clone();
+                    self.losses.refuse(Increment { key, delta }, text);
+                }
             }
         }
-        let (clean, cooling, base) = (counter.is_clean(), counter.cooling, counter.value);
-        let idle = counter.in_flight == 0;
-        let queue = if idle { counter.queue.take() } else { None };
-        place.list_if_pending();
+        let cooling = counter.cooling;
+        if cooling && refusal.is_none() {
+            // Not later than necessary: the key may have a deadline.
+            self.seal(&mut place, step.now);
+        } else {
+            place.list_if_pending();
+        }
+        let Some(counter) = place.counter() else {
+            return;
+        };
+        let (clean, base) = (counter.is_clean(), counter.value);
+        let queue = counter.queue.filter(|_| counter.in_flight == 0);
         if clean && cooling {
-            let cool_until = Some(fresh_until);
             place.set(State::Touched {
                 until: fresh_until,
-                cool_until,
+                cool_until: Some(fresh_until),
             });
         }
         drop(place);
-        if let (Some(error), Some(Hold { forget: true, .. })) = (&refusal, &self.hold) {
-            let error = error.clone();
-            self.fail_hold(step, &error);
-        }
-        match (queue, refusal) {
-            (None, _) => {}
+        let base = clean.then_some(base);
+        let mut work = Vec::new();
+        if let Some(queue) = queue {
+            let at = (&key, queue);
             // The node can not take increments now: what waits for them does not wait for ever.
-            (Some(queue), Some(error)) if cooling => self.fail_queue(step, queue, &error),
-            (Some(queue), Some(error)) => {
-                self.fail_commands(step, queue, &error);
-                self.drain(step, &key, queue, None);
+            match &refusal {
+                Some(error) if cooling => work = self.fail_queue(step, at, error),
+                Some(error) => work = self.fail_commands(step, at, error),
+                None => {}
             }
-            (Some(queue), None) => self.drain(step, &key, queue, clean.then_some(base)),
+            if !(cooling && refusal.is_some()) {
+                work.push(Drain { key, queue, base });
+            }
+        }
+        self.drain(step, work);
+        if let (Some(error), Some(Hold { forget: true, .. })) = (&refusal, &self.hold) {
+            self.fail_hold(step, error);
         }
     }
 }
@@ -475,7 +486,9 @@ impl<T> Lane<T> {
 /// end of the lease.
 fn keep_value(place: &mut Place<'_>, value: &[u8], ttl: Ttl, at: Instant, lease: Instant) {
     let until = match ttl {
-        Ttl::Ms(ms) => lease.min(at + Duration::from_millis(ms)),
+        Ttl::Ms(ms) => at
+            .checked_add(Duration::from_millis(ms))
+            .map_or(lease, |deadline| lease.min(deadline)),
         Ttl::NoKey | Ttl::Forever => lease,
     };
     let gone = reply::is_null(value);

@@ -25,6 +25,8 @@ pub(super) enum State {
     },
     /// A GET is in flight, and its reply may be kept.
     Fetching {
+        /// Which GET or MGET; a reply to another one says nothing about this state.
+        fetch: u32,
         /// Where the clients that wait for it stand; `None` when others may not join.
         members: Option<usize>,
     },
@@ -64,7 +66,7 @@ pub(super) struct Counter {
     pub(super) in_flight: u32,
     /// Sum of their deltas, wrapping.
     pub(super) in_flight_delta: i64,
-    /// Whether the key is on its shard's list of keys to flush.
+    /// Whether the key was put on its shard's list of keys to flush, and not taken off since.
     pub(super) listed: bool,
     /// Nothing more is answered here: the key has a deadline, or its value left i64.
     pub(super) cooling: bool,
@@ -163,12 +165,16 @@ impl Counter {
         self.cooling |= ttl != Ttl::Forever;
     }
 
-    /// A batch with `delta` was refused for now: it is pending again.
-    pub(super) fn restore(&mut self, delta: i64) {
+    /// A batch with `delta` was refused for now: it is pending again. False, and nothing changed,
+    /// when what is pending would leave i64: a sum that was sealed in two for that came back.
+    #[must_use]
+    pub(super) fn restore(&mut self, delta: i64) -> bool {
+        let Some(pending) = self.pending.checked_add(delta) else {
+            return false;
+        };
         self.unseal(delta);
-        // Wraps only when the sum did not fit and was sealed in two: then both came back, and the
-        // value is still theirs.
-        self.pending = self.pending.wrapping_add(delta);
+        self.pending = pending;
+        true
     }
 
     /// A batch with `delta` will never be applied, or nobody knows whether it was.

@@ -41,7 +41,8 @@ pub struct KeyTable {
 #[derive(Debug, Default)]
 struct Shard {
     entries: HashTable<Entry>,
-    /// Warm keys with something pending, each once (see `Counter::listed`).
+    /// Keys to look at when flushing: each warm one with something pending (see
+    /// `Counter::listed`), and some that were sealed or forgotten since.
     dirty: Vec<Key>,
     /// A whole-node command waits: nothing is answered here.
     closed: bool,
@@ -104,18 +105,7 @@ impl KeyTable {
         if place.shard.closed {
             return false;
         }
-        match place.state() {
-            Some(State::Warm(counter)) if counter.answers(now) => {
-                let mut digits = itoa::Buffer::new();
-                encode::bulk(out, digits.format(counter.value).as_bytes());
-            }
-            Some(State::Cached { value, until }) if now < *until => match value {
-                Some(value) => encode::bulk(out, value),
-                None => encode::null(out, Protocol::Resp3),
-            },
-            _ => return false,
-        }
-        true
+        place.answer(now, out)
     }
 
     /// Number of keys known, whatever their state.
@@ -133,7 +123,8 @@ impl KeyTable {
         self.cached_bytes.load(Ordering::Relaxed)
     }
 
-    /// Number of keys with something to flush. Locks each shard once.
+    /// Number of keys to be looked at by the next flush; what was sealed for a barrier meanwhile
+    /// counts until then. Locks each shard once.
     pub fn dirty(&self) -> usize {
         self.shards
             .iter()
@@ -167,25 +158,24 @@ impl KeyTable {
         }
     }
 
-    /// Stops answering anything here until [`KeyTable::reopen`].
+    /// Stops answering anything here until [`KeyTable::open`].
     pub(super) fn close(&self) {
         for shard in &self.shards {
             shard.lock().closed = true;
         }
     }
 
-    /// Answers again, with everything still known.
+    /// Answers again.
     pub(super) fn open(&self) {
         for shard in &self.shards {
             shard.lock().closed = false;
         }
     }
 
-    /// Forgets every key, and answers again. The caller has seen to it that nothing is pending.
-    pub(super) fn reopen(&self) {
+    /// Forgets every key. The caller has seen to it that nothing is pending.
+    pub(super) fn forget(&self) {
         for shard in &self.shards {
             let mut shard = shard.lock();
-            shard.closed = false;
             shard.epoch = shard.epoch.wrapping_add(1);
         }
     }
@@ -235,7 +225,7 @@ impl KeyTable {
             self.retain(&mut shard, |entry| match &mut entry.state {
                 State::Warm(counter) => {
                     counter.queue = None;
-                    !counter.is_clean() || counter.listed
+                    !counter.is_clean()
                 }
                 _ => false,
             });
@@ -290,6 +280,24 @@ impl Place<'_> {
             .find_mut(self.hash, |entry| entry.key.as_bytes() == key);
         let entry = found.filter(|entry| entry.epoch == epoch)?;
         Some(&mut entry.state)
+    }
+
+    /// Appends the value as a reply if it is known; returns whether it was. Does not ask whether
+    /// the table is closed: the lane comes here only with what is not held.
+    #[inline]
+    pub(super) fn answer(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
+        match self.state() {
+            Some(State::Warm(counter)) if counter.answers(now) => {
+                let mut digits = itoa::Buffer::new();
+                encode::bulk(out, digits.format(counter.value).as_bytes());
+            }
+            Some(State::Cached { value, until }) if now < *until => match value {
+                Some(value) => encode::bulk(out, value),
+                None => encode::null(out, Protocol::Resp3),
+            },
+            _ => return false,
+        }
+        true
     }
 
     /// The counter, when the key is warm.

@@ -20,7 +20,8 @@ pub struct Increment {
     pub delta: i64,
 }
 
-/// A sealed set of increments, each key at most once.
+/// A sealed set of increments, settled in order. (A key may be in it twice, when more was counted
+/// while it was made.)
 #[derive(Debug, Default)]
 pub struct Batch {
     increments: Vec<Increment>,
@@ -80,7 +81,7 @@ impl Batch {
         Self::default()
     }
 
-    /// Adds a key; the caller seals each key at most once a batch, with a delta other than zero.
+    /// Adds a key's sealed sum, other than zero.
     pub fn push(&mut self, key: Key, delta: i64) {
         self.increments.push(Increment { key, delta });
     }

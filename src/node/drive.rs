@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::connect;
-use super::{Deliver, Link, Node, shrink, unreachable};
+use super::{Deliver, KEPT_BUFFER, Link, Node, unreachable};
 use crate::counter::{Losses, Step};
 use crate::resp::{ReplyScanner, encode, reply};
 use crate::telemetry::Stats;
@@ -68,16 +68,25 @@ impl<T: Deliver> Driver<T> {
             let before = self.node.inner.lock().peer.clone();
             let reason = match connect(&self.node.config, timeout, &before).await {
                 Ok(connected) => {
-                    pause = first;
+                    let begun = now();
                     self.node.inner.lock().peer = connected.peer;
                     let reason = self.carry(connected.stream).await;
                     tracing::warn!(node = self.node.name(), %reason, "connection lost");
-                    self.disconnected(Link::Connecting, &reason);
-                    continue;
+                    // One that did not last is another failed attempt: else a server that takes
+                    // connections only to close them would be called without a pause.
+                    if now().saturating_duration_since(begun) >= first {
+                        pause = first;
+                        self.disconnected(Link::Connecting, &reason);
+                        continue;
+                    }
+                    reason
                 }
-                Err(error) => error.to_string(),
+                Err(error) => {
+                    let reason = error.to_string();
+                    tracing::warn!(node = self.node.name(), %reason, "no connection");
+                    reason
+                }
             };
-            tracing::warn!(node = self.node.name(), %reason, "no connection");
             self.disconnected(Link::Down(reason.as_str().into()), &reason);
             tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(longest);
@@ -102,7 +111,7 @@ impl<T: Deliver> Driver<T> {
         let mut scanner = ReplyScanner::new();
         let mut flushing = false;
         loop {
-            let blocked = !self.node.inner.lock().rest.is_empty();
+            let blocked = self.node.inner.lock().is_blocked();
             tokio::select! {
                 read = read(&mut reader, &mut buffer, scanner.wanted()) => match read {
                     Ok(0) => return "the node closed it".into(),
@@ -119,9 +128,10 @@ impl<T: Deliver> Driver<T> {
                     Err(error) => return error.to_string(),
                 },
                 ready = writer.writable(), if blocked => {
-                    if let Err(error) = ready.and_then(|()| self.resume(&writer)) {
+                    if let Err(error) = ready {
                         return error.to_string();
                     }
+                    self.node.write_out(true);
                 }
                 () = self.node.attention.notified() => {
                     if let Some(error) = self.node.inner.lock().broken.take() {
@@ -140,28 +150,6 @@ impl<T: Deliver> Driver<T> {
                 }
             }
         }
-    }
-
-    /// Goes on writing where the socket was full.
-    fn resume(&self, writer: &OwnedWriteHalf) -> io::Result<()> {
-        let mut inner = self.node.inner.lock();
-        if inner.writing {
-            return Ok(());
-        }
-        let (written, broken) = super::write(writer, &inner.rest);
-        if let Some(error) = broken {
-            return Err(error);
-        }
-        inner.rest.drain(..written);
-        let done = inner.rest.is_empty();
-        if done {
-            shrink(&mut inner.rest);
-        }
-        drop(inner);
-        if done {
-            self.node.send();
-        }
-        Ok(())
     }
 
     /// Hands complete replies to the lane.
@@ -208,7 +196,11 @@ impl<T: Deliver> Driver<T> {
         }
         let losses = inner.lane.take_losses();
         drop(inner);
+        let held = buffer.capacity();
         buffer.advance(used);
+        if buffer.is_empty() && held > KEPT_BUFFER {
+            *buffer = BytesMut::new();
+        }
         self.node
             .counters
             .errors
@@ -257,7 +249,7 @@ impl<T: Deliver> Driver<T> {
         let mut entry = self.node.enter();
         entry.inner.link = link;
         entry.inner.writing = false;
-        entry.inner.rest = Vec::new();
+        entry.inner.rest = (Vec::new(), 0);
         entry.inner.broken = None;
         entry.step(now(), &mut self.wakes, |lane, step| {
             lane.disconnected(step, &unknown, &unsent);

@@ -64,8 +64,8 @@ struct Inner<T> {
     link: Link,
     /// Whether somebody is writing to the socket.
     writing: bool,
-    /// What the socket did not take.
-    rest: Vec<u8>,
+    /// What the socket did not take whole, and how much of it it did take.
+    rest: (Vec<u8>, usize),
     /// Why the socket takes nothing any more.
     broken: Option<io::Error>,
     /// An empty buffer, to be the next `wire`.
@@ -125,7 +125,7 @@ impl<T: Deliver> Node<T> {
                 lane,
                 link: Link::Connecting,
                 writing: false,
-                rest: Vec::new(),
+                rest: (Vec::new(), 0),
                 broken: None,
                 spare: Vec::new(),
                 stalled: Vec::new(),
@@ -165,20 +165,26 @@ impl<T: Deliver> Node<T> {
     /// left is the driver's.
     pub fn send(&self) {
         self.scheduled.store(false, Ordering::Release);
+        self.write_out(false);
+    }
+
+    /// Writes until the socket is full or nothing is left. While the socket is full only the
+    /// driver writes (`resume`): anybody else would try in vain at every command.
+    fn write_out(&self, resume: bool) {
         loop {
             let mut inner = self.inner.lock();
             let Link::Up(socket) = &inner.link else {
                 return;
             };
-            if inner.writing || inner.broken.is_some() {
+            if inner.writing || inner.broken.is_some() || (inner.is_blocked() && !resume) {
                 return;
             }
             let socket = Arc::clone(socket);
-            let buffer = if inner.rest.is_empty() {
-                let spare = std::mem::take(&mut inner.spare);
-                inner.lane.take_wire(spare)
-            } else {
+            let (buffer, start) = if inner.is_blocked() {
                 std::mem::take(&mut inner.rest)
+            } else {
+                let spare = std::mem::take(&mut inner.spare);
+                (inner.lane.take_wire(spare), 0)
             };
             if buffer.is_empty() {
                 inner.spare = buffer;
@@ -186,7 +192,7 @@ impl<T: Deliver> Node<T> {
             }
             inner.writing = true;
             drop(inner);
-            let (written, broken) = write(&socket, &buffer);
+            let (written, broken) = write(&socket, buffer.get(start..).unwrap_or_default());
             let mut inner = self.inner.lock();
             if !inner.link.is(&socket) {
                 // The connection was replaced meanwhile; its driver has settled everything.
@@ -194,8 +200,8 @@ impl<T: Deliver> Node<T> {
             }
             inner.writing = false;
             inner.broken = broken;
-            if written < buffer.len() {
-                inner.rest = buffer.get(written..).unwrap_or_default().to_vec();
+            if start + written < buffer.len() {
+                inner.rest = (buffer, start + written);
                 drop(inner);
                 self.attention.notify_one();
                 return;
@@ -223,7 +229,7 @@ impl<T: Deliver> Node<T> {
             redis_version: inner.peer.version.clone(),
             run_id: inner.peer.run_id.clone(),
             in_flight: inner.lane.in_flight(),
-            unsent_bytes: inner.lane.unsent_bytes() + inner.rest.len(),
+            unsent_bytes: inner.lane.unsent_bytes() + inner.rest.0.len() - inner.rest.1,
             requests: inner.lane.counts().requests,
             errors: self.counters.errors.load(Ordering::Relaxed),
             keys: self.table.len(),
@@ -321,6 +327,13 @@ impl<T> fmt::Debug for Entry<'_, T> {
         f.debug_struct("Entry")
             .field("node", &self.node.config.name)
             .finish_non_exhaustive()
+    }
+}
+
+impl<T> Inner<T> {
+    /// Whether the socket took less than it was given.
+    fn is_blocked(&self) -> bool {
+        !self.rest.0.is_empty()
     }
 }
 

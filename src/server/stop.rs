@@ -46,18 +46,28 @@ pub(super) async fn tried(router: &Router<Ticket>, bound: Duration) {
     }
 }
 
-/// Lets sessions answer what they have read, then flushes until nothing is pending.
+/// Lets sessions answer what they have read, then flushes until nothing is pending. Sessions have
+/// half of `bound` at most: a client that does not read must not cost others their increments.
 pub(super) async fn drain(
     shared: &Shared,
     workers: &Workers,
     bound: Duration,
 ) -> Result<(), ServeError> {
-    let deadline = Instant::now() + bound;
+    let begun = Instant::now();
+    let deadline = begun + bound;
     tracing::info!(clients = shared.registry.count(), "draining");
     shared.drain.cancel();
     workers.tracker.close();
-    if timeout_at(deadline, workers.tracker.wait()).await.is_err() {
+    let answered = timeout_at(begun + bound / 2, workers.tracker.wait());
+    if answered.await.is_err() {
         tracing::warn!("some clients did not take their replies in time");
+        for client in shared.registry.clients() {
+            client.kill.cancel();
+        }
+        // Nothing more is acknowledged once they are gone.
+        if timeout_at(deadline, workers.tracker.wait()).await.is_err() {
+            tracing::warn!("some sessions did not end");
+        }
     }
     while shared.router.nodes().iter().any(|node| !node.is_settled()) {
         if Instant::now() >= deadline {

@@ -31,7 +31,7 @@ pub(super) async fn watch(shared: &Shared) {
             continue;
         };
         for client in shared.registry.clients() {
-            if now.saturating_duration_since(client.last_activity()) >= bound {
+            if client.is_idle(now, bound) {
                 client.kill.cancel();
             }
         }

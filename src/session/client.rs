@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ pub struct Client {
     resp3: AtomicBool,
     authenticated: AtomicBool,
     replies: AtomicU8,
+    waiting: AtomicBool,
     facts: Mutex<Facts>,
 }
 
@@ -79,6 +80,7 @@ impl Client {
             resp3: AtomicBool::new(false),
             authenticated: AtomicBool::new(authenticated),
             replies: AtomicU8::new(ReplyMode::default().bits()),
+            waiting: AtomicBool::new(false),
             facts: Mutex::new(Facts {
                 name: None,
                 lib_name: String::new(),
@@ -184,9 +186,20 @@ impl Client {
         facts.output_bytes = activity.output_bytes;
     }
 
-    /// When its last batch of requests was read, or it connected.
-    pub fn last_activity(&self) -> Instant {
-        self.facts.lock().last_activity
+    /// Notes that bytes were read from it or written to it.
+    pub(super) fn touch(&self, now: Instant) {
+        self.facts.lock().last_activity = now;
+    }
+
+    /// Notes whether replies of nodes are still to come.
+    pub(super) fn set_waiting(&self, waiting: bool) {
+        self.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    /// Whether it has neither sent nor taken anything for `bound`, and nothing is owed to it.
+    pub fn is_idle(&self, now: Instant, bound: Duration) -> bool {
+        let last = self.facts.lock().last_activity;
+        !self.waiting.load(Ordering::Relaxed) && now.saturating_duration_since(last) >= bound
     }
 
     /// Appends its line of `CLIENT LIST`: the fields of Redis 7.2 in their order, and `tot-cmds`

@@ -231,6 +231,10 @@ impl<'a> Dispatch<'a> {
             self.error(command::Refusal::NotYet.text(command));
             return Flow::Continue;
         }
+        if command::leaves_database(command, request) {
+            self.error("ERR DB index is out of range");
+            return Flow::Continue;
+        }
         let mut positions = std::mem::take(&mut self.positions);
         let found = command::key_positions(command, request, &mut positions);
         let keys: Vec<&[u8]> = positions.iter().map(|at| request.arg(*at)).collect();

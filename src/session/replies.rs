@@ -60,6 +60,21 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Most bytes of replies that its session may hold.
+    pub fn limit(&self) -> usize {
+        self.replies.0.lock().limit
+    }
+
+    /// Gives up a reply that has outgrown the limit, and with it the session. Returns the
+    /// session's waker if it sleeps.
+    pub fn overrun(self) -> Option<Waker> {
+        let mut queue = self.replies.0.lock();
+        queue.overrun();
+        queue.waker.take()
+    }
+}
+
 /// Replies of one session: those that may be written, and those that wait for earlier ones.
 ///
 /// ```text
@@ -221,11 +236,15 @@ impl Queue {
     /// Whether the limit has been passed, or is with `more` bytes.
     fn is_overrun(&mut self, more: usize) -> bool {
         if self.ready.len() + self.spill.len() + more > self.limit {
-            self.overrun = true;
-            self.ready = Vec::new();
-            self.spill = Vec::new();
+            self.overrun();
         }
         self.overrun
+    }
+
+    fn overrun(&mut self) {
+        self.overrun = true;
+        self.ready = Vec::new();
+        self.spill = Vec::new();
     }
 }
 

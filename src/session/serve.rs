@@ -5,10 +5,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_util::io::poll_read_buf;
 
 use super::dispatch::{Dispatch, Flow};
@@ -21,13 +23,13 @@ pub async fn serve(stream: TcpStream, client: Arc<Client>, shared: Arc<Shared>) 
     let mut session = Session::new(stream, Arc::clone(&client), Arc::clone(&shared));
     tokio::select! {
         biased;
-        end = poll_fn(|cx| session.poll(cx)) => session.ended(&end),
+        () = session.run() => {}
         () = client.kill.cancelled() => {}
         () = shared.drain.cancelled() => {
             // Answers what has been read, then closes.
             session.input = Input::Closed;
             tokio::select! {
-                end = poll_fn(|cx| session.poll(cx)) => session.ended(&end),
+                () = session.run() => {}
                 () = client.kill.cancelled() => {}
             }
         }
@@ -100,38 +102,73 @@ impl Session {
         }
     }
 
+    /// Serves until the connection is to be closed.
+    async fn run(&mut self) {
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        self.ended(&end);
+        if matches!(end, End::Done) {
+            self.part().await;
+        }
+    }
+
+    /// Says that nothing more comes, and takes what the client still sends to nowhere. A socket
+    /// that is closed with bytes unread resets the connection, which destroys replies that are
+    /// still on their way.
+    async fn part(&mut self) {
+        let quiet = async {
+            self.stream.shutdown().await?;
+            // Not the session's buffer: nothing of this may be executed.
+            let mut nowhere = vec![0; READ_BYTES];
+            loop {
+                let read = self.stream.read(&mut nowhere);
+                match timeout(QUIET, read).await {
+                    Ok(Ok(1..)) => {}
+                    Ok(Ok(0)) | Err(_) => return Ok(()),
+                    Ok(Err(error)) => return Err(error),
+                }
+            }
+        };
+        let parted: Result<io::Result<()>, _> = timeout(PARTING, quiet).await;
+        if let Ok(Err(error)) = parted {
+            tracing::debug!(client = %self.client.addr, %error, "the client left first");
+        }
+    }
+
     /// Goes as far as it can: executes what has been read, writes what is ready, reads more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         for _ in 0..TURNS {
-            let full = self.execute(cx.waker());
-            match full {
-                Executed::Abort => return Poll::Ready(End::Abort),
-                Executed::All | Executed::Paused | Executed::Some => {}
+            let executed = self.execute(cx.waker());
+            if executed == Executed::Abort {
+                return Poll::Ready(End::Abort);
             }
             let idle = match self.write(cx) {
                 Ok(idle) => idle,
                 Err(error) => return Poll::Ready(End::Io(error)),
             };
+            // Read after the waker was left with the replies: what comes later wakes.
             let backlog = self.replies.backlog();
+            let waits = backlog.outstanding > 0 || executed == Executed::Stalled;
+            self.client.set_waiting(waits);
             if backlog.overrun {
                 return Poll::Ready(End::OutputLimit);
             }
+            match executed {
+                Executed::Some => continue,
+                Executed::Full if backlog.outstanding < MAX_OUTSTANDING => continue,
+                Executed::Full | Executed::Stalled => return Poll::Pending,
+                Executed::All | Executed::Abort => {}
+            }
             if self.input == Input::Closed {
-                if idle && backlog.outstanding == 0 && self.scanned.is_none() && backlog.bytes == 0
-                {
+                if idle && backlog.outstanding == 0 && backlog.bytes == 0 {
                     return Poll::Ready(End::Done);
                 }
                 return Poll::Pending;
-            }
-            match full {
-                Executed::Some => continue,
-                Executed::Paused => return Poll::Pending,
-                Executed::All | Executed::Abort => {}
             }
             match self.read(cx) {
                 Poll::Ready(Ok(0)) => self.input = Input::Closed,
                 Poll::Ready(Ok(count)) => {
                     self.shared.stats.net_input_bytes.add(to_u64(count));
+                    self.touch();
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Io(error)),
                 Poll::Pending => return Poll::Pending,
@@ -160,7 +197,7 @@ impl Session {
         let mut used = 0;
         for taken in 0.. {
             if taken == room {
-                executed = Executed::Paused;
+                executed = Executed::Full;
                 break;
             }
             if dispatch.made.len() > MADE_BYTES {
@@ -186,7 +223,7 @@ impl Session {
                 Flow::Continue => used += length,
                 Flow::Stall => {
                     self.scanned = Some(length);
-                    executed = Executed::Paused;
+                    executed = Executed::Stalled;
                     break;
                 }
                 Flow::Close => {
@@ -202,9 +239,14 @@ impl Session {
             self.limits.authenticated = self.client.authenticated();
         }
         let tally = dispatch.finish();
+        // What is behind the start does not count as capacity, and is held all the same.
+        let held = self.buffer.capacity();
         self.buffer.advance(used);
-        if self.buffer.is_empty() && self.buffer.capacity() > KEPT_BYTES {
+        if self.buffer.is_empty() && held > KEPT_BYTES {
             self.buffer = BytesMut::new();
+        }
+        if self.made.capacity() > 2 * MADE_BYTES {
+            self.made = Vec::new();
         }
         self.note(now, &tally);
         executed
@@ -229,6 +271,14 @@ impl Session {
         }
     }
 
+    /// Bytes went to or fro: the client is not idle.
+    fn touch(&self) {
+        if self.shared.config.server.idle_timeout.is_some() {
+            let now = tokio::time::Instant::now().into_std();
+            self.client.touch(now);
+        }
+    }
+
     /// Writes ready replies. Returns whether everything ready is written; else the waker is
     /// registered with the socket.
     fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
@@ -250,6 +300,7 @@ impl Session {
                 Poll::Ready(Ok(count)) => {
                     self.written += count;
                     self.shared.stats.net_output_bytes.add(to_u64(count));
+                    self.touch();
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => {
@@ -304,8 +355,10 @@ enum Executed {
     All,
     /// There is more, for the next turn.
     Some,
-    /// Something complete has to wait for room.
-    Paused,
+    /// As many as may be outstanding were executed; those that were answered at once left room.
+    Full,
+    /// A complete request has to wait for room in its lane, which wakes the session.
+    Stalled,
     Abort,
 }
 
@@ -324,3 +377,10 @@ const READ_BYTES: usize = 16 << 10;
 
 /// Largest buffer that an idle session keeps.
 const KEPT_BYTES: usize = 64 << 10;
+
+/// A client that sends nothing for so long after the end of its replies is taken to have stopped:
+/// many times what bytes under way need in a data centre.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// Longest wait for a client that sends on after the end of its replies.
+const PARTING: Duration = Duration::from_secs(2);

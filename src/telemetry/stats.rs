@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::counter::{Counter, Gauge};
+use super::counter::Counter;
 use super::rate::Rate;
 
 /// What has happened since the start or the last `CONFIG RESETSTAT`. Shared by every task.
@@ -50,8 +50,6 @@ pub struct Stats {
     pub errors_replied: Counter,
     /// Requests sent to nodes.
     pub upstream_requests: Counter,
-    /// Keys with acknowledged increments not yet applied, now.
-    pub increments_pending_keys: Gauge,
     commands_rate: Mutex<Rate>,
 }
 
@@ -105,16 +103,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reset_keeps_what_is_pending_and_what_was_lost() {
+    fn a_reset_keeps_what_was_lost() {
         let stats = Stats::default();
         stats.commands_processed.add(3);
         stats.dead_letters.add(2);
         stats.in_doubt.add(1);
-        stats.increments_pending_keys.add(5);
         stats.reset();
         assert_eq!(stats.commands_processed.get(), 0);
         assert_eq!(stats.dead_letters.get(), 2);
         assert_eq!(stats.in_doubt.get(), 1);
-        assert_eq!(stats.increments_pending_keys.get(), 5);
     }
 }

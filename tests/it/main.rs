@@ -10,7 +10,9 @@
 
 mod command_table;
 mod config;
+mod core;
 mod dev;
+mod docs;
 mod forms;
 mod limit;
 mod local_twin;

@@ -241,3 +241,19 @@ fn more_counters_than_the_table_holds_are_counted_too() {
     }
     assert_eq!(counted, 1_000);
 }
+
+#[test]
+fn info_tells_how_many_keys_are_pending() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[("counters.flush_interval", "\"60s\"")]);
+    let mut client = stack.connect();
+    // The first batch warms the keys, the second is counted here.
+    for _ in 0..2 {
+        let replies = client.run_all(&["INCR a", "INCR b", "INCR c"].repeat(5));
+        assert!(replies.iter().all(|reply| !reply.is_error()));
+    }
+    let info = client.run("INFO coalescing").text();
+    assert!(info.contains("increments_pending_keys:3\r\n"), "{info}");
+}

@@ -125,6 +125,17 @@ impl Connection {
         }
     }
 
+    /// Another handle, to write while this one reads.
+    #[track_caller]
+    pub(crate) fn writer(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+
+    /// What came behind the last whole reply.
+    pub(crate) fn unparsed(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
     /// Says that nothing more will be written; reading goes on.
     #[track_caller]
     pub(crate) fn finish_writing(&mut self) {

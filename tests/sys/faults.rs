@@ -1,12 +1,13 @@
 //! Connections cut under load, and the ends of Tally's own life: nothing twice, nothing lost.
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::connection::{Connection, words};
+use crate::connection::{Connection, encode, words};
 use crate::harness::{Settings, Stack, eventually, now, pause, skipped_on_bare_redis};
 use crate::reply::Reply;
 use crate::servers::Redis;
@@ -229,6 +230,77 @@ fn requests_under_way_at_sigterm_are_answered() {
     assert_eq!(client.read_frame(), b"+OK\r\n");
     let status = stack.tally.as_mut().unwrap().wait(Duration::from_secs(10));
     assert_eq!(status.expect("an end").code(), Some(0));
+}
+
+#[test]
+fn a_client_that_does_not_read_costs_no_increment_at_sigterm() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::start(&[
+        ("counters.flush_interval", "\"60s\""),
+        ("server.drain_timeout", "\"2s\""),
+    ]);
+    let mut client = stack.connect();
+    let value = "v".repeat(8 << 20);
+    assert!(client.call(&["SET", "large", &value]).is_ok());
+    // More than the system's buffers take.
+    let mut stuck = stack.connect();
+    stuck.write_raw(&encode(&["GET", "large"]).repeat(5));
+    for _ in 0..2 {
+        let replies = client.run_all(&vec!["INCR k"; 50]);
+        assert!(replies.iter().all(|reply| !reply.is_error()));
+    }
+    stack.stop_tally();
+    let total: i64 = stack.nodes.iter().map(|node| value_of(node, "k")).sum();
+    assert_eq!(total, 100);
+}
+
+/// Clients that send without pause; each counts its replies until the connection ends, and says
+/// what was left behind the last whole one.
+fn hammer(address: SocketAddr) -> (usize, Vec<u8>) {
+    let mut client = Connection::open(address);
+    let requests = [encode(&["GET", "value"]), encode(&["STRLEN", "value"])];
+    let requests = requests.concat().repeat(30);
+    let mut writer = client.writer();
+    thread::scope(|scope| {
+        scope.spawn(move || while writer.write_all(&requests).is_ok() {});
+        let mut replies = 0;
+        loop {
+            match client.try_read_frame() {
+                Ok(_) => replies += 1,
+                Err(error) => {
+                    assert_eq!(
+                        error.kind(),
+                        std::io::ErrorKind::UnexpectedEof,
+                        "a clean end, no reset"
+                    );
+                    return (replies, client.unparsed().to_vec());
+                }
+            }
+        }
+    })
+}
+
+#[test]
+fn nobody_gets_half_a_reply_at_sigterm() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::start(&[]);
+    let value = "v".repeat(20_000);
+    assert!(stack.connect().call(&["SET", "value", &value]).is_ok());
+    let address = stack.address();
+    let clients: Vec<_> = (0..6)
+        .map(|_| thread::spawn(move || hammer(address)))
+        .collect();
+    pause(Duration::from_millis(500));
+    stack.stop_tally();
+    for client in clients {
+        let (replies, rest) = client.join().unwrap();
+        assert!(replies > 0);
+        assert!(rest.is_empty(), "{} bytes of a reply", rest.len());
+    }
 }
 
 #[test]

@@ -299,6 +299,31 @@ fn a_million_commands_written_before_the_first_read_are_answered_in_order() {
     assert!(client.is_alive());
 }
 
+/// A buffer that a large request stretched takes many small ones in one read.
+#[track_caller]
+fn check_many_in_one_read(small: &[u8], replies: usize) {
+    let stack = Stack::start(&[("server.threads", "1")]);
+    let mut client = stack.connect();
+    let mut bytes = encode(&[b"SET".as_slice(), b"large", &vec![b'x'; 1 << 20]]);
+    bytes.extend(small);
+    bytes.extend(b"PING\r\n");
+    client.write_raw(&bytes);
+    assert_eq!(client.read_frame(), b"+OK\r\n");
+    for _ in 0..=replies {
+        assert_eq!(client.read_frame(), b"+PONG\r\n");
+    }
+}
+
+#[test]
+fn tens_of_thousands_of_requests_in_one_read_are_answered() {
+    check_many_in_one_read(&b"PING\r\n".repeat(20_000), 20_000);
+}
+
+#[test]
+fn tens_of_thousands_of_empty_lines_in_one_read_are_skipped() {
+    check_many_in_one_read(&b"\r\n".repeat(200_000), 0);
+}
+
 #[test]
 fn many_arguments_are_one_request() {
     let stack = Stack::start(&[]);

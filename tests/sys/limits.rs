@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::connection::{Connection, encode};
-use crate::harness::{Stack, bare, eventually, now};
+use crate::harness::{Stack, bare, eventually, now, pause};
 use crate::reply::Reply;
 use crate::servers::{Redis, resident_bytes};
 
@@ -142,6 +142,27 @@ fn idle_clients_are_closed_and_busy_ones_are_not() {
 }
 
 #[test]
+fn who_sends_or_waits_is_not_idle() {
+    let stack = Stack::start(&[("server.idle_timeout", "\"1s\"")]);
+    let mut uploads = stack.connect();
+    let mut mistaken = stack.connect();
+    let upload = encode(&["SET", "k", &"v".repeat(1_000)]);
+    for piece in upload.chunks(60) {
+        uploads.write_raw(piece);
+        assert!(mistaken.run("NOSUCH").is_error());
+        pause(Duration::from_millis(100));
+    }
+    assert_eq!(uploads.read_frame(), b"+OK\r\n");
+    let mut waits = stack.connect();
+    stack.nodes[0].freeze();
+    waits.send(&["MGET", "a", "b", "c", "d", "e", "f", "g", "h"]);
+    pause(Duration::from_millis(1_800));
+    stack.nodes[0].thaw();
+    let values = Reply::parse(&waits.read_frame());
+    assert_eq!(values.elements().len(), 8);
+}
+
+#[test]
 fn declared_lengths_cost_no_memory() {
     let stack = Stack::start(&[]);
     let warm: Vec<_> = (0..200).map(|_| stack.connect()).collect();
@@ -192,6 +213,33 @@ fn unread_replies_of_one_client_are_bounded() {
         grown < allowed,
         "{grown} bytes for 500 MiB of unread replies"
     );
+}
+
+#[test]
+fn a_reply_made_of_many_parts_is_bounded() {
+    let stack = Stack::start(&[("server.output_buffer", "\"8MiB\"")]);
+    let mut client = stack.connect();
+    let value = vec![b'v'; 1 << 20];
+    for key in [b"large", b"other"] {
+        assert!(client.call(&[b"SET".as_slice(), key, &value]).is_ok());
+        // From the second time on it is known without asking.
+        for _ in 0..3 {
+            assert_eq!(client.call(&[b"GET", key.as_slice()]).bytes(), value);
+        }
+    }
+    let few = client.call(&["MGET", "large", "other", "large", "large"]);
+    assert_eq!(few.elements().len(), 4);
+    let before = resident_bytes(stack.process_id());
+    let mut greedy = stack.connect();
+    greedy.set_patience(Duration::from_secs(20));
+    let many = [&["MGET"][..], &["large"; 1_000]].concat();
+    if !bare() {
+        assert!(greedy.try_call(&many).is_err(), "a gigabyte of reply");
+    }
+    // What was used is not given back at once.
+    let grown = resident_bytes(stack.process_id()).saturating_sub(before);
+    assert!(grown < 96 * MIB, "{grown} bytes for one reply");
+    assert!(client.is_alive());
 }
 
 #[test]

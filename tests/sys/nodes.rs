@@ -1,11 +1,15 @@
 //! A node that is down, frozen or back again: errors that name it, and nothing on the other one.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::connection::Connection;
 use crate::harness::{Settings, Stack, eventually, now, pause, skipped_on_bare_redis};
 use crate::reply::Reply;
-use crate::servers::Redis;
+use crate::servers::{Redis, Tally, processor_time};
 
 /// Short waits, so that the tests are.
 const FAST: Settings<'_> = &[
@@ -370,4 +374,84 @@ fn a_node_that_refuses_the_password_is_named() {
     });
     assert!(refused, "{:?}", client.run(&format!("SET {key} x")));
     assert!(client.is_alive());
+}
+
+#[test]
+fn what_a_full_socket_did_not_take_is_neither_lost_nor_tried_at_every_command() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    const ROUNDS: usize = 600;
+    // One worker: the answer to the other client comes behind the tick of the first.
+    let stack = Stack::start(&[("server.threads", "1")]);
+    let key = stack.key_on(0, "a");
+    let value = "v".repeat(48 << 20);
+    let (mut writer, mut other) = (stack.connect(), stack.connect());
+    stack.nodes[0].freeze();
+    writer.send(&["SET", &key, &value]);
+    // The whole value has been read once the next request is refused or waits behind it.
+    let backlog = || stack.connect().run("INFO nodes").text();
+    let waits = eventually(Duration::from_secs(10), || {
+        let info = backlog();
+        let unsent = info.split("unsent_bytes=").nth(1);
+        unsent.is_some_and(|unsent| !unsent.starts_with("0,"))
+    });
+    assert!(waits, "{}", backlog());
+    let before = processor_time(stack.process_id());
+    for _ in 0..ROUNDS {
+        writer.send(&["APPEND", &key, "x"]);
+        assert!(other.is_alive());
+    }
+    let spent = processor_time(stack.process_id()) - before;
+    stack.nodes[0].thaw();
+    assert!(
+        spent < Duration::from_secs(1),
+        "{spent:?} for {ROUNDS} small commands"
+    );
+    assert!(Reply::parse(&writer.read_frame()).is_ok());
+    for round in 1..=ROUNDS {
+        let length = Reply::parse(&writer.read_frame()).integer();
+        assert_eq!(length, i64::try_from(value.len() + round).unwrap());
+    }
+}
+
+/// Takes part in Tally's handshake, then closes; how often it was called.
+fn closes_after_the_handshake(listener: &TcpListener, calls: &AtomicUsize) {
+    for stream in listener.incoming() {
+        let Ok(mut stream) = stream else { return };
+        calls.fetch_add(1, Ordering::Relaxed);
+        let hello = b"%2\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$2\r\nid\r\n:5\r\n";
+        for reply in [hello.as_slice(), b"$0\r\n\r\n", b":1\r\n"] {
+            let mut request = [0; 1024];
+            // The third request is the fence, from the second connection on.
+            stream
+                .set_read_timeout(Some(Duration::from_millis(20)))
+                .unwrap();
+            if !matches!(stream.read(&mut request), Ok(1..)) || stream.write_all(reply).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_node_that_closes_every_connection_is_not_called_without_a_pause() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    std::thread::spawn(move || closes_after_the_handshake(&listener, &counted));
+    let settings = [
+        ("upstream.backoff_min", "\"200ms\""),
+        ("upstream.backoff_max", "\"2s\""),
+    ];
+    let tally = Tally::start_before(&[(address, None)], &settings);
+    pause(Duration::from_secs(1));
+    // Pauses of at least 100, 200, 400 and 800 ms.
+    let calls = calls.load(Ordering::Relaxed);
+    assert!((1..=6).contains(&calls), "{calls} connections in a second");
+    drop(tally);
 }

@@ -154,6 +154,19 @@ impl Tally {
     /// Starts one before `nodes`, named `redis_7070`, `redis_7071`, ... in order.
     #[track_caller]
     pub(crate) fn start(nodes: &[Redis], settings: Settings<'_>) -> Self {
+        let nodes: Vec<_> = nodes
+            .iter()
+            .map(|node| (node.address(), node.argument("--requirepass")))
+            .collect();
+        Self::start_before(&nodes, settings)
+    }
+
+    /// The same before anything that listens, with the password that each wants.
+    #[track_caller]
+    pub(crate) fn start_before(
+        nodes: &[(SocketAddr, Option<&str>)],
+        settings: Settings<'_>,
+    ) -> Self {
         for _ in 1..ATTEMPTS {
             let mut tally = Self::launch(nodes, settings);
             let address = tally.address();
@@ -205,7 +218,7 @@ impl Tally {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    fn launch(nodes: &[Redis], settings: Settings<'_>) -> Self {
+    fn launch(nodes: &[(SocketAddr, Option<&str>)], settings: Settings<'_>) -> Self {
         let directory = TempDir::new().unwrap();
         let port = free_port();
         let file = directory.path().join("tally.toml");
@@ -282,6 +295,16 @@ pub(crate) fn resident_bytes(process_id: u32) -> u64 {
     kilobytes.parse::<u64>().unwrap() * 1024
 }
 
+/// The processor time of a process so far, from `/proc`, in its ticks of 10 ms.
+#[track_caller]
+pub(crate) fn processor_time(process_id: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process_id}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    // The 14th and 15th of all fields; the name was the second.
+    let times = fields.split(' ').skip(11).take(2);
+    Duration::from_millis(times.map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum())
+}
+
 /// Waits until a server answers PING (or asks for a password); false if the child ended first.
 fn answers_before_end(child: &mut Child, address: SocketAddr) -> bool {
     let deadline = now() + START_LIMIT;
@@ -309,7 +332,11 @@ fn signal(process_id: u32, name: &str) {
     assert!(status.unwrap().success(), "kill -{name} {process_id}");
 }
 
-fn configuration(port: u16, nodes: &[Redis], settings: Settings<'_>) -> String {
+fn configuration(
+    port: u16,
+    nodes: &[(SocketAddr, Option<&str>)],
+    settings: Settings<'_>,
+) -> String {
     let mut tables: BTreeMap<&str, BTreeMap<&str, String>> = BTreeMap::new();
     let listen = format!("\"{}\"", loopback(port));
     let defaults = [
@@ -330,10 +357,10 @@ fn configuration(port: u16, nodes: &[Redis], settings: Settings<'_>) -> String {
             writeln!(text, "{key} = {value}").unwrap();
         }
     }
-    for (index, node) in nodes.iter().enumerate() {
+    for (index, (address, password)) in nodes.iter().enumerate() {
         writeln!(text, "[[nodes]]\nname = \"redis_{}\"", 7070 + index).unwrap();
-        writeln!(text, "address = \"{}\"", node.address()).unwrap();
-        if let Some(password) = node.argument("--requirepass") {
+        writeln!(text, "address = \"{address}\"").unwrap();
+        if let Some(password) = password {
             writeln!(text, "password = \"{password}\"").unwrap();
         }
     }

@@ -270,10 +270,11 @@ fn coalescing(report: &mut Report<'_, '_>) {
     report.field("increments_local", stats.increments_local.get());
     report.field("increments_forwarded", stats.increments_forwarded.get());
     report.field("increments_flushed", stats.increments_flushed.get());
-    report.field(
-        "increments_pending_keys",
-        stats.increments_pending_keys.get(),
-    );
+    let pending = (report.local.nodes)()
+        .iter()
+        .map(|node| node.pending_keys)
+        .sum::<usize>();
+    report.field("increments_pending_keys", pending);
     report.field("flush_batches", stats.flush_batches.get());
     report.field("flush_keys", stats.flush_keys.get());
     report.field("flush_errors", stats.flush_errors.get());

@@ -1,0 +1,101 @@
+//! Commands on keys that are passed on as they are: at once, or parked in the queues of their keys.
+
+use std::time::Instant;
+
+use super::lane::{Effect, Lane, Step};
+use super::queue::{Parked, Queued, Submission};
+use super::state::State;
+use super::table::Place;
+use crate::key::Key;
+
+impl<T> Lane<T> {
+    /// A command on `keys` (all of this node), sent as it is once its keys are ready for it.
+    pub fn forward(
+        &mut self,
+        step: &mut Step<'_, T>,
+        keys: &[&[u8]],
+        wire: &[u8],
+        effect: Effect,
+        ticket: T,
+    ) {
+        if let Some(hold) = &mut self.hold {
+            let keys = keys.iter().map(|key| Key::new(key)).collect();
+            let wire = wire.into();
+            hold.queue.push_back(Submission::Forward {
+                keys,
+                wire,
+                effect,
+                ticket,
+            });
+            self.waiting += 1;
+            return;
+        }
+        let mut ready = true;
+        for key in keys {
+            let mut place = step.table.lock(key);
+            ready &= self.claim(&mut place, effect, step.now);
+        }
+        if ready {
+            self.append(step.now, wire, ticket);
+        } else {
+            self.park(step, keys, wire, effect, ticket);
+        }
+    }
+
+    /// Prepares one key for a command. Returns whether the command may be appended as far as this
+    /// key goes; then, if it is a barrier, the key is cold. Else the key has something in flight
+    /// that must be answered first.
+    fn claim(&mut self, place: &mut Place<'_>, effect: Effect, now: Instant) -> bool {
+        match (place.state(), effect) {
+            (Some(state), _) if state.queue().is_some() => false,
+            (None, _) | (Some(_), Effect::Peek) => true,
+            (Some(State::Opening { members, .. }), _) if *members > 1 => false,
+            (Some(State::Warm(counter)), _) if !counter.is_clean() => {
+                self.seal(place, now);
+                false
+            }
+            (Some(_), Effect::Barrier) => {
+                place.clear();
+                true
+            }
+        }
+    }
+
+    /// Makes a command wait in the queues of all its keys.
+    fn park(
+        &mut self,
+        step: &mut Step<'_, T>,
+        keys: &[&[u8]],
+        wire: &[u8],
+        effect: Effect,
+        ticket: T,
+    ) {
+        let mut distinct = keys.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let parked = self.parked.insert(Parked {
+            wire: wire.into(),
+            keys: Vec::new(),
+            queues: distinct.len(),
+            effect,
+            ticket: Some(ticket),
+        });
+        let mut places = Vec::with_capacity(distinct.len());
+        for key in distinct {
+            let mut place = step.table.lock(key);
+            let ready = match place.state() {
+                Some(State::Warm(counter)) => {
+                    counter.queue.is_none() && (effect == Effect::Peek || counter.is_clean())
+                }
+                Some(State::Opening { .. } | State::Waiting { .. }) => false,
+                _ => true,
+            };
+            let queue = self.attach_queue(&mut place);
+            self.enqueue(queue, Queued::Command(parked));
+            places.push((Key::new(key), ready));
+        }
+        if let Some(command) = self.parked.get_mut(parked) {
+            command.keys = places;
+        }
+    }
+}

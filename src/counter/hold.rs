@@ -1,0 +1,125 @@
+//! Commands without keys of their own: what comes after one that has to wait waits with it.
+
+use std::collections::VecDeque;
+
+use super::lane::{Lane, Step};
+use super::queue::{Hold, Submission};
+use crate::key::Key;
+
+impl<T> Lane<T> {
+    /// A command without keys that changes none, behind everything that waits.
+    pub fn keyless(&mut self, step: &mut Step<'_, T>, wire: &[u8], ticket: T) {
+        if self.waiting == 0 && self.hold.is_none() {
+            self.append(step.now, wire, ticket);
+        } else {
+            self.hold(step, wire.into(), ticket, false);
+        }
+    }
+
+    /// A command that may read or change any key of the node: sent alone, after everything that
+    /// is pending, and nothing known of any key survives it.
+    pub fn whole_node(&mut self, step: &mut Step<'_, T>, wire: &[u8], ticket: T) {
+        self.hold(step, wire.into(), ticket, true);
+    }
+
+    /// Holds back everything that comes from now on until a command can be sent alone.
+    pub(super) fn hold(
+        &mut self,
+        step: &mut Step<'_, T>,
+        wire: Box<[u8]>,
+        ticket: T,
+        forget: bool,
+    ) {
+        if let Some(hold) = &mut self.hold {
+            hold.queue.push_back(Submission::WholeNode {
+                wire,
+                ticket,
+                forget,
+            });
+            self.waiting += 1;
+            return;
+        }
+        let ticket = Some(ticket);
+        self.hold = Some(Hold {
+            wire,
+            ticket,
+            forget,
+            queue: VecDeque::new(),
+        });
+        // Nothing that comes from now on may pass what is held.
+        step.table.close();
+        self.release_hold(step);
+    }
+
+    /// Sends the command that everything waits for, if its time has come.
+    pub(super) fn release_hold(&mut self, step: &mut Step<'_, T>) {
+        let Some(hold) = &self.hold else {
+            return;
+        };
+        if self.waiting > hold.queue.len() {
+            return;
+        }
+        if hold.forget {
+            // Commands that left their queues meanwhile may have counted something.
+            while self.flush_batch(step.table, step.now) {}
+            if !self.fifo.is_empty() {
+                return;
+            }
+        }
+        let Some(mut hold) = self.hold.take() else {
+            return;
+        };
+        if hold.forget {
+            step.table.forget();
+        }
+        if let Some(ticket) = hold.ticket.take() {
+            self.append(step.now, &hold.wire, ticket);
+        }
+        self.resume(step, hold);
+    }
+
+    /// Gives up a whole-node command: it was not sent.
+    pub(super) fn fail_hold(&mut self, step: &mut Step<'_, T>, error: &[u8]) {
+        let Some(mut hold) = self.hold.take() else {
+            return;
+        };
+        if let Some(ticket) = hold.ticket.take() {
+            (step.deliver)(ticket, error);
+        }
+        self.resume(step, hold);
+    }
+
+    /// Goes on with what was held. The table answers again when all of it has had its turn.
+    fn resume(&mut self, step: &mut Step<'_, T>, hold: Hold<T>) {
+        for submission in hold.queue {
+            self.waiting -= 1;
+            match submission {
+                Submission::Increment { key, delta, ticket } => {
+                    self.counts.increments -= 1;
+                    self.increment(step, key.as_bytes(), delta, ticket);
+                }
+                Submission::Get { key, ticket } => self.get(step, key.as_bytes(), ticket),
+                Submission::GetMany(keys) => self.get_many(step, keys),
+                Submission::Forward {
+                    keys,
+                    wire,
+                    effect,
+                    ticket,
+                } => {
+                    let keys: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
+                    self.forward(step, &keys, &wire, effect, ticket);
+                }
+                Submission::WholeNode {
+                    wire,
+                    ticket,
+                    forget,
+                } => {
+                    self.hold(step, wire, ticket, forget);
+                }
+            }
+        }
+        if self.hold.is_none() {
+            step.table.open();
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Random runs, and what must hold after each.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use super::book::{Argv, argv, delta_of};
+use super::history::explain;
+use super::node::Node;
+use super::random::Random;
+use super::sim::{Plan, Sim};
+
+/// Runs `seeds` seeds from the first one on (`TALLY_SUITE_SEED` sets it), and prints a failing
+/// run's story.
+fn many(seeds: u64, plan: impl Fn(&mut Random) -> Plan, check: impl Fn(&mut Sim)) {
+    let first = Random::seed_or(1);
+    for seed in first..first + seeds {
+        let tell = |log: Option<Vec<String>>| {
+            let mut sim = Sim::new(plan(&mut Random::new(seed)), seed);
+            sim.book.log = log;
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                sim.run();
+                sim.check_at_rest();
+                check(&mut sim);
+            }));
+            outcome.map_err(|panic| (panic, sim.book.log))
+        };
+        if tell(None).is_err()
+            && let Err((panic, log)) = tell(Some(Vec::new()))
+        {
+            let story = log.unwrap_or_default().join("\n");
+            let report = format!("the run with seed {seed} failed:\n{story}\n");
+            std::io::Write::write_all(&mut std::io::stderr(), report.as_bytes()).unwrap();
+            resume_unwind(panic);
+        }
+    }
+}
+
+const DELTAS: &[&str] = &[
+    "1",
+    "1",
+    "1",
+    "-1",
+    "0",
+    "5",
+    "-3",
+    "9223372036854775807",
+    "-9223372036854775807",
+    "-9223372036854775808",
+    "4611686018427387904",
+];
+
+const VALUES: &[&str] = &[
+    "0",
+    "7",
+    "007",
+    "text",
+    "",
+    "9223372036854775806",
+    "-9223372036854775807",
+    "-9223372036854775808",
+];
+
+/// Any command on any key, most often an increment.
+fn any_command(random: &mut Random, keys: &[&'static str]) -> Argv {
+    let key = random.pick(keys);
+    let other = random.pick(keys);
+    let value = random.pick(VALUES);
+    match random.below(60) {
+        0..=23 => argv(&["INCRBY", key, random.pick(DELTAS)]),
+        24..=33 => argv(&["GET", key]),
+        34..=36 => argv(&["MGET", key, other]),
+        37 => argv(&["MGET", key, other, key]),
+        38..=40 => argv(&["SET", key, value]),
+        41 => argv(&["SET", key, value, "EX", "1000"]),
+        42 => argv(&["SET", key, value, "NX"]),
+        43 => argv(&["DEL", key]),
+        44 => argv(&["DEL", key, other]),
+        45 => argv(&["APPEND", key, "1"]),
+        46 => argv(&["GETDEL", key]),
+        47 => argv(&["EXPIRE", key, "1000"]),
+        48 => argv(&["PERSIST", key]),
+        49 => argv(&["EXISTS", key, other]),
+        50 => argv(&["TYPE", key]),
+        51 => argv(&["STRLEN", key]),
+        52 => argv(&["LPUSH", key, "x"]),
+        53 => argv(&["MSETNX", key, value, other, value]),
+        54 => argv(&["MSET", key, "1", other, "2"]),
+        55 => argv(&["RENAME", key, other]),
+        56 => argv(&["PING"]),
+        57 => argv(&["DBSIZE"]),
+        58 if random.one_in(2) => argv(&["FLUSHALL"]),
+        _ => argv(&["INCRBY", key, "1"]),
+    }
+}
+
+/// Commands of which each concerns its keys one by one, with small values.
+fn simple_command(random: &mut Random, keys: &[&'static str]) -> Argv {
+    let key = random.pick(keys);
+    let other = random.pick(keys);
+    match random.below(40) {
+        0..=15 => argv(&["INCRBY", key, random.pick(&["1", "1", "-1", "3"])]),
+        16..=23 => argv(&["GET", key]),
+        24..=26 => argv(&["MGET", key, other]),
+        27..=28 => argv(&["SET", key, random.pick(&["0", "10", "x"])]),
+        29 => argv(&["DEL", key]),
+        30 => argv(&["DEL", key, other]),
+        31 => argv(&["APPEND", key, "1"]),
+        32 => argv(&["EXPIRE", key, "1000"]),
+        33 => argv(&["EXISTS", key]),
+        34 => argv(&["STRLEN", key]),
+        35 => argv(&["MSET", key, "1", other, "1"]),
+        36 => argv(&["GETDEL", key]),
+        37 => argv(&["PING"]),
+        38 if random.one_in(2) => argv(&["FLUSHALL"]),
+        _ => argv(&["INCRBY", key, "1"]),
+    }
+}
+
+/// Increments by one, and reads that may wait for them.
+fn counting_command(random: &mut Random, keys: &[&'static str]) -> Argv {
+    let key = random.pick(keys);
+    let other = random.pick(keys);
+    match random.below(16) {
+        0 => argv(&["GET", key]),
+        1 => argv(&["MGET", key, other]),
+        2 => argv(&["STRLEN", key]),
+        3 => argv(&["EXISTS", key, other]),
+        4 => argv(&["PING"]),
+        _ => argv(&["INCRBY", key, "1"]),
+    }
+}
+
+/// Commands on keys most of which end within the run.
+fn ending_command(random: &mut Random, keys: &[&'static str]) -> Argv {
+    let key = random.pick(keys);
+    let ms = random.pick(&["1", "10", "30", "80"]);
+    match random.below(16) {
+        0 => argv(&["SET", key, "5", "PX", ms]),
+        1 => argv(&["PEXPIRE", key, ms]),
+        2 => argv(&["PERSIST", key]),
+        3 => argv(&["STRLEN", key]),
+        4..=7 => argv(&["GET", key]),
+        8 => argv(&["MGET", key, "b"]),
+        _ => argv(&["INCRBY", key, "1"]),
+    }
+}
+
+fn vary(mut plan: Plan, random: &mut Random) -> Plan {
+    plan.lane.warm = !random.one_in(6);
+    plan.table.max_keys = [100, 100, 100, 2, 0][random.below(5)];
+    plan.table.max_cached_bytes = [1 << 20, 1 << 20, 0, 130][random.below(4)];
+    plan.table.lease = Duration::from_millis([50, 50, 5, 0][random.below(4)]);
+    plan.lane.max_in_flight = [40, 40, 5][random.below(3)];
+    plan
+}
+
+#[test]
+fn one_client_hears_what_a_single_node_says() {
+    let plan = |random: &mut Random| vary(Plan::new(any_command), random);
+    many(2500, plan, |sim| {
+        let mut single = Node::default();
+        for operation in &sim.book.operations {
+            let truth = single.command(&operation.argv);
+            let (told, truth) = (operation.reply(), truth.escape_ascii().to_string());
+            assert_eq!(told.escape_ascii().to_string(), truth, "{operation:?}");
+        }
+        let (node, single) = (sim.node.fingerprint(), single.fingerprint());
+        assert_eq!(node, single, "the keys at the end");
+    });
+}
+
+fn concurrent(random: &mut Random) -> Plan {
+    let plan = Plan {
+        clients: 2 + random.below(3),
+        keys: &["a", "b"],
+        commands: 30,
+        ..Plan::new(simple_command)
+    };
+    vary(plan, random)
+}
+
+fn explained(sim: &mut Sim) {
+    for key in ["a", "b"] {
+        // Acknowledged increments that may be lost leave nothing to explain.
+        if !sim.losses.contains_key(key.as_bytes()) {
+            explain(&sim.book.operations, key).unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_key_has_one_order_for_all_clients() {
+    many(1000, concurrent, explained);
+}
+
+#[test]
+fn one_order_survives_refusals_losses_and_timeouts() {
+    let plan = |random: &mut Random| Plan {
+        losses: random.one_in(2),
+        faults: random.one_in(2),
+        timeouts: random.one_in(2),
+        ..concurrent(random)
+    };
+    many(1000, plan, explained);
+}
+
+/// Sums of the acknowledged increments, and the number of those with an unknown outcome.
+fn acknowledged(sim: &Sim) -> HashMap<String, (i64, i64)> {
+    let mut sums: HashMap<String, (i64, i64)> = HashMap::new();
+    for operation in &sim.book.operations {
+        if operation.argv[0] == b"INCRBY" {
+            let key = String::from_utf8(operation.argv[1].clone()).unwrap();
+            let (sum, unknown) = sums.entry(key).or_default();
+            match operation.reply()[0] {
+                b':' => *sum += delta_of(&operation.argv),
+                _ if operation.reply() == super::sim::UNKNOWN => *unknown += 1,
+                _ => {}
+            }
+        }
+    }
+    sums
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_or_doubled() {
+    let plan = |random: &mut Random| {
+        let plan = Plan {
+            clients: 3,
+            faults: random.one_in(2),
+            ..Plan::new(counting_command)
+        };
+        vary(plan, random)
+    };
+    many(700, plan, |sim| {
+        assert!(sim.losses.is_empty(), "{:?}", sim.losses);
+        for (key, (sum, _)) in acknowledged(sim) {
+            assert_eq!(sim.held(&key), sum, "key {key}");
+        }
+    });
+}
+
+#[test]
+fn every_loss_is_counted() {
+    let plan = |random: &mut Random| {
+        let plan = Plan {
+            clients: 3,
+            faults: random.one_in(2),
+            losses: true,
+            timeouts: random.one_in(2),
+            ..Plan::new(counting_command)
+        };
+        vary(plan, random)
+    };
+    many(700, plan, |sim| {
+        for (key, (sum, unknown)) in acknowledged(sim) {
+            let lost = sim.losses.get(key.as_bytes()).copied().unwrap_or_default();
+            assert_eq!(lost.refused, 0, "key {key}");
+            let held = sim.held(&key);
+            let (least, most) = (sum - lost.in_doubt, sum + unknown);
+            assert!(
+                (least..=most).contains(&held),
+                "key {key}: {held} is not in {least}..={most}"
+            );
+        }
+    });
+}
+
+#[test]
+fn what_others_write_is_seen_after_the_lease() {
+    let plan = |random: &mut Random| {
+        let plan = Plan {
+            clients: 3,
+            foreign: true,
+            ..Plan::new(any_command)
+        };
+        vary(plan, random)
+    };
+    many(700, plan, |sim| {
+        sim.advance(51);
+        sim.check_fresh();
+        let mut fresh = Vec::new();
+        for key in ["a", "b", "c"] {
+            let told = sim.table.get(key.as_bytes(), sim.now, &mut fresh);
+            assert!(!told, "still answered: {}", fresh.escape_ascii());
+        }
+    });
+}
+
+#[test]
+fn nothing_is_answered_past_its_deadline() {
+    let plan = |random: &mut Random| {
+        let plan = Plan {
+            clients: 2,
+            ..Plan::new(ending_command)
+        };
+        vary(plan, random)
+    };
+    many(1000, plan, |sim| {
+        for _ in 0..10 {
+            sim.advance(7);
+            sim.check_fresh();
+        }
+    });
+}

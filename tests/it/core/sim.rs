@@ -1,0 +1,374 @@
+//! A deterministic world around one table and one lane: clients, a node, and what lies between
+//! them, moved on one step at a time by a seeded generator.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use tally::counter::{Effect, KeyTable, Lane, Limits, Losses, Step, TableLimits};
+use tally::key::Key;
+
+use super::book::{Argv, Book, Ticket, delta_of, keys_of, show, show_wire, wire};
+use super::node::{Fault, Node, Value};
+use super::random::Random;
+
+/// What happens in a run, and how often.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each turns one kind of event on"
+)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) clients: usize,
+    pub(crate) keys: &'static [&'static str],
+    /// Commands submitted before everything is brought to rest.
+    pub(crate) commands: usize,
+    /// Makes a command on some of the keys.
+    pub(crate) command: fn(&mut Random, &[&'static str]) -> Argv,
+    /// Connections break.
+    pub(crate) losses: bool,
+    /// The node refuses commands for a while.
+    pub(crate) faults: bool,
+    /// Commands in flight are told of a timeout.
+    pub(crate) timeouts: bool,
+    /// Nobody but the test does anything.
+    pub(crate) quiet: bool,
+    /// Another program writes to the node.
+    pub(crate) foreign: bool,
+    pub(crate) table: TableLimits,
+    pub(crate) lane: Limits,
+}
+
+pub(crate) struct Sim {
+    pub(crate) table: KeyTable,
+    pub(crate) lane: Lane<Ticket>,
+    pub(crate) node: Node,
+    pub(crate) now: Instant,
+    pub(crate) book: Book,
+    pub(crate) losses: HashMap<Vec<u8>, Lost>,
+    /// Sent, and not executed.
+    inbox: Vec<u8>,
+    /// Answered, and not read.
+    outbox: VecDeque<Vec<u8>>,
+    swept: usize,
+}
+
+/// Acknowledged increments of one key that did not arrive, or perhaps not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lost {
+    pub(crate) refused: i64,
+    pub(crate) in_doubt: i64,
+}
+
+pub(crate) const UNKNOWN: &[u8] = b"-ERR unknown\r\n";
+pub(crate) const UNSENT: &[u8] = b"-ERR unsent\r\n";
+
+impl Plan {
+    /// One client, three keys, nothing goes wrong.
+    pub(crate) fn new(command: fn(&mut Random, &[&'static str]) -> Argv) -> Self {
+        Self {
+            clients: 1,
+            keys: &["a", "b", "c"],
+            commands: 60,
+            command,
+            losses: false,
+            faults: false,
+            timeouts: false,
+            quiet: false,
+            foreign: false,
+            table: TableLimits {
+                max_keys: 100,
+                max_cached_bytes: 1 << 20,
+                lease: Duration::from_millis(50),
+            },
+            lane: Limits {
+                max_in_flight: 40,
+                max_unsent_bytes: 1 << 16,
+                warm: true,
+            },
+        }
+    }
+}
+
+impl Sim {
+    pub(crate) fn new(plan: Plan, seed: u64) -> Self {
+        Self {
+            table: KeyTable::new(plan.table, seed),
+            lane: Lane::new(plan.lane),
+            node: Node::default(),
+            now: tokio::time::Instant::now().into_std(),
+            losses: HashMap::new(),
+            inbox: Vec::new(),
+            outbox: VecDeque::new(),
+            swept: 0,
+            book: Book::new(plan, seed),
+        }
+    }
+
+    /// A whole run, brought to rest.
+    pub(crate) fn run(&mut self) {
+        let mut left = self.book.plan.commands;
+        while left > 0 {
+            if self.book.random.one_in(2) {
+                let client = self.book.random.below(self.book.plan.clients);
+                let argv = (self.book.plan.command)(&mut self.book.random, self.book.plan.keys);
+                left -= usize::from(self.submit(client, &argv));
+            } else {
+                self.happen();
+            }
+            self.check();
+        }
+        self.rest();
+    }
+
+    /// Something other than a client's command.
+    fn happen(&mut self) {
+        let plan = self.book.plan;
+        match self.book.random.below(24) {
+            0..=4 => self.send(),
+            5..=10 => self.execute(1),
+            11..=17 => _ = self.read_one(),
+            18 => self.flush(),
+            19 => self.swept = self.table.sweep(self.swept, 16, self.now),
+            20 => {
+                let ms = [1, 7, 20, 60][self.book.random.below(4)];
+                self.advance(ms);
+            }
+            21 if plan.losses && self.book.random.one_in(4) => self.disconnect(),
+            22 if plan.timeouts => self.expire(),
+            21 if plan.faults && self.book.random.one_in(4) => {
+                let faults = [Fault::Oom, Fault::ReadOnly, Fault::Loading];
+                let fault = faults[self.book.random.below(3)];
+                self.node.fault = Some((fault, 1 + self.book.random.below(8)));
+                self.book.note(|| format!("fault {fault:?}"));
+            }
+            23 if plan.foreign && self.book.random.one_in(2) => {
+                let argv = (plan.command)(&mut self.book.random, plan.keys);
+                if self.node.fault.is_none() {
+                    self.book.note(|| format!("foreign {}", show(&argv)));
+                    // An own connection: no transaction is open there.
+                    let mut other = self.node.clone();
+                    other.hang_up();
+                    other.command(&argv);
+                    self.node.adopt(other);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// As `session::dispatch` does it; false when there is no room.
+    pub(crate) fn submit(&mut self, client: usize, argv: &[Vec<u8>]) -> bool {
+        let name = argv[0].as_slice();
+        let key = argv.get(1).map_or(b"".as_slice(), Vec::as_slice);
+        if matches!(name, b"INCRBY" | b"GET")
+            && self.book.locally(client, argv, &self.table, self.now)
+        {
+            // Without foreign writers a warm key has no deadline.
+            let deadline = name == b"INCRBY" && self.node.has_deadline(key);
+            assert!(!deadline || self.book.plan.foreign, "warm with a deadline");
+            return true;
+        }
+        if !self.lane.has_room() {
+            return false;
+        }
+        let keys = keys_of(argv);
+        let wire = wire(argv);
+        let parts = if name == b"MGET" { keys.len() } else { 1 };
+        let id = self.book.begin(client, argv, parts);
+        let mut missing = Vec::new();
+        if name == b"MGET" {
+            for (at, key) in keys.iter().enumerate() {
+                let mut frame = Vec::new();
+                if self.table.get(key, self.now, &mut frame) {
+                    self.book.deliver((id, at), &frame);
+                } else {
+                    missing.push((Key::new(key), (id, at)));
+                }
+            }
+            if missing.is_empty() {
+                return true;
+            }
+        }
+        self.book.busy = Some(client);
+        self.step(|lane, step| match name {
+            b"INCRBY" => lane.increment(step, key, delta_of(argv), (id, 0)),
+            b"GET" => lane.get(step, key, (id, 0)),
+            b"MGET" => lane.get_many(step, missing),
+            b"PING" | b"DBSIZE" => lane.keyless(step, &wire, (id, 0)),
+            b"FLUSHALL" => lane.whole_node(step, &wire, (id, 0)),
+            b"EXISTS" | b"TYPE" => lane.forward(step, &keys, &wire, Effect::Peek, (id, 0)),
+            _ => lane.forward(step, &keys, &wire, Effect::Barrier, (id, 0)),
+        });
+        self.book.busy = None;
+        true
+    }
+
+    fn step<R>(&mut self, run: impl FnOnce(&mut Lane<Ticket>, &mut Step<'_, Ticket>) -> R) -> R {
+        let (book, table, now) = (&mut self.book, &self.table, self.now);
+        // No shard is locked while a reply is delivered, so others go on meanwhile.
+        let mut deliver = |ticket, frame: &[u8]| {
+            book.butt_in(table, now);
+            book.deliver(ticket, frame);
+            book.butt_in(table, now);
+        };
+        let mut step = Step {
+            table,
+            now,
+            deliver: &mut deliver,
+        };
+        run(&mut self.lane, &mut step)
+    }
+
+    /// The lane's bytes leave.
+    pub(crate) fn send(&mut self) {
+        let bytes = self.lane.take_wire(Vec::new());
+        self.inbox.extend(bytes);
+    }
+
+    /// The node executes so many requests at most.
+    pub(crate) fn execute(&mut self, most: usize) {
+        for _ in 0..most {
+            if self.inbox.is_empty() {
+                return;
+            }
+            let (length, reply) = self.node.execute(&self.inbox);
+            let request: Vec<u8> = self.inbox.drain(..length).collect();
+            self.book.note(|| {
+                format!(
+                    "  node: {} -> {}",
+                    show_wire(&request),
+                    reply.escape_ascii()
+                )
+            });
+            self.outbox.push_back(reply);
+        }
+    }
+
+    /// One reply arrives; false when there is none.
+    pub(crate) fn read_one(&mut self) -> bool {
+        let Some(reply) = self.outbox.pop_front() else {
+            return false;
+        };
+        self.step(|lane, step| lane.on_reply(step, &reply)).unwrap();
+        self.keep_losses();
+        true
+    }
+
+    pub(crate) fn flush(&mut self) {
+        self.lane.flush(&self.table, self.now);
+    }
+
+    pub(crate) fn advance(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+        self.node.now += ms;
+    }
+
+    /// The connection breaks. What was sent is executed up to some request, then never.
+    pub(crate) fn disconnect(&mut self) {
+        let most = self.book.random.below(12);
+        self.execute(most);
+        self.node.hang_up();
+        self.inbox.clear();
+        self.outbox.clear();
+        self.book.note(|| "connection lost".into());
+        self.step(|lane, step| lane.disconnected(step, UNKNOWN, UNSENT));
+        self.keep_losses();
+        assert!(
+            self.lane.is_idle(),
+            "after a lost connection: {:?}",
+            self.lane
+        );
+    }
+
+    pub(crate) fn expire(&mut self) {
+        self.step(|lane, step| lane.expire(step, Duration::from_millis(15), UNKNOWN));
+    }
+
+    fn keep_losses(&mut self) {
+        let Losses {
+            refused, in_doubt, ..
+        } = self.lane.take_losses();
+        for (increment, _) in refused {
+            let lost = self.losses.entry(increment.key.as_bytes().to_vec());
+            // Foreign writes may lose more than i64 holds.
+            let refused = &mut lost.or_default().refused;
+            *refused = refused.wrapping_add(increment.delta);
+        }
+        for increment in in_doubt {
+            let lost = self.losses.entry(increment.key.as_bytes().to_vec());
+            lost.or_default().in_doubt += increment.delta;
+        }
+    }
+
+    /// What holds at every moment.
+    fn check(&self) {
+        let (open, most) = (self.book.open, self.book.plan.lane.max_in_flight);
+        assert!(open <= most, "{open} commands at once: {:?}", self.lane);
+    }
+
+    /// Nothing more is submitted: everything is sent, executed and answered.
+    pub(crate) fn rest(&mut self) {
+        self.node.fault = None;
+        self.rest_with_faults();
+    }
+
+    /// The same, with the faults that are left.
+    pub(crate) fn rest_with_faults(&mut self) {
+        for _ in 0..2000 {
+            self.send();
+            self.execute(usize::MAX);
+            while self.read_one() {}
+            if self.lane.unsent_bytes() > 0 {
+                continue;
+            }
+            if self.lane.is_idle() && self.table.dirty() == 0 {
+                return;
+            }
+            self.flush();
+        }
+        panic!("never at rest: {:?}", self.lane);
+    }
+
+    /// Asserts what holds once everything is at rest.
+    pub(crate) fn check_at_rest(&mut self) {
+        for operation in &self.book.operations {
+            let heard = operation.parts.iter().all(Option::is_some);
+            assert!(heard, "no reply: {operation:?}");
+        }
+        let lane = format!("{:?}", self.lane);
+        for nothing in [
+            "in_flight: 0",
+            "waiting: 0",
+            "queues: 0",
+            "parked: 0",
+            "fetches: 0",
+            "joined: 0",
+        ] {
+            assert!(lane.contains(nothing), "{lane}");
+        }
+        if !self.book.plan.foreign {
+            self.check_fresh();
+        }
+    }
+
+    /// Asserts that the table answers as the node would.
+    pub(crate) fn check_fresh(&mut self) {
+        for key in self.book.plan.keys {
+            let mut told = Vec::new();
+            if self.table.get(key.as_bytes(), self.now, &mut told) {
+                let get = vec![b"GET".to_vec(), key.as_bytes().to_vec()];
+                let true_value = self.node.command(&get);
+                let (told, truth) = (told.escape_ascii(), true_value.escape_ascii());
+                assert_eq!(told.to_string(), truth.to_string(), "key {key}");
+            }
+        }
+    }
+
+    /// The integer that the node holds.
+    pub(crate) fn held(&mut self, key: &str) -> i64 {
+        match self.node.value(key.as_bytes()) {
+            Some(Value::Text(text)) => String::from_utf8(text).unwrap().parse().unwrap(),
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The shortest stories of faults that simulated runs found, told step by step.
+
+use super::book::argv;
+use super::node::Fault;
+use super::sim::{Plan, Sim};
+
+/// A world in which nothing happens by itself, with client 0 and 1.
+fn world() -> Sim {
+    let plan = Plan {
+        clients: 2,
+        quiet: true,
+        ..Plan::new(|_, _| argv(&["PING"]))
+    };
+    let mut sim = Sim::new(plan, 1);
+    sim.book.log = Some(Vec::new());
+    sim
+}
+
+impl Sim {
+    /// Client 0 asks; the number of the operation.
+    fn ask(&mut self, words: &str) -> usize {
+        let words: Vec<_> = words.split(' ').collect();
+        assert!(self.submit(0, &argv(&words)), "no room");
+        self.book.operations.len() - 1
+    }
+
+    /// Everything sent, executed and heard.
+    fn settle(&mut self) {
+        self.send();
+        self.execute(usize::MAX);
+        while self.read_one() {}
+    }
+
+    #[track_caller]
+    fn heard(&self, operation: usize, reply: &str) {
+        let told = self.book.operations[operation].reply();
+        let story = self.book.log.clone().unwrap_or_default().join("\n");
+        assert_eq!(told.escape_ascii().to_string(), reply, "{story}");
+    }
+
+    /// Makes a counter warm, with that value, and clean.
+    fn warm(&mut self, key: &str, value: i64) {
+        self.ask(&format!("SET {key} {}", value - 2));
+        self.settle();
+        for _ in 0..2 {
+            self.ask(&format!("INCRBY {key} 1"));
+            self.settle();
+        }
+        let mut out = Vec::new();
+        assert!(self.table.get(key.as_bytes(), self.now, &mut out), "warm");
+    }
+}
+
+#[test]
+fn an_mget_from_before_a_set_is_not_kept() {
+    let mut sim = world();
+    sim.ask("SET a old");
+    sim.ask("GET a");
+    sim.settle();
+    sim.ask("MGET a b");
+    sim.ask("SET a new");
+    sim.ask("MGET a b");
+    sim.settle();
+    let get = sim.ask("GET a");
+    sim.settle();
+    sim.heard(get, r"$3\r\nnew\r\n");
+    sim.check_fresh();
+}
+
+#[test]
+fn a_command_that_failed_at_one_key_frees_its_other_keys() {
+    let mut sim = world();
+    sim.warm("a", 5);
+    sim.ask("INCRBY a 1");
+    let set = sim.ask("MSET a 1 b 1");
+    let incr = sim.ask("INCRBY b 1");
+    sim.node.fault = Some((Fault::Oom, 1));
+    sim.settle();
+    sim.settle();
+    assert!(sim.book.operations[set].reply().starts_with(b"-OOM"));
+    sim.heard(incr, r":1\r\n");
+    sim.rest();
+    sim.check_at_rest();
+}
+
+#[test]
+fn what_waits_behind_a_keyless_command_is_not_passed() {
+    let mut sim = world();
+    sim.warm("b", 7);
+    // Something waits at `b`, so DBSIZE waits, and so does what comes then.
+    sim.ask("INCRBY b 1");
+    sim.ask("STRLEN b");
+    sim.ask("INCRBY a 1");
+    sim.ask("DBSIZE");
+    let get = sim.ask("GET a");
+    // The run of `a` is answered; the increment of `b` is refused, so that STRLEN waits on.
+    sim.settle();
+    let incr = sim.ask("INCRBY a 1");
+    sim.settle();
+    sim.heard(get, r"$1\r\n1\r\n");
+    sim.heard(incr, r":2\r\n");
+}
+
+#[test]
+fn a_get_behind_an_increment_sees_it_while_flushall_waits() {
+    let mut sim = world();
+    sim.warm("a", 5);
+    sim.advance(60);
+    // The lease is over: a run, and behind it one of the other sign, and a read.
+    sim.ask("INCRBY a 1");
+    sim.ask("INCRBY a 1");
+    sim.ask("INCRBY a -3");
+    let get = sim.ask("GET a");
+    let many = sim.ask("MGET a");
+    sim.ask("FLUSHALL");
+    sim.rest();
+    sim.heard(get, r"$1\r\n4\r\n");
+    sim.heard(many, r"*1\r\n$1\r\n4\r\n");
+}
+
+#[test]
+fn a_key_with_a_deadline_is_never_warm_and_nothing_counted_outlives_it() {
+    let mut sim = world();
+    sim.ask("SET a 5 PX 100");
+    sim.settle();
+    for sum in 6..12 {
+        let incr = sim.ask("INCRBY a 1");
+        sim.settle();
+        sim.heard(incr, &format!(r":{sum}\r\n"));
+        assert_eq!(
+            sim.table.dirty(),
+            0,
+            "nothing is pending on a key that expires"
+        );
+    }
+    sim.advance(101);
+    let incr = sim.ask("INCRBY a 1");
+    sim.settle();
+    sim.heard(incr, r":1\r\n");
+}
+
+#[test]
+fn a_deadline_set_by_others_ends_the_counting_here_at_the_next_answer() {
+    let mut sim = world();
+    sim.book.plan.foreign = true;
+    sim.warm("a", 5);
+    sim.ask("INCRBY a 1");
+    sim.node.command(&argv(&["PEXPIRE", "a", "100"]));
+    sim.flush();
+    // Counted while the batch is on its way: sent as soon as the deadline is known.
+    sim.ask("INCRBY a 1");
+    sim.settle();
+    let incr = sim.ask("INCRBY a 1");
+    assert_eq!(sim.book.open, 1, "not counted here");
+    sim.settle();
+    sim.settle();
+    sim.heard(incr, r":8\r\n");
+    assert_eq!(sim.held("a"), 8);
+    sim.rest();
+    let incr = sim.ask("INCRBY a 1");
+    sim.settle();
+    sim.heard(incr, r":9\r\n");
+    assert_eq!(sim.table.dirty(), 0, "not warm");
+}
+
+#[test]
+fn a_cached_value_ends_with_its_own_deadline() {
+    let mut sim = world();
+    sim.ask("SET a text PX 30");
+    sim.ask("GET a");
+    sim.settle();
+    sim.ask("GET a");
+    sim.settle();
+    let mut out = Vec::new();
+    assert!(sim.table.get(b"a", sim.now, &mut out));
+    sim.advance(30);
+    assert!(!sim.table.get(b"a", sim.now, &mut out));
+}
+
+#[test]
+fn clean_counters_and_values_do_not_survive_a_lost_connection() {
+    let mut sim = world();
+    sim.warm("a", 5);
+    // Counted, sealed for STRLEN... and clean again, still on the list of keys to flush.
+    sim.ask("INCRBY a 1");
+    sim.ask("INCRBY a -1");
+    sim.warm("b", 5);
+    sim.ask("INCRBY b 1");
+    sim.disconnect();
+    let mut out = Vec::new();
+    assert!(!sim.table.get(b"a", sim.now, &mut out), "clean");
+    assert!(sim.table.get(b"b", sim.now, &mut out), "pending");
+    sim.rest();
+    assert_eq!(sim.held("b"), 6);
+}
+
+#[test]
+fn a_cached_value_does_not_survive_a_lost_connection() {
+    let mut sim = world();
+    for _ in 0..2 {
+        sim.ask("GET a");
+        sim.settle();
+    }
+    let mut out = Vec::new();
+    assert!(sim.table.get(b"a", sim.now, &mut out), "cached");
+    sim.disconnect();
+    assert!(!sim.table.get(b"a", sim.now, &mut out));
+}
+
+#[test]
+fn a_batch_that_was_not_sent_is_pending_again() {
+    let mut sim = world();
+    sim.warm("a", 5);
+    sim.ask("INCRBY a 1");
+    sim.flush();
+    sim.disconnect();
+    assert!(sim.losses.is_empty(), "{:?}", sim.losses);
+    let incr = sim.ask("INCRBY a 1");
+    sim.heard(incr, r":7\r\n");
+    sim.rest();
+    assert_eq!(sim.held("a"), 7);
+}
+
+#[test]
+fn a_batch_that_was_sent_is_in_doubt() {
+    let mut sim = world();
+    sim.warm("a", 5);
+    sim.ask("INCRBY a 3");
+    sim.flush();
+    sim.send();
+    sim.ask("INCRBY a 1");
+    sim.disconnect();
+    assert_eq!(sim.losses[b"a".as_slice()].in_doubt, 3);
+    // What is still pending goes on; nobody is told a value that leaves out or counts the doubt.
+    let incr = sim.ask("INCRBY a 1");
+    assert_eq!(sim.book.open, 1, "asks the node");
+    sim.rest();
+    let held = sim.held("a");
+    assert!(held == 7 || held == 10, "{held}");
+    sim.heard(incr, &format!(r":{held}\r\n"));
+}
+
+#[test]
+fn sums_beyond_the_range_of_the_delta_are_sent_in_two() {
+    for refused in [false, true] {
+        let mut sim = world();
+        sim.warm("a", i64::MIN + 2);
+        sim.ask("INCRBY a 9223372036854775807");
+        let incr = sim.ask("INCRBY a 9223372036854775805");
+        sim.heard(incr, r":9223372036854775806\r\n");
+        if refused {
+            sim.flush();
+            sim.node.fault = Some((Fault::Oom, 2));
+        }
+        sim.rest_with_faults();
+        sim.rest();
+        // When both halves come back, one is given up, and counted as lost.
+        let lost = sim.losses.get(b"a".as_slice()).copied().unwrap_or_default();
+        assert_eq!(lost.refused != 0, refused);
+        assert_eq!(sim.held("a") + lost.refused, 9_223_372_036_854_775_806);
+    }
+}
+
+#[test]
+fn clients_told_of_a_timeout_are_not_joined() {
+    let mut sim = world();
+    sim.ask("GET a");
+    sim.send();
+    sim.advance(20);
+    sim.expire();
+    sim.ask("GET a");
+    sim.send();
+    sim.advance(20);
+    sim.expire();
+    assert_eq!(sim.book.open, 0, "both were told");
+    sim.rest();
+}
+
+#[test]
+fn keys_beyond_the_bound_are_forwarded() {
+    let mut sim = Sim::new(
+        {
+            let mut plan = Plan::new(|_, _| argv(&["PING"]));
+            plan.quiet = true;
+            plan.table.max_keys = 3;
+            plan
+        },
+        1,
+    );
+    for round in 1..4 {
+        for key in 0..20 {
+            let incr = sim.ask(&format!("INCRBY k{key} 1"));
+            sim.ask(&format!("GET k{key}"));
+            sim.ask(&format!("MGET k{key} k{}", key + 1));
+            // Without a queue nothing goes past the bound; a few keys do while commands wait.
+            assert!(sim.table.len() <= 3 + 1, "{}", sim.table.len());
+            sim.settle();
+            sim.heard(incr, &format!(r":{round}\r\n"));
+            assert!(sim.table.len() <= 3, "{}", sim.table.len());
+        }
+    }
+    sim.rest();
+    sim.check_at_rest();
+}
+
+#[test]
+fn the_table_is_empty_after_its_leases() {
+    let mut sim = world();
+    for key in ["a", "b", "c"] {
+        sim.warm(key, 3);
+        sim.ask(&format!("GET {key}x"));
+        sim.ask(&format!("GET {key}x"));
+    }
+    sim.rest();
+    sim.advance(51);
+    sim.table.sweep(0, 64, sim.now);
+    assert_eq!((sim.table.len(), sim.table.cached_bytes()), (0, 0));
+}
