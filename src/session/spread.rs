@@ -190,15 +190,16 @@ impl Dispatch<'_> {
             return flow;
         }
         let upstream = &self.shared.config.upstream;
-        // Zero is for ever; here it ends with the bound of every other wait for a node.
-        let bound = if timeout.is_zero() {
-            upstream.hard_timeout
-        } else {
-            timeout
+        // Longer waits, and zero, which is for ever, end with the bound of every other wait for a
+        // node: a client that left would hold its place as long as it liked.
+        let timeout = match timeout {
+            Duration::ZERO => upstream.hard_timeout,
+            timeout => timeout.min(upstream.hard_timeout),
         };
-        let bound = bound.saturating_add(upstream.connect_timeout + upstream.request_timeout);
+        let bound = timeout.saturating_add(upstream.connect_timeout + upstream.request_timeout);
         let nodes = self.shared.config.nodes.clone();
-        let request: Vec<Vec<u8>> = request.args().map(<[u8]>::to_vec).collect();
+        let ms = timeout.as_millis().max(1).to_string();
+        let request = vec![b"WAIT".to_vec(), request.arg(1).to_vec(), ms.into_bytes()];
         let slots = Arc::clone(&self.shared.waits);
         let place = self.place(command.form);
         let merge: fan_out::Merge = Box::new(move |parts, place| {

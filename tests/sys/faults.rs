@@ -245,8 +245,8 @@ fn a_client_that_does_not_read_costs_no_increment_at_sigterm() {
     let value = "v".repeat(8 << 20);
     assert!(client.call(&["SET", "large", &value]).is_ok());
     // More than the system's buffers take.
-    let mut stuck = stack.connect();
-    stuck.write_raw(&encode(&["GET", "large"]).repeat(5));
+    let mut silent = stack.connect();
+    silent.write_raw(&encode(&["GET", "large"]).repeat(5));
     for _ in 0..2 {
         let replies = client.run_all(&vec!["INCR k"; 50]);
         assert!(replies.iter().all(|reply| !reply.is_error()));

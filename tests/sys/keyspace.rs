@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::connection::Connection;
-use crate::harness::{Stack, eventually};
+use crate::harness::{Stack, eventually, skipped_on_bare_redis};
 use crate::reply::Reply;
 
 /// Every key that a SCAN with these arguments names, in the order they came.
@@ -213,5 +213,22 @@ fn windows_of_a_rate_limiter_are_counted_and_end() {
             "a window never ends: TTL {:?}",
             client.run("PTTL window")
         );
+    }
+}
+
+#[test]
+fn a_wait_ends_with_the_bound_of_all_waits() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[
+        ("upstream.request_timeout", "\"200ms\""),
+        ("upstream.hard_timeout", "\"400ms\""),
+    ]);
+    let mut client = stack.connect();
+    assert!(client.run("SET k v").is_ok());
+    client.set_patience(Duration::from_secs(10));
+    for line in ["WAIT 1 0", "WAIT 1 1000000000000"] {
+        assert_eq!(client.run(line).integer(), 0, "{line}");
     }
 }
