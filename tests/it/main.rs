@@ -14,7 +14,10 @@ mod core;
 mod dev;
 mod docs;
 mod forms;
+mod limit;
 mod local_twin;
+#[path = "../sys/random.rs"]
+mod random;
 mod redis_server;
 mod ring;
 mod tidy;

@@ -5,8 +5,8 @@ use std::time::Instant;
 use tally::counter::{Answer, KeyTable};
 use tally::resp::encode;
 
-use super::random::Random;
 use super::sim::Plan;
+use crate::random::Random;
 
 pub(crate) type Argv = Vec<Vec<u8>>;
 

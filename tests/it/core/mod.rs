@@ -4,8 +4,6 @@ mod batch;
 mod book;
 mod history;
 mod node;
-#[path = "../../sys/random.rs"]
-mod random;
 mod runs;
 mod sim;
 mod threads;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::book::{Argv, argv, delta_of};
 use super::history::explain;
 use super::node::Node;
-use super::random::Random;
 use super::sim::{Plan, Sim};
+use crate::random::Random;
 
 /// Runs `seeds` seeds from the first one on (`TALLY_SUITE_SEED` sets it), and prints a failing
 /// run's story.

@@ -9,7 +9,7 @@ use tally::key::Key;
 
 use super::book::{Argv, Book, Ticket, delta_of, keys_of, show, show_wire, wire};
 use super::node::{Fault, Node, Value};
-use super::random::Random;
+use crate::random::Random;
 
 /// What happens in a run, and how often.
 #[expect(
