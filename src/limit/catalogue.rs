@@ -284,6 +284,11 @@ pub const MAX_DEFINITIONS: usize = 256;
 /// Highest place of an argument that a meaning may name.
 pub const MAX_ARGUMENT: u8 = 64;
 
+/// The name that Redis gives to a script: the SHA-1 of its body, in lower-case hexadecimal digits.
+pub fn sha1_hex(body: &[u8]) -> [u8; 40] {
+    Digest::of(body).to_hex()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::catalogue::Digest;
 use super::meaning::{Call, Effect, Expiry, Granted, Reply, Rule};
-use crate::flush::Ttl;
+use crate::flush::Deadline;
 use crate::resp::{encode, parse_i64, reply};
 
 /// Calls that one script performs, one after the other, without anything in between.
@@ -60,7 +60,7 @@ enum Outcome {
         /// What the calls are told of the time to live, in milliseconds.
         told_ms: i64,
         /// As read after the write; `None` where the node did not let us.
-        ttl: Option<Ttl>,
+        ttl: Option<Deadline>,
     },
     /// The reply to every call.
     Read { frame: Vec<u8> },
@@ -77,7 +77,7 @@ pub struct Denial {
     /// denied too, see [`Call::is_denied_at`].
     pub value: i64,
     /// Time to live when the node answered.
-    pub ttl: Ttl,
+    pub ttl: Deadline,
 }
 
 impl Combined {
@@ -194,7 +194,7 @@ fn counted(frame: &[u8], calls: u32) -> Option<Outcome> {
         before: parse_i64(reply::text(before)?)?,
         counted: (counted <= calls).then_some(counted)?,
         told_ms: reply::integer(told_ms)?,
-        ttl: Ttl::from_reply(ttl),
+        ttl: Deadline::from_reply(ttl),
     })
 }
 
@@ -253,16 +253,16 @@ impl Answers {
                     ..
                 },
                 effect,
-            ) if *ttl != Some(Ttl::NoKey) => Some(after(*before, effect.amount(), *counted)),
+            ) if *ttl != Some(Deadline::NoKey) => Some(after(*before, effect.amount(), *counted)),
             _ => None,
         }
     }
 
     /// Time to live of the key now, read after the last write; `None` if it is not known.
-    pub fn ttl(&self) -> Option<Ttl> {
+    pub fn ttl(&self) -> Option<Deadline> {
         match &self.outcome {
             Outcome::Counted { ttl, .. } => *ttl,
-            Outcome::Read { frame } => Ttl::from_reply(reply::elements(frame)?.nth(1)?),
+            Outcome::Read { frame } => Deadline::from_reply(reply::elements(frame)?.nth(1)?),
         }
     }
 
@@ -413,7 +413,7 @@ mod tests {
         let replies: Vec<_> = answers.replies().flatten().collect();
         assert_eq!(replies, b":4\r\n:5\r\n:-1\r\n:-1\r\n");
         assert_eq!(answers.value(), Some(5));
-        assert_eq!(answers.ttl(), Some(Ttl::Ms(59_999)));
+        assert_eq!(answers.ttl(), Some(Deadline::Ms(59_999)));
         assert!(answers.wrote());
         assert_eq!(answers.denial(), None);
     }
@@ -428,7 +428,7 @@ mod tests {
         };
         let denial = answers.denial().unwrap();
         assert_eq!((denial.limit, denial.value), (5, 9));
-        assert_eq!(denial.ttl, Ttl::Ms(70));
+        assert_eq!(denial.ttl, Deadline::Ms(70));
         assert!(!answers.wrote());
     }
 

@@ -25,7 +25,7 @@ mod meaning;
 mod normal;
 
 pub use catalogue::{
-    Catalogue, CatalogueError, Definition, MAX_ARGUMENT, MAX_DEFINITIONS, Script, Source,
+    Catalogue, CatalogueError, Definition, MAX_ARGUMENT, MAX_DEFINITIONS, Script, Source, sha1_hex,
 };
 pub use combined::{Answers, Combined, Denial, Dialect, MAX_CALLS, MalformedAnswer, Settlement};
 pub use known::{CANONICAL, CANONICAL_WITH_TTL};

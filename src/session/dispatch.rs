@@ -265,9 +265,19 @@ impl<'a> Dispatch<'a> {
         };
         let through = self.shared.config.counters.mode == Mode::Through;
         let timed = expiry::read(command, request).filter(|_| !through);
+        let call = match command.class {
+            Class::Script if !through => self.shared.scripts.call(command.name, request),
+            _ => None,
+        };
         let ticket = self.ticket(command.form_of(request));
         let now = self.now;
         let (entry, woken) = self.lane(index);
+        if let Some(call) = call {
+            entry.step(now, woken, |lane, step| {
+                lane.limit(step, call, request.wire(), ticket)
+            });
+            return Flow::Continue;
+        }
         entry.step(now, woken, |lane, step| match (timed, keys.as_slice()) {
             (Some(timed), [key]) => lane.timed(step, key, timed, request.wire(), ticket),
             _ if through => lane.keyless(step, request.wire(), ticket),

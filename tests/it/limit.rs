@@ -9,7 +9,7 @@ mod scripts;
 use std::path::Path;
 use std::process::Command;
 
-use tally::flush::Ttl;
+use tally::flush::Deadline;
 use tally::limit::{
     Answers, CANONICAL, CANONICAL_WITH_TTL, Call, Catalogue, Combined, Definition, Dialect, Kind,
     Rule, Settlement, Source,
@@ -241,9 +241,9 @@ impl Pair {
             "{what}: {actual:?} {expected:?}"
         );
         let known = match answers.ttl().unwrap() {
-            Ttl::NoKey => -2,
-            Ttl::Forever => -1,
-            Ttl::Ms(ms) => i64::try_from(ms).unwrap(),
+            Deadline::NoKey => -2,
+            Deadline::Never => -1,
+            Deadline::Ms(ms) => i64::try_from(ms).unwrap(),
         };
         assert!(is_near(known, actual.1), "{what}: {known} {actual:?}");
         if let Some(value) = answers.value() {
