@@ -12,3 +12,4 @@ mod sim;
 mod stories;
 mod threads;
 mod traces;
+mod twin;

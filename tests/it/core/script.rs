@@ -95,7 +95,7 @@ impl Node {
             self.evict(key);
             return Some('x');
         }
-        let smaller = |text: &[u8]| parse_i64(text).is_some_and(|value| value < number(&args[3]));
+        let smaller = |text: &[u8]| parse_i64(text).is_none_or(|value| value < number(&args[3]));
         let anew = !matches!(&current, Ok(Some(text)) if !smaller(text));
         if past && anew {
             return Some('x');
