@@ -12,6 +12,7 @@ mod command_table;
 mod config;
 mod core;
 mod dev;
+mod flush_script;
 mod forms;
 mod local_twin;
 mod redis_server;
