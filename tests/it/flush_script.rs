@@ -210,7 +210,7 @@ fn one_key_s_error_does_not_stop_the_others_and_is_told_again() {
 #[test]
 fn past_its_deadline_the_key_decides() {
     let mut world = World::new();
-    let past = Some(world.time_ms() - 1);
+    let ended = Some(world.time_ms() - 1);
     let mut number = 0;
     let mut check = |world: &mut World, held: Option<i64>, last, due, answer: &str| {
         number += 1;
@@ -219,7 +219,7 @@ fn past_its_deadline_the_key_decides() {
             Some(value) => world.ask(&format!("SET a {value} EX 1000")),
         };
         let part = Part {
-            deadline: past,
+            deadline: ended,
             last,
             due,
             ..add("a", 3)

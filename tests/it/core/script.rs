@@ -16,9 +16,9 @@ impl Node {
         }
         assert!(name == b"EVAL" || argv[1] == SHA);
         let keys = usize::try_from(number(&argv[2])).unwrap();
-        let (keys, args) = argv[3..].split_at(keys);
-        assert_eq!(args.len(), 4 * keys.len(), "four of the batch, four a key");
-        self.apply_batch(&keys[0], &keys[1..], args)
+        let (keys, rest) = argv[3..].split_at(keys);
+        assert_eq!(rest.len(), 4 * keys.len(), "four of the batch, four a key");
+        self.apply_batch(&keys[0], &keys[1..], rest)
     }
 
     fn apply_batch(&mut self, marker: &[u8], keys: &[Vec<u8>], args: &[Vec<u8>]) -> Frame {
