@@ -64,9 +64,9 @@ impl<T> Lane<T> {
                 };
                 batch.extend(table.lock(key.as_bytes()).unlist_and_seal(true));
             }
-            if self.flushing {
+            if self.flushing && batch.len() < flush::MAX_KEYS {
                 let mut keys = std::mem::take(&mut self.dirty);
-                table.take_dirty(flush::MAX_KEYS.saturating_sub(batch.len()), &mut keys);
+                table.take_dirty(flush::MAX_KEYS - batch.len(), &mut keys);
                 self.flushing = !keys.is_empty();
                 for key in keys.drain(..) {
                     batch.extend(table.lock(key.as_bytes()).unlist_and_seal(false));

@@ -79,7 +79,7 @@ impl<T> Lane<T> {
                 let first = reply::elements(frame).into_iter().flatten().next();
                 let reply = end
                     .as_ref()
-                    .map_or_else(|error| error.as_slice(), |()| first.unwrap_or(UNEXPECTED));
+                    .map_or_else(Vec::as_slice, |()| first.unwrap_or(UNEXPECTED));
                 if let Some(ticket) = ticket {
                     (step.deliver)(ticket, reply);
                 }

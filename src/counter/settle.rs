@@ -112,7 +112,11 @@ impl<T> Lane<T> {
 
     /// The node takes no increments now: what waits for them does not wait for ever.
     fn refuse_waiting(&mut self, step: &mut Step<'_, T>, error: &[u8]) {
-        let keys: Vec<Key> = self.series.keys().cloned().collect();
+        // A full window would be sent again and again.
+        self.flushing = false;
+        // What stands in line for room in the window waits for the same.
+        let keys = self.series.keys().chain(&self.urgent);
+        let keys: Vec<Key> = keys.cloned().collect();
         for key in keys {
             let mut place = step.table.lock(key.as_bytes());
             let Some(counter) = place.counter() else {

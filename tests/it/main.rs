@@ -13,6 +13,7 @@ mod config;
 mod core;
 mod dev;
 mod docs;
+mod flush_script;
 mod forms;
 mod limit;
 mod local_twin;
