@@ -75,13 +75,8 @@ impl<T> Lane<T> {
                 let Some(end) = transaction.on_reply(frame) else {
                     return Ok(());
                 };
-                let ticket = ticket.take();
-                let first = reply::elements(frame).into_iter().flatten().next();
-                let reply = end
-                    .as_ref()
-                    .map_or_else(Vec::as_slice, |()| first.unwrap_or(UNEXPECTED));
-                if let Some(ticket) = ticket {
-                    (step.deliver)(ticket, reply);
+                if let Some(ticket) = ticket.take() {
+                    deliver_first(step, ticket, end, frame);
                 }
                 self.pop();
                 self.replied(step);
@@ -459,6 +454,15 @@ fn keep_value(place: &mut Place<'_>, value: &[u8], ttl: Deadline, at: Instant, l
         place.cache(None, until);
     } else if let Some(text) = reply::text(value) {
         place.cache(Some(text), until);
+    }
+}
+
+/// Answers with the first reply in a transaction of ours, or the error that ended it.
+fn deliver_first<T>(step: &mut Step<'_, T>, ticket: T, end: Result<(), Vec<u8>>, frame: &[u8]) {
+    let first = reply::elements(frame).into_iter().flatten().next();
+    match end {
+        Ok(()) => (step.deliver)(ticket, first.unwrap_or(UNEXPECTED)),
+        Err(error) => (step.deliver)(ticket, &error),
     }
 }
 

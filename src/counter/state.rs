@@ -63,6 +63,10 @@ pub(super) enum State {
     },
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four facts that change independently of each other"
+)]
 /// A warm counter: `value` is what Redis will say once everything acknowledged has been applied.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counter {

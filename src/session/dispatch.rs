@@ -274,7 +274,7 @@ impl<'a> Dispatch<'a> {
         let (entry, woken) = self.lane(index);
         if let Some(call) = call {
             entry.step(now, woken, |lane, step| {
-                lane.limit(step, call, request.wire(), ticket)
+                lane.limit(step, call, request.wire(), ticket);
             });
             return Flow::Continue;
         }

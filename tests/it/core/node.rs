@@ -114,11 +114,6 @@ impl Node {
         keys.join("\n")
     }
 
-    /// Whether a key has a deadline.
-    pub(crate) fn has_deadline(&mut self, key: &[u8]) -> bool {
-        self.held(key).is_some_and(|held| held.deadline.is_some())
-    }
-
     fn refusal(&mut self, name: &[u8]) -> Option<Frame> {
         let (fault, left) = self.fault?;
         let grows = matches!(
@@ -196,25 +191,24 @@ impl Node {
         }
     }
 
+    fn time(&self) -> Frame {
+        let mut out = Vec::new();
+        encode::array(&mut out, 2);
+        encode::bulk(&mut out, (self.now / 1000).to_string().as_bytes());
+        encode::bulk(&mut out, (self.now % 1000 * 1000).to_string().as_bytes());
+        out
+    }
+
     fn try_run(&mut self, name: &[u8], argv: &[Vec<u8>]) -> Result<Frame, Frame> {
         let key = argv.get(1).map_or(b"".as_slice(), Vec::as_slice);
         Ok(match name {
             b"PING" => b"+PONG\r\n".to_vec(),
-            b"TIME" => {
-                let mut out = Vec::new();
-                encode::array(&mut out, 2);
-                encode::bulk(&mut out, (self.now / 1000).to_string().as_bytes());
-                encode::bulk(&mut out, (self.now % 1000 * 1000).to_string().as_bytes());
-                out
-            }
+            b"TIME" => self.time(),
             b"GET" => bulk(self.text(key)?.as_deref()),
             b"MGET" => {
-                let mut out = Vec::new();
-                encode::array(&mut out, argv.len() - 1);
-                for key in &argv[1..] {
-                    out.extend(bulk(self.text(key).ok().flatten().as_deref()));
-                }
-                out
+                let texts = argv[1..].iter().map(|key| self.text(key).ok().flatten());
+                let each: Vec<_> = texts.map(|text| bulk(text.as_deref())).collect();
+                [format!("*{}\r\n", each.len()).into_bytes(), each.concat()].concat()
             }
             b"INCRBY" => self.increment(key, &argv[2])?,
             b"APPEND" => {
