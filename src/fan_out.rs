@@ -7,6 +7,7 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
+use crate::flush::RESERVED_PREFIX;
 use crate::resp::{Protocol, encode, reply};
 use crate::session::Place;
 
@@ -130,13 +131,30 @@ pub fn array() -> Merge {
     })
 }
 
-/// The parts are arrays: all their elements.
-pub fn concat() -> Merge {
+/// The parts are arrays of keys: all of them but Tally's own.
+pub fn keys() -> Merge {
+    merged(|parts, out| append_keys(parts.frames(), out))
+}
+
+/// The parts are, for each node, its number of keys and how many of them are Tally's own.
+pub fn count_keys() -> Merge {
     merged(|parts, out| {
-        let elements = || parts.frames().filter_map(reply::elements).flatten();
-        encode::array(out, elements().count());
-        out.extend(elements().flatten());
+        let numbers: Vec<_> = parts.frames().filter_map(reply::integer).collect();
+        let each = numbers.chunks(2).map(|pair| match pair {
+            [all, own] => all - own,
+            _ => 0,
+        });
+        encode::integer(out, each.sum());
     })
+}
+
+/// Appends the keys in these arrays as one array, without Tally's own.
+fn append_keys<'a>(arrays: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    let own = |key: &&[u8]| reply::text(key).is_some_and(|key| key.starts_with(RESERVED_PREFIX));
+    let keys = arrays.filter_map(reply::elements).flatten();
+    let keys: Vec<&[u8]> = keys.filter(|key| !own(key)).collect();
+    encode::array(out, keys.len());
+    out.extend(keys.concat());
 }
 
 /// The parts are arrays of 0 and 1: 1 where all have it.
@@ -200,7 +218,7 @@ pub fn scan(node: usize, nodes: usize) -> Merge {
         };
         encode::array(out, 2);
         encode::bulk(out, itoa::Buffer::new().format(next).as_bytes());
-        out.extend_from_slice(keys);
+        append_keys(std::iter::once(keys), out);
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::deadlines::Timed;
 use super::lane::{Effect, Lane, Step};
 use super::queue::{Queued, Run, Wanted};
 use super::state::{Answer, State};
@@ -40,6 +41,19 @@ impl<T> Lane<T> {
                 Queued::Increment { delta, ticket } => {
                     self.drain_increment(step, place, queue, delta, ticket)
                 }
+                Queued::Limit { call, wire, ticket } => {
+                    base = None;
+                    self.drain_limit(step, place, queue, (call, wire), ticket)
+                }
+                Queued::Timed {
+                    timed,
+                    wire,
+                    ticket,
+                } => {
+                    // The key may end with it.
+                    base = None;
+                    self.drain_timed(step, place, queue, (timed, wire), ticket)
+                }
                 Queued::Command(parked) => {
                     base = None;
                     self.drain_command(step, place, (&key, queue), parked, work)
@@ -63,7 +77,7 @@ impl<T> Lane<T> {
         let value = match place.counter() {
             Some(counter) if counter.answers(step.now) => Some(counter.value),
             Some(counter) if !counter.is_clean() => {
-                self.seal(&mut place, step.now);
+                self.seal(&mut place);
                 return Some(self.put_back(place, queue, Queued::Get { ticket, many }));
             }
             _ => base,
@@ -112,7 +126,7 @@ impl<T> Lane<T> {
             place.state(),
             Some(State::Touched { cool_until: Some(until), .. }) if *until > step.now
         );
-        let mut run = Run::new(place.key(), self.next_id(), self.limits.warm && !cool);
+        let mut run = Run::new(place.key(), self.next_id(), self.warms() && !cool);
         // The first member always fits.
         if run.join(Some(delta), ticket).is_err() {
             return None;
@@ -129,6 +143,48 @@ impl<T> Lane<T> {
             self.queues.try_remove(queue);
         }
         Some(Stop)
+    }
+
+    /// A request about a deadline goes on: answered here, else upstream on its own, with nothing
+    /// pending before it.
+    fn drain_timed(
+        &mut self,
+        step: &mut Step<'_, T>,
+        mut place: Place<'_>,
+        queue: usize,
+        (timed, wire): (Timed, Box<[u8]>),
+        ticket: T,
+    ) -> Option<Stop> {
+        if let Some(reply) = self.timed_here(step, &mut place, timed) {
+            self.keep_line(&mut place, queue);
+            drop(place);
+            step.integer(ticket, reply);
+            return None;
+        }
+        if place.counter().is_some_and(|counter| !counter.is_clean()) {
+            self.seal(&mut place);
+            return Some(self.put_back(
+                place,
+                queue,
+                Queued::Timed {
+                    timed,
+                    wire,
+                    ticket,
+                },
+            ));
+        }
+        if matches!(timed, Timed::Expire(_)) {
+            let until = step.table.fresh_until(step.now);
+            place.set(State::Touched {
+                until,
+                cool_until: None,
+            });
+        } else {
+            self.keep_line(&mut place, queue);
+        }
+        drop(place);
+        self.append(step.now, &wire, ticket);
+        None
     }
 
     /// Moves what may go along from the queue's front into the run; returns whether the queue is
@@ -179,7 +235,7 @@ impl<T> Lane<T> {
         }
         let peek = command.effect == Effect::Peek;
         if !peek && place.counter().is_some_and(|counter| !counter.is_clean()) {
-            self.seal(&mut place, step.now);
+            self.seal(&mut place);
             return Some(self.put_back(place, queue, Queued::Command(parked)));
         }
         let mut ready = true;
@@ -224,7 +280,7 @@ impl<T> Lane<T> {
     }
 
     /// Leaves the queue at a warm key that still has one, see [`Lane::drain_one`].
-    fn keep_line(&self, place: &mut Place<'_>, queue: usize) {
+    pub(super) fn keep_line(&self, place: &mut Place<'_>, queue: usize) {
         let waits = self
             .queues
             .get(queue)
@@ -235,7 +291,7 @@ impl<T> Lane<T> {
     }
 
     /// Puts a command back to the front of its queue, and the queue back at its key.
-    fn put_back(&mut self, mut place: Place<'_>, queue: usize, head: Queued<T>) -> Stop {
+    pub(super) fn put_back(&mut self, mut place: Place<'_>, queue: usize, head: Queued<T>) -> Stop {
         match place.state() {
             Some(State::Warm(counter)) => counter.queue = Some(queue),
             _ => place.set(State::Waiting { queue }),
@@ -307,7 +363,10 @@ impl<T> Lane<T> {
         for waiting in self.queues.try_remove(queue).into_iter().flatten() {
             self.waiting -= 1;
             match waiting {
-                Queued::Increment { ticket, .. } | Queued::Get { ticket, .. } => {
+                Queued::Increment { ticket, .. }
+                | Queued::Get { ticket, .. }
+                | Queued::Limit { ticket, .. }
+                | Queued::Timed { ticket, .. } => {
                     (step.deliver)(ticket, error);
                 }
                 Queued::Command(parked) => self.skip(parked),
@@ -328,7 +387,7 @@ pub(super) struct Drain {
 }
 
 /// A queue is not drained further for now: its first command, or a run that it left, waits.
-struct Stop;
+pub(super) struct Stop;
 
 /// Takes the queue off a key.
 pub(super) fn detach(place: &mut Place<'_>) -> Option<usize> {

@@ -1,7 +1,5 @@
 //! Commands on keys that are passed on as they are: at once, or parked in the queues of their keys.
 
-use std::time::Instant;
-
 use super::lane::{Effect, Lane, Step};
 use super::queue::{Parked, Queued, Submission};
 use super::state::State;
@@ -33,7 +31,7 @@ impl<T> Lane<T> {
         let mut ready = true;
         for key in keys {
             let mut place = step.table.lock(key);
-            ready &= self.claim(&mut place, effect, step.now);
+            ready &= self.claim(&mut place, effect);
         }
         if ready {
             self.append(step.now, wire, ticket);
@@ -45,13 +43,13 @@ impl<T> Lane<T> {
     /// Prepares one key for a command. Returns whether the command may be appended as far as this
     /// key goes; then, if it is a barrier, the key is cold. Else the key has something in flight
     /// that must be answered first.
-    fn claim(&mut self, place: &mut Place<'_>, effect: Effect, now: Instant) -> bool {
+    fn claim(&mut self, place: &mut Place<'_>, effect: Effect) -> bool {
         match (place.state(), effect) {
             (Some(state), _) if state.queue().is_some() => false,
             (None, _) | (Some(_), Effect::Peek) => true,
             (Some(State::Opening { members, .. }), _) if *members > 1 => false,
             (Some(State::Warm(counter)), _) if !counter.is_clean() => {
-                self.seal(place, now);
+                self.seal(place);
                 false
             }
             (Some(_), Effect::Barrier) => {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::lane::{Lane, Step};
+use super::lane::{Extent, Lane, Step};
 use super::queue::{Hold, Submission};
 use crate::key::Key;
 
@@ -12,14 +12,14 @@ impl<T> Lane<T> {
         if self.waiting == 0 && self.hold.is_none() {
             self.append(step.now, wire, ticket);
         } else {
-            self.hold(step, wire.into(), ticket, false);
+            self.hold(step, wire.into(), ticket, Extent::Ordered);
         }
     }
 
     /// A command that may read or change any key of the node: sent alone, after everything that
     /// is pending, and nothing known of any key survives it.
-    pub fn whole_node(&mut self, step: &mut Step<'_, T>, wire: &[u8], ticket: T) {
-        self.hold(step, wire.into(), ticket, true);
+    pub fn whole_node(&mut self, step: &mut Step<'_, T>, wire: &[u8], extent: Extent, ticket: T) {
+        self.hold(step, wire.into(), ticket, extent);
     }
 
     /// Holds back everything that comes from now on until a command can be sent alone.
@@ -28,13 +28,13 @@ impl<T> Lane<T> {
         step: &mut Step<'_, T>,
         wire: Box<[u8]>,
         ticket: T,
-        forget: bool,
+        extent: Extent,
     ) {
         if let Some(hold) = &mut self.hold {
             hold.queue.push_back(Submission::WholeNode {
                 wire,
                 ticket,
-                forget,
+                extent,
             });
             self.waiting += 1;
             return;
@@ -43,7 +43,7 @@ impl<T> Lane<T> {
         self.hold = Some(Hold {
             wire,
             ticket,
-            forget,
+            extent,
             queue: VecDeque::new(),
         });
         // Nothing that comes from now on may pass what is held.
@@ -59,23 +59,31 @@ impl<T> Lane<T> {
         if self.waiting > hold.queue.len() {
             return;
         }
-        if hold.forget {
+        if hold.extent != Extent::Ordered {
             // Commands that left their queues meanwhile may have counted something.
-            while self.flush_batch(step.table, step.now) {}
-            if !self.fifo.is_empty() {
+            self.begin_flush();
+            self.seal_batches(step.table, step.now);
+            if !self.is_quiet(step) {
                 return;
             }
         }
         let Some(mut hold) = self.hold.take() else {
             return;
         };
-        if hold.forget {
+        if hold.extent != Extent::Ordered {
             step.table.forget();
         }
-        if let Some(ticket) = hold.ticket.take() {
-            self.append(step.now, &hold.wire, ticket);
+        match (hold.ticket.take(), hold.extent) {
+            (None, _) => {}
+            (Some(ticket), Extent::Wipe) => self.append_wipe(step.now, &hold.wire, ticket),
+            (Some(ticket), _) => self.append(step.now, &hold.wire, ticket),
         }
         self.resume(step, hold);
+    }
+
+    /// Whether nothing is in flight and everything acknowledged has been applied.
+    fn is_quiet(&self, step: &Step<'_, T>) -> bool {
+        self.fifo.is_empty() && self.is_applied() && step.table.dirty() == 0
     }
 
     /// Gives up a whole-node command: it was not sent.
@@ -100,6 +108,7 @@ impl<T> Lane<T> {
                 }
                 Submission::Get { key, ticket } => self.get(step, key.as_bytes(), ticket),
                 Submission::GetMany(keys) => self.get_many(step, keys),
+                Submission::Limit { call, wire, ticket } => self.limit(step, call, &wire, ticket),
                 Submission::Forward {
                     keys,
                     wire,
@@ -112,9 +121,9 @@ impl<T> Lane<T> {
                 Submission::WholeNode {
                     wire,
                     ticket,
-                    forget,
+                    extent,
                 } => {
-                    self.hold(step, wire, ticket, forget);
+                    self.hold(step, wire, ticket, extent);
                 }
             }
         }

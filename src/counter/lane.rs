@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use super::deadlines::NodeClock;
+use super::losses::Losses;
 use super::queue::{
     Get, GetMany, Hold, InFlight, Parked, Queued, Run, Slot, Submission, Wanted, encode_increment,
 };
-use super::replies::Losses;
 use super::state::{Answer, Counter, State};
 use super::table::{KeyTable, Place};
-use crate::flush::{self, Batch};
+use crate::flush::Series;
 use crate::key::Key;
 use crate::resp::encode;
 
@@ -27,7 +28,7 @@ use crate::resp::encode;
 /// ```
 pub struct Lane<T> {
     pub(super) limits: Limits,
-    wire: Vec<u8>,
+    pub(super) wire: Vec<u8>,
     /// Bytes of this connection's stream: ever appended, and taken to be sent.
     appended: u64,
     pub(super) taken: u64,
@@ -46,7 +47,14 @@ pub struct Lane<T> {
     last_id: u32,
     pub(super) losses: Losses,
     pub(super) counts: Counts,
-    dirty: Vec<Key>,
+    pub(super) series: Series,
+    /// The node's clock, once it was told.
+    pub(super) clock: Option<NodeClock>,
+    /// Keys to be sealed at once: somebody waits.
+    pub(super) urgent: Vec<Key>,
+    /// A flush is under way: every dirty key is to be sealed.
+    pub(super) flushing: bool,
+    pub(super) dirty: Vec<Key>,
 }
 
 /// Bounds of a lane.
@@ -68,6 +76,18 @@ pub enum Effect {
     Peek,
     /// Anything else: what is pending is applied first, and nothing known of the key survives.
     Barrier,
+}
+
+/// How much of its node a command without keys of its own concerns.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Extent {
+    /// Changes nothing; waits only for what its client may have asked before.
+    Ordered,
+    /// May read or change any key.
+    AnyKey,
+    /// Removes every key, the one that holds the number of the last batch included: it is put
+    /// back in the same transaction.
+    Wipe,
 }
 
 /// What a lane did, for metrics.
@@ -144,7 +164,7 @@ impl<T> fmt::Debug for Lane<T> {
 
 impl<T> Lane<T> {
     /// An empty lane.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, series: Series) -> Self {
         Self {
             limits,
             wire: Vec::new(),
@@ -161,6 +181,10 @@ impl<T> Lane<T> {
             last_id: 0,
             losses: Losses::default(),
             counts: Counts::default(),
+            series,
+            clock: None,
+            urgent: Vec::new(),
+            flushing: false,
             dirty: Vec::new(),
         }
     }
@@ -174,7 +198,7 @@ impl<T> Lane<T> {
 
     /// Whether nothing is in flight and nothing waits.
     pub fn is_idle(&self) -> bool {
-        self.fifo.is_empty() && self.waiting == 0 && self.hold.is_none()
+        self.fifo.is_empty() && self.waiting == 0 && self.hold.is_none() && self.is_applied()
     }
 
     /// Commands in flight or waiting, those that share a request included. A command that waits
@@ -205,8 +229,10 @@ impl<T> Lane<T> {
     }
 
     /// Takes the bytes to send, leaving `spare` (emptied) in their place. From now on what they
-    /// belong to may have been executed.
-    pub fn take_wire(&mut self, mut spare: Vec<u8>) -> Vec<u8> {
+    /// belong to may have been executed. Increments that somebody waits for, and while a flush is
+    /// under way all, are sealed now, so that what came together goes in one batch.
+    pub fn take_wire(&mut self, table: &KeyTable, now: Instant, mut spare: Vec<u8>) -> Vec<u8> {
+        self.seal_batches(table, now);
         spare.clear();
         self.taken = self.appended;
         std::mem::replace(&mut self.wire, spare)
@@ -254,7 +280,7 @@ impl<T> Lane<T> {
             return self.append_increment(step.now, key, delta, ticket);
         }
         drop(place);
-        let mut run = Run::new(Key::new(key), id, again && self.limits.warm);
+        let mut run = Run::new(Key::new(key), id, again && self.warms());
         if run.join(Some(delta), ticket).is_ok() {
             self.append_run(step.now, run);
         }
@@ -297,7 +323,7 @@ impl<T> Lane<T> {
                 None => true,
             },
             Some(State::Warm(counter)) if !counter.is_clean() => {
-                self.seal(&mut place, step.now);
+                self.seal(&mut place);
                 let queue = self.attach_queue(&mut place);
                 return self.enqueue(
                     queue,
@@ -359,7 +385,7 @@ impl<T> Lane<T> {
             }
             let keep = match place.state() {
                 Some(State::Warm(counter)) if !counter.is_clean() => {
-                    self.seal(&mut place, step.now);
+                    self.seal(&mut place);
                     let queue = self.attach_queue(&mut place);
                     self.enqueue(queue, Queued::Get { ticket, many: true });
                     continue;
@@ -382,37 +408,9 @@ impl<T> Lane<T> {
         self.append_get_many(step.now, fetch, wanted);
     }
 
-    /// Seals what is pending into batches, as far as there is room. Returns whether everything
-    /// was sealed.
-    pub fn flush(&mut self, table: &KeyTable, now: Instant) -> bool {
-        while self.has_room() {
-            if !self.flush_batch(table, now) {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Sends one batch. Returns whether there may be more to send.
-    pub(super) fn flush_batch(&mut self, table: &KeyTable, now: Instant) -> bool {
-        let mut keys = std::mem::take(&mut self.dirty);
-        table.take_dirty(flush::MAX_KEYS, &mut keys);
-        let more = keys.len() >= flush::MAX_KEYS;
-        let mut batch = Batch::new();
-        for key in keys.drain(..) {
-            let delta = table.lock(key.as_bytes()).unlist_and_seal();
-            if let Some(delta) = delta {
-                batch.push(key, delta);
-            }
-        }
-        self.dirty = keys;
-        self.append_batch(now, batch);
-        more
-    }
-
     /// Where a client's increment or GET of the key has to stand in line: behind a run in flight,
     /// or behind commands that wait.
-    fn line(&mut self, place: &mut Place<'_>) -> Option<usize> {
+    pub(super) fn line(&mut self, place: &mut Place<'_>) -> Option<usize> {
         match place.state()? {
             State::Opening { .. } => Some(self.attach_queue(place)),
             state => state.queue(),
@@ -445,32 +443,22 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Sends what is pending on a warm key in a batch of its own.
-    pub(super) fn seal(&mut self, place: &mut Place<'_>, now: Instant) {
-        if let Some(delta) = place.counter().and_then(Counter::seal) {
-            let key = place.key();
-            let mut batch = Batch::new();
-            batch.push(key, delta);
-            self.append_batch(now, batch);
+    /// Counts an increment on a warm key. When that can not be done here, what is pending is
+    /// sealed: it may be all that stands in the way.
+    pub(super) fn add_warm(&mut self, place: &mut Place<'_>, delta: i64, now: Instant) -> Answer {
+        let add = |counter: &mut Counter| counter.add(delta, now);
+        let answer = place.counter().map_or(Answer::Elsewhere, add);
+        if answer == Answer::Elsewhere {
+            self.seal(place);
+        } else {
+            place.list_if_pending();
         }
+        answer
     }
 
-    /// Counts an increment on a warm key, sealing what is pending if only that would leave i64.
-    pub(super) fn add_warm(&mut self, place: &mut Place<'_>, delta: i64, now: Instant) -> Answer {
-        let add = |place: &mut Place<'_>| {
-            let answer = place
-                .counter()
-                .map_or(Answer::Elsewhere, |counter| counter.add(delta, now));
-            place.list_if_pending();
-            answer
-        };
-        match add(place) {
-            Answer::Elsewhere => {
-                self.seal(place, now);
-                add(place)
-            }
-            answer => answer,
-        }
+    /// Whether keys may become warm: what is pending can be flushed.
+    pub(super) fn warms(&self) -> bool {
+        self.limits.warm && self.series.is_ready()
     }
 
     /// A number for a run or a fetch, never 0. (After 2^32 of them they repeat; by then the one
@@ -527,18 +515,8 @@ impl<T> Lane<T> {
         self.push(now, InFlight::Forwarded(Some(ticket)));
     }
 
-    fn append_batch(&mut self, now: Instant, batch: Batch) {
-        if batch.is_empty() {
-            return;
-        }
-        batch.encode(&mut self.wire);
-        self.counts.batches += 1;
-        self.counts.keys += u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        self.push(now, InFlight::Flush(Box::new(batch)));
-    }
-
     /// Puts what was just appended to `wire` into the FIFO.
-    fn push(&mut self, at: Instant, what: InFlight<T>) {
+    pub(super) fn push(&mut self, at: Instant, what: InFlight<T>) {
         let start = self.appended;
         let unsent = u64::try_from(self.wire.len()).unwrap_or(u64::MAX);
         self.appended = self.taken + unsent;

@@ -15,18 +15,26 @@
 //!   locked, because other threads ask the table without the lane.
 //! - What the lane appends is executed in that order, so whatever is asked later is newer.
 
+mod batches;
+mod deadlines;
 mod drain;
 mod forward;
 mod hold;
 mod inspect;
 mod lane;
+mod limits;
+mod losses;
 mod queue;
 mod replies;
+mod settle;
 mod state;
 mod table;
+mod tracking;
 
+pub use deadlines::{Condition, Expiry, Remaining, Timed, When};
 pub use inspect::Peek;
-pub use lane::{Counts, Effect, Lane, Limits, Step};
-pub use replies::{Losses, UnexpectedReply};
+pub use lane::{Counts, Effect, Extent, Lane, Limits, Step};
+pub use losses::Losses;
+pub use replies::UnexpectedReply;
 pub use state::Answer;
 pub use table::{KeyTable, TableLimits};

@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::lane::Effect;
-use crate::flush::{Batch, Ttl};
+use super::deadlines::Timed;
+use super::lane::{Effect, Extent};
+use super::limits::LimitRun;
+use crate::flush::Deadline;
 use crate::key::Key;
-use crate::resp::{encode, reply};
+use crate::limit::Call;
+use crate::resp::{encode, parse_i64, reply};
 
 /// One place in the lane's FIFO: something that was appended and not answered.
 #[derive(Debug)]
@@ -30,8 +33,12 @@ pub(super) enum InFlight<T> {
     Get(Box<Get>),
     /// `MGET` of several keys.
     GetMany(Box<GetMany<T>>),
-    /// Increments that were acknowledged long ago.
-    Flush(Box<Batch>),
+    /// Increments that were acknowledged long ago: the batch of this number.
+    Flush(u64),
+    /// Calls of a limit script.
+    Limit(Box<LimitRun<T>>),
+    /// A command in a transaction of ours: four replies, the last of which holds its own first.
+    Wrapped(Option<T>, Transaction),
 }
 
 /// Increments of one counter by several clients, sent as one `INCRBY` of their sum. All have the
@@ -44,6 +51,12 @@ pub(super) struct Run<T> {
     pub(super) sum: i64,
     /// Asks for the time to live in the same atomic unit, so that the key may become warm.
     pub(super) promote: bool,
+    transaction: Transaction,
+}
+
+/// `MULTI`, two commands and `EXEC` under way.
+#[derive(Debug)]
+pub(super) struct Transaction {
     replies_left: u8,
     /// The first error among the replies.
     refused: Option<Vec<u8>>,
@@ -57,11 +70,20 @@ pub(super) struct Member<T> {
     pub(super) delta: Option<i64>,
 }
 
+/// What makes a key warm: read in one transaction with its increments.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Promotion {
+    /// The node's time, in milliseconds since 1970.
+    pub(super) time_ms: u64,
+    /// Milliseconds left for the key then.
+    pub(super) left: Deadline,
+}
+
 /// What a run came to.
 #[derive(Debug)]
 pub(super) enum RunReply {
-    /// The value after all members, and the time to live if it was asked for.
-    Counted(i64, Option<Ttl>),
+    /// The value after all members, and what was asked for with it.
+    Counted(i64, Option<Promotion>),
     /// The error reply: nothing was counted.
     Refused(Vec<u8>),
 }
@@ -88,7 +110,7 @@ pub(super) struct GetMany<T> {
     pub(super) keys: Vec<Wanted<T>>,
     pub(super) values: Option<Vec<u8>>,
     /// Times to live received so far, one for each key that is to be kept.
-    pub(super) ttls: Vec<Option<Ttl>>,
+    pub(super) ttls: Vec<Option<Deadline>>,
     /// How many are asked for.
     pub(super) keep: usize,
 }
@@ -111,6 +133,18 @@ pub(super) enum Queued<T> {
     Get {
         ticket: T,
         many: bool,
+    },
+    /// A call of a limit script.
+    Limit {
+        call: Box<Call>,
+        wire: Box<[u8]>,
+        ticket: T,
+    },
+    /// A request about the key's deadline.
+    Timed {
+        timed: Timed,
+        wire: Box<[u8]>,
+        ticket: T,
     },
     /// A forwarded command, kept once for all its keys.
     Command(usize),
@@ -142,6 +176,11 @@ pub(super) enum Submission<T> {
         ticket: T,
     },
     GetMany(Vec<(Key, T)>),
+    Limit {
+        call: Call,
+        wire: Box<[u8]>,
+        ticket: T,
+    },
     Forward {
         keys: Vec<Key>,
         wire: Box<[u8]>,
@@ -151,7 +190,7 @@ pub(super) enum Submission<T> {
     WholeNode {
         wire: Box<[u8]>,
         ticket: T,
-        forget: bool,
+        extent: Extent,
     },
 }
 
@@ -160,8 +199,7 @@ pub(super) enum Submission<T> {
 pub(super) struct Hold<T> {
     pub(super) wire: Box<[u8]>,
     pub(super) ticket: Option<T>,
-    /// Whether it may change keys: then everything known of them is forgotten.
-    pub(super) forget: bool,
+    pub(super) extent: Extent,
     /// What came after it.
     pub(super) queue: VecDeque<Submission<T>>,
 }
@@ -172,6 +210,7 @@ impl<T> Submission<T> {
         match self {
             Self::Increment { ticket, .. }
             | Self::Get { ticket, .. }
+            | Self::Limit { ticket, .. }
             | Self::Forward { ticket, .. }
             | Self::WholeNode { ticket, .. } => vec![ticket],
             Self::GetMany(keys) => keys.into_iter().map(|(_, ticket)| ticket).collect(),
@@ -187,8 +226,7 @@ impl<T> Run<T> {
             members: Vec::with_capacity(1),
             sum: 0,
             promote,
-            replies_left: if promote { 4 } else { 1 },
-            refused: None,
+            transaction: Transaction::new(if promote { 5 } else { 1 }),
         }
     }
 
@@ -215,6 +253,7 @@ impl<T> Run<T> {
         }
         encode_increment(key, self.sum, out);
         if self.promote {
+            out.extend_from_slice(b"*1\r\n$4\r\nTIME\r\n");
             encode::request(out, &[b"PTTL".as_slice(), key]);
             out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
         }
@@ -222,14 +261,7 @@ impl<T> Run<T> {
 
     /// Takes the next reply; the last one says what the run came to.
     pub(super) fn on_reply(&mut self, frame: &[u8]) -> Option<RunReply> {
-        self.replies_left = self.replies_left.saturating_sub(1);
-        if reply::is_error(frame) && self.refused.is_none() {
-            self.refused = Some(frame.to_vec());
-        }
-        if self.replies_left > 0 {
-            return None;
-        }
-        if let Some(error) = self.refused.take() {
+        if let Err(error) = self.transaction.on_reply(frame)? {
             return Some(RunReply::Refused(error));
         }
         if !self.promote {
@@ -240,14 +272,43 @@ impl<T> Run<T> {
             ));
         }
         let mut replies = reply::elements(frame).into_iter().flatten();
-        let (Some(first), Some(ttl)) = (replies.next(), replies.next()) else {
-            return Some(RunReply::Refused(UNEXPECTED.to_vec()));
-        };
-        Some(match (reply::integer(first), Ttl::from_reply(ttl)) {
-            (Some(value), Some(ttl)) => RunReply::Counted(value, Some(ttl)),
+        let first = replies.next().unwrap_or_default();
+        let time_ms = replies.next().and_then(milliseconds);
+        let left = replies.next().and_then(Deadline::from_reply);
+        Some(match (reply::integer(first), time_ms, left) {
+            (Some(value), Some(time_ms), Some(left)) => {
+                RunReply::Counted(value, Some(Promotion { time_ms, left }))
+            }
             _ if reply::is_error(first) => RunReply::Refused(first.to_vec()),
             _ => RunReply::Refused(UNEXPECTED.to_vec()),
         })
+    }
+}
+
+/// Reads the reply to `TIME`.
+fn milliseconds(frame: &[u8]) -> Option<u64> {
+    let mut parts = reply::elements(frame)?.map(|part| parse_i64(reply::text(part)?));
+    let (seconds, micros) = (parts.next()??, parts.next()??);
+    u64::try_from(seconds.checked_mul(1000)?.checked_add(micros / 1000)?).ok()
+}
+
+impl Transaction {
+    /// One that is answered by so many replies, the last of which counts.
+    pub(super) fn new(replies: u8) -> Self {
+        Self {
+            replies_left: replies,
+            refused: None,
+        }
+    }
+
+    /// Takes the next reply. At the last one it says whether there was no error so far, else what
+    /// the first one was.
+    pub(super) fn on_reply(&mut self, frame: &[u8]) -> Option<Result<(), Vec<u8>>> {
+        self.replies_left = self.replies_left.saturating_sub(1);
+        if reply::is_error(frame) && self.refused.is_none() {
+            self.refused = Some(frame.to_vec());
+        }
+        (self.replies_left == 0).then(|| self.refused.take().map_or(Ok(()), Err))
     }
 }
 
@@ -284,21 +345,27 @@ mod tests {
     #[test]
     fn a_promotion_reads_value_and_deadline_of_one_transaction() {
         let mut run = run(true);
-        for frame in [b"+OK\r\n".as_slice(), b"+QUEUED\r\n", b"+QUEUED\r\n"] {
+        for frame in [
+            b"+OK\r\n".as_slice(),
+            b"+QUEUED\r\n",
+            b"+QUEUED\r\n",
+            b"+QUEUED\r\n",
+        ] {
             assert!(run.on_reply(frame).is_none());
         }
-        let reply = run.on_reply(b"*2\r\n:12\r\n:-1\r\n");
-        assert!(matches!(
-            reply,
-            Some(RunReply::Counted(12, Some(Ttl::Forever)))
-        ));
+        let reply = run.on_reply(b"*3\r\n:12\r\n*2\r\n$2\r\n17\r\n$4\r\n2500\r\n:-1\r\n");
+        let want = Promotion {
+            time_ms: 17_002,
+            left: Deadline::Never,
+        };
+        assert!(matches!(reply, Some(RunReply::Counted(12, Some(told))) if told == want));
     }
 
     #[test]
     fn the_first_error_is_the_run_s_error() {
         let mut run = run(true);
         let oom = b"-OOM command not allowed\r\n".as_slice();
-        for frame in [b"+OK\r\n", oom, b"+QUEUED\r\n"] {
+        for frame in [b"+OK\r\n", oom, b"+QUEUED\r\n", b"+QUEUED\r\n"] {
             assert!(run.on_reply(frame).is_none());
         }
         let reply = run.on_reply(b"-EXECABORT Transaction discarded\r\n");
@@ -308,10 +375,15 @@ mod tests {
     #[test]
     fn an_error_inside_the_transaction_is_the_run_s_error() {
         let mut run = run(true);
-        for frame in [b"+OK\r\n".as_slice(), b"+QUEUED\r\n", b"+QUEUED\r\n"] {
+        for frame in [
+            b"+OK\r\n".as_slice(),
+            b"+QUEUED\r\n",
+            b"+QUEUED\r\n",
+            b"+QUEUED\r\n",
+        ] {
             run.on_reply(frame);
         }
-        let reply = run.on_reply(b"*2\r\n-WRONGTYPE x\r\n:-1\r\n");
+        let reply = run.on_reply(b"*3\r\n-WRONGTYPE x\r\n*2\r\n$1\r\n1\r\n$1\r\n2\r\n:-1\r\n");
         assert!(matches!(reply, Some(RunReply::Refused(text)) if text == b"-WRONGTYPE x\r\n"));
     }
 }

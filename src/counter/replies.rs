@@ -2,50 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use super::deadlines::NodeClock;
 use super::drain::{Drain, detach};
 use super::lane::{Lane, Step};
+use super::losses::Losses;
 use super::queue::{
-    Get, GetMany, Hold, InFlight, Member, Queued, Run, RunReply, Slot, Submission, UNEXPECTED,
+    Get, GetMany, InFlight, Member, Promotion, Queued, Run, RunReply, Slot, Submission, UNEXPECTED,
 };
 use super::state::{Counter, State};
 use super::table::Place;
-use crate::flush::{Increment, Outcome, Refusal, Ttl};
+use crate::flush::Deadline;
 use crate::key::Key;
-use crate::resp::{encode, reply};
-
-/// Acknowledged increments that did not reach their key, for the log and the metrics. The first
-/// [`Losses::LISTED`] are named, all are counted.
-#[derive(Clone, Debug, Default)]
-pub struct Losses {
-    /// Refused by the node, with its error: mostly because somebody else put something there that
-    /// is no counter.
-    pub refused: Vec<(Increment, String)>,
-    /// Sent, and the connection lost before the answer: applied or not, nobody knows.
-    pub in_doubt: Vec<Increment>,
-    /// How many were refused.
-    pub refused_count: u64,
-    /// How many are in doubt.
-    pub in_doubt_count: u64,
-}
-
-impl Losses {
-    /// Most losses kept by name between two calls of [`Lane::take_losses`].
-    pub const LISTED: usize = 100;
-
-    fn refuse(&mut self, increment: Increment, text: String) {
-        self.refused_count += 1;
-        if self.refused.len() < Self::LISTED {
-            self.refused.push((increment, text));
-        }
-    }
-
-    fn doubt(&mut self, increment: Increment) {
-        self.in_doubt_count += 1;
-        if self.in_doubt.len() < Self::LISTED {
-            self.in_doubt.push(increment);
-        }
-    }
-}
+use crate::resp::reply;
 
 /// A reply came that nothing was waiting for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -88,25 +56,30 @@ impl<T> Lane<T> {
             InFlight::GetMany(get) => {
                 match get.values {
                     None => get.values = Some(frame.to_vec()),
-                    Some(_) => get.ttls.push(Ttl::from_reply(frame)),
+                    Some(_) => get.ttls.push(Deadline::from_reply(frame)),
                 }
                 if get.ttls.len() < get.keep {
                     return Ok(());
                 }
                 Done::GetMany
             }
-            InFlight::Flush(batch) => {
-                let settled = batch.on_reply(frame);
-                let done = batch.is_settled();
-                if done {
-                    self.pop();
+            InFlight::Flush(number) => {
+                let number = *number;
+                self.pop();
+                self.finish_flush(step, number, frame, at);
+                self.replied(step);
+                return Ok(());
+            }
+            InFlight::Limit(_) => Done::Limit,
+            InFlight::Wrapped(ticket, transaction) => {
+                let Some(end) = transaction.on_reply(frame) else {
+                    return Ok(());
+                };
+                if let Some(ticket) = ticket.take() {
+                    deliver_first(step, ticket, end, frame);
                 }
-                if let Some((increment, outcome)) = settled {
-                    self.settle(step, increment, outcome, at);
-                }
-                if done {
-                    self.replied(step);
-                }
+                self.pop();
+                self.replied(step);
                 return Ok(());
             }
         };
@@ -115,6 +88,9 @@ impl<T> Lane<T> {
         };
         match (slot.what, done) {
             (InFlight::Run(run), Done::Run(reply)) => self.finish_run(step, *run, reply, slot.at),
+            (InFlight::Limit(run), Done::Limit) => {
+                self.finish_limit(step, *run, frame, slot.at);
+            }
             (InFlight::Get(get), Done::Get) => self.finish_get(step, &get, frame, slot.at),
             (InFlight::GetMany(get), Done::GetMany) => Self::finish_get_many(step, *get, slot.at),
             _ => {}
@@ -138,7 +114,7 @@ impl<T> Lane<T> {
             }
             self.told += 1;
             match &mut slot.what {
-                InFlight::Forwarded(ticket) => {
+                InFlight::Forwarded(ticket) | InFlight::Wrapped(ticket, _) => {
                     if let Some(ticket) = ticket.take() {
                         (step.deliver)(ticket, error);
                     }
@@ -177,6 +153,15 @@ impl<T> Lane<T> {
                         (step.deliver)(ticket, error);
                     }
                 }
+                InFlight::Limit(run) => {
+                    for ticket in run
+                        .callers
+                        .iter_mut()
+                        .filter_map(|(ticket, _)| ticket.take())
+                    {
+                        (step.deliver)(ticket, error);
+                    }
+                }
                 InFlight::Flush(_) => {}
             }
         }
@@ -185,17 +170,20 @@ impl<T> Lane<T> {
 
     /// The connection is gone. Everything in flight fails with `unknown` (what was sent may have
     /// been executed) or `unsent` (it was not), and so does everything that waits. Counters with
-    /// something pending stay; increments in a batch that was sent are in doubt and given up.
+    /// something pending stay, and so do batches that were not acknowledged: they are sent again.
     pub fn disconnected(&mut self, step: &mut Step<'_, T>, unknown: &[u8], unsent: &[u8]) {
         let taken = self.taken;
         for slot in std::mem::take(&mut self.fifo) {
-            let sent = slot.start < taken;
-            let error = if sent { unknown } else { unsent };
-            self.fail_slot(step, slot, sent, error);
+            let error = if slot.start < taken { unknown } else { unsent };
+            self.fail_slot(step, slot, error);
         }
         for (_, queue) in std::mem::take(&mut self.queues) {
             for waiting in queue {
-                if let Queued::Increment { ticket, .. } | Queued::Get { ticket, .. } = waiting {
+                if let Queued::Increment { ticket, .. }
+                | Queued::Get { ticket, .. }
+                | Queued::Limit { ticket, .. }
+                | Queued::Timed { ticket, .. } = waiting
+                {
                     (step.deliver)(ticket, unsent);
                 }
             }
@@ -211,6 +199,7 @@ impl<T> Lane<T> {
                 (step.deliver)(ticket, unsent);
             }
         }
+        self.series.disconnected();
         self.fetches.clear();
         self.waiting = 0;
         self.told = 0;
@@ -218,9 +207,9 @@ impl<T> Lane<T> {
         step.table.disconnected();
     }
 
-    fn fail_slot(&mut self, step: &mut Step<'_, T>, slot: Slot<T>, sent: bool, error: &[u8]) {
+    fn fail_slot(&mut self, step: &mut Step<'_, T>, slot: Slot<T>, error: &[u8]) {
         match slot.what {
-            InFlight::Forwarded(ticket) => {
+            InFlight::Forwarded(ticket) | InFlight::Wrapped(ticket, _) => {
                 if let Some(ticket) = ticket {
                     (step.deliver)(ticket, error);
                 }
@@ -241,23 +230,13 @@ impl<T> Lane<T> {
                     (step.deliver)(ticket, error);
                 }
             }
-            InFlight::Flush(batch) => {
-                for increment in batch.into_unsettled() {
-                    let mut place = step.table.lock(increment.key.as_bytes());
-                    let restored = !sent
-                        && place
-                            .counter()
-                            .is_some_and(|counter| counter.restore(increment.delta));
-                    if let (false, Some(counter)) = (restored, place.counter()) {
-                        counter.forget(increment.delta);
-                    }
-                    place.list_if_pending();
-                    drop(place);
-                    if !restored {
-                        self.losses.doubt(increment);
-                    }
+            InFlight::Limit(run) => {
+                self.joined -= run.callers.len() - 1;
+                for ticket in run.callers.into_iter().filter_map(|(ticket, _)| ticket) {
+                    (step.deliver)(ticket, error);
                 }
             }
+            InFlight::Flush(_) => {}
         }
     }
 
@@ -286,15 +265,12 @@ impl<T> Lane<T> {
         let queue = if mine { detach(&mut place) } else { None };
         let mut base = None;
         match reply {
-            RunReply::Counted(value, ttl) => {
-                let until = step.table.fresh_until(at);
-                if mine && ttl == Some(Ttl::Forever) {
-                    let mut counter = Counter::new(value, until);
-                    counter.queue = queue;
-                    place.set(State::Warm(counter));
-                } else if mine {
-                    let cool_until = ttl.map(|_| until);
-                    place.set(State::Touched { until, cool_until });
+            RunReply::Counted(value, promotion) => {
+                if let Some(Promotion { time_ms, .. }) = promotion {
+                    self.clock = Some(NodeClock::told(time_ms, at, step.now));
+                }
+                if mine {
+                    place.set(counted(step, value, promotion, queue, at));
                 }
                 drop(place);
                 base = Some(value);
@@ -346,7 +322,7 @@ impl<T> Lane<T> {
 
     fn finish_get(&mut self, step: &mut Step<'_, T>, get: &Get, frame: &[u8], at: Instant) {
         let (value, ttl) = match &get.value {
-            Some(value) => (value.as_slice(), Ttl::from_reply(frame)),
+            Some(value) => (value.as_slice(), Deadline::from_reply(frame)),
             None => (frame, None),
         };
         let mut place = step.table.lock(get.key.as_bytes());
@@ -410,90 +386,66 @@ impl<T> Lane<T> {
             }
         }
     }
+}
 
-    fn settle(
-        &mut self,
-        step: &mut Step<'_, T>,
-        increment: Increment,
-        outcome: Outcome,
-        at: Instant,
-    ) {
-        let Increment { key, delta } = increment;
-        let mut place = step.table.lock(key.as_bytes());
-        let Some(counter) = place.counter() else {
-            return;
-        };
-        let fresh_until = step.table.fresh_until(at);
-        let mut refusal = None;
-        match outcome {
-            Outcome::Applied { value, ttl } => counter.applied(delta, value, ttl, fresh_until),
-            Outcome::Refused(Refusal { text, transient }) => {
-                let kept = transient && counter.restore(delta);
-                if transient {
-                    let mut error = Vec::new();
-                    encode::error(&mut error, &text);
-                    refusal = Some(error);
-                }
-                if !kept {
-                    counter.forget(delta);
-                    self.counts.refused += 1;
-                    let key = key.clone();
-                    self.losses.refuse(Increment { key, delta }, text);
-                }
+/// The state of a key that a run has just counted.
+fn counted<T>(
+    step: &Step<'_, T>,
+    value: i64,
+    promotion: Option<Promotion>,
+    queue: Option<usize>,
+    at: Instant,
+) -> State {
+    let until = step.table.fresh_until(at);
+    let mut counter = Counter::new(value, step.table.counter_fresh_until(at));
+    counter.queue = queue;
+    match promotion {
+        Some(Promotion {
+            left: Deadline::Never,
+            ..
+        }) => State::Warm(counter),
+        Some(Promotion {
+            left: Deadline::Ms(ms),
+            time_ms,
+        }) => {
+            counter.deadline = time_ms.checked_add(ms);
+            counter.closes = step.table.closes(at, Duration::from_millis(ms));
+            if counter.deadline.is_some() && counter.closes.is_some_and(|closes| closes > step.now)
+            {
+                return State::Warm(counter);
+            }
+            // Too near its end: increments go on one by one, or combined, until then.
+            let end = at
+                .checked_add(Duration::from_millis(ms))
+                .map_or(until, |end| end.min(until));
+            State::Touched {
+                until,
+                cool_until: Some(end),
             }
         }
-        let cooling = counter.cooling;
-        if cooling && refusal.is_none() {
-            // Not later than necessary: the key may have a deadline.
-            self.seal(&mut place, step.now);
-        } else {
-            place.list_if_pending();
-        }
-        let Some(counter) = place.counter() else {
-            return;
-        };
-        let (clean, base) = (counter.is_clean(), counter.value);
-        let queue = counter.queue.filter(|_| counter.in_flight == 0);
-        if clean && cooling {
-            place.set(State::Touched {
-                until: fresh_until,
-                cool_until: Some(fresh_until),
-            });
-        }
-        drop(place);
-        let base = clean.then_some(base);
-        let mut work = Vec::new();
-        if let Some(queue) = queue {
-            let at = (&key, queue);
-            // The node can not take increments now: what waits for them does not wait for ever.
-            match &refusal {
-                Some(error) if cooling => work = self.fail_queue(step, at, error),
-                Some(error) => work = self.fail_commands(step, at, error),
-                None => {}
-            }
-            if !(cooling && refusal.is_some()) {
-                work.push(Drain { key, queue, base });
-            }
-        }
-        self.drain(step, work);
-        if let (Some(error), Some(Hold { forget: true, .. })) = (&refusal, &self.hold) {
-            self.fail_hold(step, error);
-        }
+        Some(Promotion {
+            left: Deadline::NoKey,
+            ..
+        })
+        | None => State::Touched {
+            until,
+            cool_until: None,
+        },
     }
 }
 
 /// Keeps a value until the key's own deadline, counted from before the request was sent, or the
 /// end of the lease.
-fn keep_value(place: &mut Place<'_>, value: &[u8], ttl: Ttl, at: Instant, lease: Instant) {
+fn keep_value(place: &mut Place<'_>, value: &[u8], ttl: Deadline, at: Instant, lease: Instant) {
     let until = match ttl {
-        Ttl::Ms(ms) => at
+        Deadline::Ms(ms) => at
             .checked_add(Duration::from_millis(ms))
             .map_or(lease, |deadline| lease.min(deadline)),
-        Ttl::NoKey | Ttl::Forever => lease,
+        Deadline::NoKey | Deadline::Never => lease,
     };
     let gone = reply::is_null(value);
     // A value whose key is gone by now, or the reverse: changed between the two reads.
-    if gone != (ttl == Ttl::NoKey) {
+    if gone != (ttl == Deadline::NoKey) {
         place.set(State::Touched {
             until: lease,
             cool_until: None,
@@ -505,9 +457,19 @@ fn keep_value(place: &mut Place<'_>, value: &[u8], ttl: Ttl, at: Instant, lease:
     }
 }
 
+/// Answers with the first reply in a transaction of ours, or the error that ended it.
+fn deliver_first<T>(step: &mut Step<'_, T>, ticket: T, end: Result<(), Vec<u8>>, frame: &[u8]) {
+    let first = reply::elements(frame).into_iter().flatten().next();
+    match end {
+        Ok(()) => (step.deliver)(ticket, first.unwrap_or(UNEXPECTED)),
+        Err(error) => (step.deliver)(ticket, &error),
+    }
+}
+
 /// What the front of the FIFO came to.
 enum Done {
     Run(RunReply),
+    Limit,
     Get,
     GetMany,
 }

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use crate::flush::Ttl;
+use crate::flush::{Deadline, Increment, Reading};
+use crate::key::Key;
+use crate::limit::Denial;
 
 /// State of a key that is in the table. A key that is not is *cold*.
 ///
@@ -37,7 +39,13 @@ pub(super) enum State {
         /// When it stops being answered here.
         until: Instant,
     },
-    /// A run of increments is in flight.
+    /// A limit script denied a call: so will it others.
+    Denied {
+        denial: Denial,
+        /// When the node is asked again.
+        until: Instant,
+    },
+    /// A run of increments, or of calls of a limit script, is in flight.
     Opening {
         /// Which run; a reply to another run says nothing about this state.
         run: u32,
@@ -55,6 +63,10 @@ pub(super) enum State {
     },
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four facts that change independently of each other"
+)]
 /// A warm counter: `value` is what Redis will say once everything acknowledged has been applied.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counter {
@@ -68,8 +80,16 @@ pub(super) struct Counter {
     pub(super) in_flight_delta: i64,
     /// Whether the key was put on its shard's list of keys to flush, and not taken off since.
     pub(super) listed: bool,
-    /// Nothing more is answered here: the key has a deadline, or its value left i64.
+    /// Whether the key is on the lane's list of keys to seal at once.
+    pub(super) urgent: bool,
+    /// Nothing more is answered here: the key is gone, or something else, or its value left i64.
     pub(super) cooling: bool,
+    /// When the key ends, in milliseconds since 1970 by the node's clock.
+    pub(super) deadline: Option<u64>,
+    /// Whether a client was told of the deadline and no batch carries it yet.
+    pub(super) due: bool,
+    /// When answering here ends, so that what is acknowledged is applied before the deadline.
+    pub(super) closes: Option<Instant>,
     /// While clean, answered here until then.
     pub(super) fresh_until: Instant,
     /// Where the commands that wait for the batches stand.
@@ -108,7 +128,11 @@ impl Counter {
             in_flight: 0,
             in_flight_delta: 0,
             listed: false,
+            urgent: false,
             cooling: false,
+            deadline: None,
+            due: false,
+            closes: None,
             fresh_until,
             queue: None,
         }
@@ -116,12 +140,20 @@ impl Counter {
 
     /// Whether everything acknowledged has been applied.
     pub(super) fn is_clean(&self) -> bool {
-        self.pending == 0 && self.in_flight == 0
+        !self.is_pending() && self.in_flight == 0
+    }
+
+    /// Whether there is something to seal.
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending != 0 || self.due
     }
 
     /// Whether the value may be told to clients.
     pub(super) fn answers(&self, now: Instant) -> bool {
-        self.queue.is_none() && !self.cooling && (!self.is_clean() || now < self.fresh_until)
+        self.queue.is_none()
+            && !self.cooling
+            && (!self.is_clean() || now < self.fresh_until)
+            && self.closes.is_none_or(|closes| now < closes)
     }
 
     /// Counts an increment if that can be done here.
@@ -142,50 +174,64 @@ impl Counter {
     }
 
     /// Takes what is pending into a batch; `None` when there is nothing.
-    pub(super) fn seal(&mut self) -> Option<i64> {
-        if self.pending == 0 {
+    pub(super) fn seal(&mut self, key: Key) -> Option<Increment> {
+        if !self.is_pending() {
             return None;
         }
         let delta = std::mem::take(&mut self.pending);
+        let last = self
+            .value
+            .wrapping_sub(delta)
+            .wrapping_sub(self.in_flight_delta);
         self.in_flight += 1;
         self.in_flight_delta = self.in_flight_delta.wrapping_add(delta);
-        Some(delta)
+        Some(Increment {
+            key,
+            delta,
+            deadline: self.deadline,
+            due: std::mem::take(&mut self.due),
+            last,
+        })
     }
 
-    /// A batch with `delta` was applied, and Redis answered `answered`.
-    pub(super) fn applied(&mut self, delta: i64, answered: i64, ttl: Ttl, fresh_until: Instant) {
-        self.unseal(delta);
+    /// A batch with `delta` is settled. The value is told anew by [`Counter::rebase`].
+    pub(super) fn settled(&mut self, delta: i64) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.in_flight_delta = self.in_flight_delta.wrapping_sub(delta);
+    }
+
+    /// Redis gave the key as it is with every settled batch applied, and no other. `closes` says
+    /// when answering has to end for a deadline by the node's clock.
+    pub(super) fn rebase(
+        &mut self,
+        reading: Reading,
+        fresh_until: Instant,
+        closes: impl Fn(u64) -> Option<Instant>,
+    ) {
         self.fresh_until = fresh_until;
         let later = self.in_flight_delta.wrapping_add(self.pending);
-        match answered.checked_add(later) {
+        match reading.value.and_then(|value| value.checked_add(later)) {
             Some(value) => self.value = value,
-            // Somebody else moved the value: Redis will refuse what is pending.
+            // Gone, or something else, or moved so far that Redis will refuse what is pending.
             None => self.cooling = true,
         }
-        self.cooling |= ttl != Ttl::Forever;
-    }
-
-    /// A batch with `delta` was refused for now: it is pending again. False, and nothing changed,
-    /// when what is pending would leave i64: a sum that was sealed in two for that came back.
-    #[must_use]
-    pub(super) fn restore(&mut self, delta: i64) -> bool {
-        let Some(pending) = self.pending.checked_add(delta) else {
-            return false;
-        };
-        self.unseal(delta);
-        self.pending = pending;
-        true
+        // A deadline that Redis does not have yet is newer than the one it gave.
+        match reading.deadline {
+            Deadline::NoKey => self.cooling = true,
+            _ if self.due || self.in_flight > 0 => {}
+            Deadline::Never => (self.deadline, self.closes) = (None, None),
+            Deadline::Ms(deadline) => {
+                self.deadline = Some(deadline);
+                self.closes = closes(deadline);
+                self.cooling |= self.closes.is_none();
+            }
+        }
     }
 
     /// A batch with `delta` will never be applied, or nobody knows whether it was.
     pub(super) fn forget(&mut self, delta: i64) {
-        self.unseal(delta);
+        self.settled(delta);
         self.value = self.value.wrapping_sub(delta);
         self.cooling = true;
-    }
-
-    fn unseal(&mut self, delta: i64) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.in_flight_delta = self.in_flight_delta.wrapping_sub(delta);
     }
 }

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use twox_hash::XxHash3_64;
 
 use super::state::{Answer, Counter, State};
+use crate::flush::Increment;
 use crate::key::Key;
 use crate::resp::{Protocol, encode};
 
@@ -22,6 +23,11 @@ pub struct TableLimits {
     /// How long an answer of Redis may be repeated here. Zero: only counters with pending
     /// increments are answered.
     pub lease: Duration,
+    /// The same for clean counters.
+    pub counter_lease: Duration,
+    /// How long before its deadline a key stops being answered here: two flush intervals and the
+    /// time that sending a batch again may take.
+    pub guard: Duration,
 }
 
 /// What is known of the keys of one node.
@@ -90,7 +96,7 @@ impl KeyTable {
             return Answer::Elsewhere;
         }
         let answer = counter.add(delta, now);
-        if counter.pending != 0 && !counter.listed {
+        if counter.is_pending() && !counter.listed {
             counter.listed = true;
             shard.dirty.push(key.clone());
         }
@@ -135,6 +141,22 @@ impl KeyTable {
     /// When an answer given by Redis to a request sent at `sent` stops being repeated here.
     pub(super) fn fresh_until(&self, sent: Instant) -> Instant {
         sent + self.limits.lease
+    }
+
+    /// The same for a counter.
+    pub(super) fn counter_fresh_until(&self, sent: Instant) -> Instant {
+        sent + self.limits.counter_lease
+    }
+
+    /// How long before its deadline a key stops being answered here.
+    pub(super) fn guard(&self) -> Duration {
+        self.limits.guard
+    }
+
+    /// When answering has to end for a key of which so much is left, told in an answer to a
+    /// request sent at `sent`. `None` when that is beyond all clocks.
+    pub(super) fn closes(&self, sent: Instant, left: Duration) -> Option<Instant> {
+        sent.checked_add(left.saturating_sub(self.limits.guard))
     }
 
     /// Whether values are kept at all.
@@ -203,7 +225,9 @@ impl KeyTable {
             let epoch = shard.epoch;
             self.retain(&mut shard, |entry| match &entry.state {
                 State::Touched { until, .. } => entry.epoch == epoch && now < *until && !pressure,
-                State::Cached { until, .. } => entry.epoch == epoch && now < *until,
+                State::Cached { until, .. } | State::Denied { until, .. } => {
+                    entry.epoch == epoch && now < *until
+                }
                 State::Warm(counter) => {
                     counter.queue.is_some()
                         || !counter.is_clean()
@@ -214,6 +238,23 @@ impl KeyTable {
             });
         }
         (first + count) % self.shards.len()
+    }
+
+    /// All keys of which something is known. Cost: a copy of each, one shard at a time.
+    pub(super) fn known(&self) -> Vec<Key> {
+        let mut keys = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let known = shard.entries.iter().filter(|entry| match entry.state {
+                State::Cached { .. }
+                | State::Denied { .. }
+                | State::Fetching { .. }
+                | State::Warm(_) => true,
+                State::Touched { .. } | State::Opening { .. } | State::Waiting { .. } => false,
+            });
+            keys.extend(known.map(|entry| entry.key.clone()));
+        }
+        keys
     }
 
     /// The connection was lost: keeps only counters with something pending, without their queues
@@ -324,18 +365,24 @@ impl Place<'_> {
         let Some(counter) = self.counter() else {
             return;
         };
-        if counter.pending != 0 && !counter.listed {
+        if counter.is_pending() && !counter.listed {
             counter.listed = true;
             let key = Key::new(self.key);
             self.shard.dirty.push(key);
         }
     }
 
-    /// The key has been taken off that list: takes what is pending, if it is warm still.
-    pub(super) fn unlist_and_seal(&mut self) -> Option<i64> {
+    /// The key has been taken off the lists of what to seal: takes what is pending, if it is warm
+    /// still.
+    pub(super) fn unlist_and_seal(&mut self, urgent: bool) -> Option<Increment> {
+        let key = self.key();
         let counter = self.counter()?;
-        counter.listed = false;
-        counter.seal()
+        if urgent {
+            counter.urgent = false;
+        } else {
+            counter.listed = false;
+        }
+        counter.seal(key)
     }
 
     /// Puts the key into `state`; false when the table is full and the key new, then nothing

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use super::Peer;
 use crate::config;
+use crate::flush;
 use crate::resp::{ReplyError, ReplyScanner, encode, reply};
 
 /// Why there is no connection. The text goes to clients in `-ERR node ... is unreachable (...)`.
@@ -31,7 +32,12 @@ pub(super) enum ConnectError {
 pub(super) struct Connected {
     pub(super) stream: TcpStream,
     pub(super) peer: Peer,
+    /// The flush script; `None` when the server takes no scripts.
+    pub(super) script: Option<Script>,
 }
+
+/// A script's name on the server, and the script.
+pub(super) type Script = (Vec<u8>, Vec<u8>);
 
 /// Connects (resolving the name anew), authenticates, switches to RESP3, and makes sure that the
 /// server executes nothing more of the connection `before`: bytes of a dead connection may be
@@ -55,7 +61,22 @@ pub(super) async fn connect(
                 tracing::warn!(node = node.name, "the old connection could not be fenced");
             }
         }
+        peer.tracking = socket.track(&peer).await?;
+        if !peer.tracking {
+            tracing::warn!(
+                node = node.name,
+                "the node does not tell of changes by others"
+            );
+        }
+        let script = socket.load(&peer).await?;
+        if script.is_none() {
+            tracing::error!(
+                node = node.name,
+                "the node takes no scripts, so nothing is buffered"
+            );
+        }
         Ok(Connected {
+            script,
             stream: socket.stream,
             peer,
         })
@@ -122,6 +143,25 @@ impl Socket {
             }
         }
         Ok(peer)
+    }
+
+    /// Asks the server to tell of changes by others to keys that were read here. Before version 7
+    /// it would tell of what our own scripts change, too.
+    async fn track(&mut self, peer: &Peer) -> Result<bool, ConnectError> {
+        if peer.major() < 7 {
+            return Ok(false);
+        }
+        let tracking: [&[u8]; 4] = [b"CLIENT", b"TRACKING", b"ON", b"NOLOOP"];
+        Ok(!reply::is_error(&self.ask(&tracking).await?))
+    }
+
+    /// Loads the flush script.
+    async fn load(&mut self, peer: &Peer) -> Result<Option<Script>, ConnectError> {
+        // Script flags came with version 7.
+        let script = flush::script(peer.major() >= 7);
+        let loaded = self.ask(&[b"SCRIPT", b"LOAD", &script]).await?;
+        let sha = reply::text(&loaded).filter(|_| !reply::is_error(&loaded));
+        Ok(sha.map(|sha| (sha.to_vec(), script)))
     }
 
     /// Sends one request and waits for its reply.

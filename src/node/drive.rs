@@ -14,9 +14,9 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::connect;
+use super::connect::{Script, connect};
 use super::{Deliver, KEPT_BUFFER, Link, Node, now, unreachable};
-use crate::counter::{Losses, Step};
+use crate::counter::{Lane, Losses, Step};
 use crate::resp::{ReplyScanner, encode, reply};
 use crate::telemetry::Stats;
 
@@ -70,7 +70,8 @@ impl<T: Deliver> Driver<T> {
                 Ok(connected) => {
                     let begun = now();
                     self.node.inner.lock().peer = connected.peer;
-                    let reason = self.carry(connected.stream).await;
+                    let script = connected.script;
+                    let reason = self.carry(connected.stream, script).await;
                     tracing::warn!(node = self.node.name(), %reason, "connection lost");
                     // One that did not last is another failed attempt: else a server that takes
                     // connections only to close them would be called without a pause.
@@ -94,10 +95,14 @@ impl<T: Deliver> Driver<T> {
     }
 
     /// Serves one connection until it ends; returns why it did.
-    async fn carry(&mut self, stream: TcpStream) -> String {
+    async fn carry(&mut self, stream: TcpStream, script: Option<Script>) -> String {
         let (mut reader, writer) = stream.into_split();
         let writer = Arc::new(writer);
-        self.node.inner.lock().link = Link::Up(Arc::clone(&writer));
+        {
+            let mut inner = self.node.inner.lock();
+            inner.link = Link::Up(Arc::clone(&writer));
+            inner.lane.connected(now(), script);
+        }
         self.node.counters.connects.fetch_add(1, Ordering::Relaxed);
         tracing::info!(
             node = self.node.name(),
@@ -109,7 +114,6 @@ impl<T: Deliver> Driver<T> {
         let mut watch = ticker(WATCH);
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
         let mut scanner = ReplyScanner::new();
-        let mut flushing = false;
         loop {
             let blocked = self.node.inner.lock().is_blocked();
             tokio::select! {
@@ -119,9 +123,6 @@ impl<T: Deliver> Driver<T> {
                         let now = now();
                         if let Err(reason) = self.replies(&mut buffer, &mut scanner, now) {
                             return reason;
-                        }
-                        if flushing {
-                            flushing = !self.node.flush(now);
                         }
                         self.node.send();
                     }
@@ -140,7 +141,7 @@ impl<T: Deliver> Driver<T> {
                 }
                 _ = flush.tick() => {
                     let now = now();
-                    flushing = !self.node.flush(now);
+                    self.node.flush();
                     self.sweep(now);
                 }
                 _ = watch.tick() => {
@@ -184,6 +185,7 @@ impl<T: Deliver> Driver<T> {
             used += length;
             errors += u64::from(reply::is_error(frame));
             if reply::is_push(frame) {
+                push(&mut inner.lane, &mut step, frame);
                 continue;
             }
             if let Some(appended) = inner.lane.oldest() {
@@ -282,13 +284,13 @@ impl<T: Deliver> Driver<T> {
     /// Counts and logs acknowledged increments that did not arrive.
     fn report(&self, losses: &Losses) {
         let node = self.node.name();
-        for (increment, error) in &losses.refused {
+        for (increment, cause) in &losses.refused {
             let (key, delta) = (&increment.key, increment.delta);
             tracing::error!(
                 node,
                 ?key,
                 delta,
-                error,
+                ?cause,
                 "acknowledged increments were refused"
             );
         }
@@ -296,8 +298,31 @@ impl<T: Deliver> Driver<T> {
             let (key, delta) = (&increment.key, increment.delta);
             tracing::error!(node, ?key, delta, "acknowledged increments are in doubt");
         }
+        if losses.forgotten_count > 0 {
+            let batches = losses.forgotten_count;
+            tracing::error!(
+                node,
+                batches,
+                "the node has lost batches that it had acknowledged"
+            );
+        }
+        self.stats.expired_increments.add(losses.expired_count);
         self.stats.dead_letters.add(losses.refused_count);
         self.stats.in_doubt.add(losses.in_doubt_count);
+    }
+}
+
+/// Takes a push: changes by others, as `invalidate` and the keys, or null for all keys.
+fn push<T>(lane: &mut Lane<T>, step: &mut Step<'_, T>, frame: &[u8]) {
+    let mut parts = reply::elements(frame).into_iter().flatten();
+    if parts.next().and_then(reply::text) != Some(b"invalidate") {
+        return;
+    }
+    match parts.next().and_then(reply::elements) {
+        Some(keys) => keys
+            .filter_map(reply::text)
+            .for_each(|key| lane.invalidate(step, key)),
+        None => lane.invalidate_all(step),
     }
 }
 

@@ -86,8 +86,22 @@ struct Inner<T> {
 struct Peer {
     version: Option<String>,
     run_id: Option<String>,
+    /// Whether it tells of changes by others.
+    tracking: bool,
     /// Our connection's id there, for the fence of the next connection.
     client_id: Option<i64>,
+}
+
+impl Peer {
+    /// The first number of the server's version; 0 when unknown.
+    fn major(&self) -> u32 {
+        let version = self.version.as_deref().unwrap_or_default();
+        let major = version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok());
+        major.unwrap_or_default()
+    }
 }
 
 /// The connection's state.
@@ -192,7 +206,8 @@ impl<T: Deliver> Node<T> {
                 std::mem::take(&mut inner.rest)
             } else {
                 let spare = std::mem::take(&mut inner.spare);
-                (inner.lane.take_wire(spare), 0)
+                let now = tokio::time::Instant::now().into_std();
+                (inner.lane.take_wire(&self.table, now, spare), 0)
             };
             if buffer.is_empty() {
                 inner.spare = buffer;
@@ -242,6 +257,7 @@ impl<T: Deliver> Node<T> {
             state,
             redis_version: inner.peer.version.clone(),
             run_id: inner.peer.run_id.clone(),
+            tracking: inner.peer.tracking,
             in_flight: inner.lane.in_flight(),
             unsent_bytes: inner.lane.unsent_bytes() + inner.rest.0.len() - inner.rest.1,
             requests: inner.lane.counts().requests,
@@ -276,19 +292,16 @@ impl<T: Deliver> Node<T> {
         !matches!(self.inner.lock().link, Link::Up(_))
     }
 
-    /// Seals what is pending, and sends it. Nothing happens while the node is away.
-    pub fn flush(&self, now: Instant) -> bool {
+    /// Begins a flush: what is pending is sealed and sent as fast as it is acknowledged. Nothing
+    /// happens while the node is away.
+    pub fn flush(&self) {
         let mut inner = self.inner.lock();
-        if !matches!(inner.link, Link::Up(_)) {
-            return true;
+        if matches!(inner.link, Link::Up(_)) {
+            inner.lane.begin_flush();
+            inner.flushed_before = std::mem::replace(&mut inner.flushed, now());
+            drop(inner);
+            self.send();
         }
-        let all = inner.lane.flush(&self.table, now);
-        if all {
-            inner.flushed_before = std::mem::replace(&mut inner.flushed, now);
-        }
-        drop(inner);
-        self.send();
-        all
     }
 }
 

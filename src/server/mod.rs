@@ -23,11 +23,13 @@ use tokio::net::TcpListener;
 use crate::admin::{self, Admin};
 use crate::config::{Config, Mode};
 use crate::counter::{KeyTable, Lane, Limits, TableLimits};
+use crate::flush::Series;
+use crate::limit;
 use crate::node::{Node, Rhythm};
 use crate::ring::{Ring, RingError};
 use crate::router::Router;
 use crate::session::{Shared, Ticket};
-use crate::telemetry::{Stats, log};
+use crate::telemetry::{Stats, log, random_run_id};
 
 /// Called once with the address when clients can connect.
 pub type Ready = Box<dyn FnOnce(SocketAddr) + Send>;
@@ -38,6 +40,9 @@ pub enum ServeError {
     /// The ring can not be made of these nodes.
     #[error("ring: {0}")]
     Ring(#[from] RingError),
+    /// The catalogue of limit scripts is at fault.
+    #[error("limit scripts: {0}")]
+    Limit(#[from] limit::CatalogueError),
     /// The port can not be had.
     #[error("can not listen on {address}: {source}")]
     Listen {
@@ -79,6 +84,7 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
         Arc::new(router(&config)?),
         Arc::new(Stats::default()),
         tokio::time::Instant::now().into_std(),
+        limit::Catalogue::new([])?,
         Arc::new(|node: &Arc<Node<Ticket>>| node.send()),
     );
     let rhythm = Rhythm {
@@ -139,6 +145,9 @@ async fn until_stopped(
     }
 }
 
+/// How long a batch may take that has to be sent again: a reconnect on a network that works.
+const SENDING_AGAIN: Duration = Duration::from_millis(500);
+
 /// The nodes, each with its table and lane, and the ring over them.
 fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
     let names: Vec<_> = config
@@ -156,16 +165,21 @@ fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
             Mode::Through => Duration::ZERO,
             Mode::Buffered | Mode::Exact => config.cache.ttl,
         },
+        // Even without a cache a counter is answered from one flush to the next.
+        counter_lease: config.cache.ttl.max(config.counters.flush_interval),
+        guard: config.counters.flush_interval * 2 + SENDING_AGAIN,
     };
     let bounds = Limits {
         max_in_flight: config.upstream.max_in_flight,
         max_unsent_bytes: config.upstream.max_unsent_bytes,
         warm: config.counters.mode == Mode::Buffered,
     };
+    // No process goes on with the batches of one before it.
+    let instance = random_run_id();
     let nodes = config.nodes.iter().map(|node| {
         let seed = RandomState::new().build_hasher().finish();
         let table = KeyTable::new(limits, seed);
-        let lane = Lane::new(bounds);
+        let lane = Lane::new(bounds, Series::new(&instance, 1));
         Arc::new(Node::new(
             node.clone(),
             config.upstream.clone(),

@@ -76,7 +76,7 @@ pub(super) async fn drain(
             });
         }
         for node in shared.router.nodes() {
-            node.flush(Instant::now().into_std());
+            node.flush();
         }
         sleep(TURN).await;
     }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
+use super::expiry;
 use super::local::{self, After, Local};
 use super::replies::{Place, Replies, Ticket};
 use super::{Client, Shared};
 use crate::command::{self, Class, Command, Increment, LookupError};
 use crate::config::Mode;
-use crate::counter::{Answer, Effect};
+use crate::counter::{Answer, Effect, Extent};
+use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
 use crate::node::{Entry, Refused, unreachable};
 use crate::resp::{Form, Protocol, Request, encode, parse_i64};
@@ -237,7 +239,7 @@ impl<'a> Dispatch<'a> {
             }
             Answer::Overflow => self.error("ERR increment or decrement would overflow"),
             Answer::Elsewhere => {
-                if let Some(flow) = self.admit(index) {
+                if let Some(flow) = self.refuse_reserved(key).or_else(|| self.admit(index)) {
                     return flow;
                 }
                 self.touch(key, Use::Rose(clamped(delta)));
@@ -277,7 +279,7 @@ impl<'a> Dispatch<'a> {
             }
             return Flow::Continue;
         }
-        if let Some(flow) = self.admit(index) {
+        if let Some(flow) = self.refuse_reserved(key).or_else(|| self.admit(index)) {
             return flow;
         }
         self.tally.misses += 1;
@@ -345,6 +347,9 @@ impl<'a> Dispatch<'a> {
             self.error(error.to_string());
             return Flow::Continue;
         }
+        if let Some(flow) = keys.iter().find_map(|key| self.refuse_reserved(key)) {
+            return flow;
+        }
         let mut indices = keys.iter().map(|key| self.shared.router.index(key));
         let index = indices.next().unwrap_or(0);
         if indices.any(|other| other != index) {
@@ -361,13 +366,25 @@ impl<'a> Dispatch<'a> {
             Effect::Barrier
         };
         let through = self.shared.config.counters.mode == Mode::Through;
+        let timed = expiry::read(command, request).filter(|_| !through);
+        let call = match command.class {
+            Class::Script if !through => self.shared.scripts.call(command.name, request),
+            _ => None,
+        };
         let ticket = self.ticket(command.form_of(request));
         let now = self.now;
         let (entry, woken) = self.lane(index);
-        entry.step(now, woken, |lane, step| match whole {
+        if let Some(call) = call {
+            entry.step(now, woken, |lane, step| {
+                lane.limit(step, call, request.wire(), ticket);
+            });
+            return Flow::Continue;
+        }
+        entry.step(now, woken, |lane, step| match (timed, keys.as_slice()) {
+            (Some(timed), [key]) => lane.timed(step, key, timed, request.wire(), ticket),
             _ if through => lane.keyless(step, request.wire(), ticket),
-            true => lane.whole_node(step, request.wire(), ticket),
-            false => lane.forward(step, &keys, request.wire(), effect, ticket),
+            _ if whole => lane.whole_node(step, request.wire(), Extent::AnyKey, ticket),
+            _ => lane.forward(step, &keys, request.wire(), effect, ticket),
         });
         Flow::Continue
     }
@@ -450,6 +467,15 @@ impl<'a> Dispatch<'a> {
             self.replies.push(self.made);
             self.made.clear();
         }
+    }
+
+    /// Answers with an error if a key is one that Tally keeps on the nodes.
+    pub(super) fn refuse_reserved(&mut self, key: &[u8]) -> Option<Flow> {
+        if !key.starts_with(RESERVED_PREFIX) {
+            return None;
+        }
+        self.error("ERR keys that begin with __tally__: are Tally's own");
+        Some(Flow::Continue)
     }
 
     /// Enters a lane and asks whether it takes a command. `None`: it does. Else the session goes

@@ -8,10 +8,11 @@ use super::dispatch::{Dispatch, Flow};
 use super::local::{InfoText, NodeConfig, finish_info};
 use super::replies::{Place, Ticket};
 use crate::command::{self, Command, EveryNode, Merge};
-use crate::counter::Effect;
+use crate::counter::{Effect, Extent};
 use crate::fan_out::{self, Cursor, Gather};
+use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
-use crate::node::{self, Refused, unreachable};
+use crate::node::{self, Deliver, Refused, unreachable};
 use crate::resp::{Form, Request, encode, parse_i64, reply};
 
 impl Dispatch<'_> {
@@ -81,8 +82,8 @@ impl Dispatch<'_> {
                 None => parts.push((index, vec![at])),
             }
         }
-        let first_keys = parts.iter().filter_map(|(_, at)| at.first());
-        if let Some(flow) = self.admit_all(first_keys.map(|at| request.arg(*at))) {
+        let keys = parts.iter().flat_map(|(_, positions)| positions);
+        if let Some(flow) = self.admit_all(keys.map(|at| request.arg(*at))) {
             return flow;
         }
         let effect = if peek { Effect::Peek } else { Effect::Barrier };
@@ -120,10 +121,10 @@ impl Dispatch<'_> {
         request: &Request<'_>,
     ) -> Flow {
         let merge = match kind {
-            EveryNode::DbSize => fan_out::sum(),
-            EveryNode::Keys => fan_out::concat(),
+            EveryNode::DbSize => return self.db_size(command, request),
+            EveryNode::Keys => fan_out::keys(),
             EveryNode::ScriptExists => fan_out::all(),
-            EveryNode::RandomKey => fan_out::any_string(random()),
+            EveryNode::RandomKey => return self.random_key(command),
             EveryNode::FlushAll
             | EveryNode::FlushDb
             | EveryNode::ScriptLoad
@@ -132,12 +133,64 @@ impl Dispatch<'_> {
             EveryNode::Scan => return self.scan(command, request),
             EveryNode::Wait => return self.wait(command, request),
         };
-        let whole = matches!(kind, EveryNode::FlushAll | EveryNode::FlushDb);
+        match kind {
+            EveryNode::ScriptLoad => _ = self.shared.scripts.brought(request.arg(2)),
+            EveryNode::ScriptFlush => self.shared.scripts.forget(),
+            _ => {}
+        }
+        let extent = match kind {
+            EveryNode::FlushAll | EveryNode::FlushDb => Extent::Wipe,
+            _ => Extent::Ordered,
+        };
         if let Some(flow) = self.admit_every() {
             return flow;
         }
         let place = self.place(command.form);
-        self.send_every(request.wire(), whole, place, merge);
+        self.send_every(request.wire(), extent, place, merge);
+        Flow::Continue
+    }
+
+    /// `DBSIZE`: of each node without the key that Tally keeps there.
+    fn db_size(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        if let Some(flow) = self.admit_every() {
+            return flow;
+        }
+        let place = self.place(command.form);
+        let count = self.shared.router.nodes().len();
+        let gather = Gather::new(2 * count, place, fan_out::count_keys());
+        for index in 0..count {
+            let (waker, now) = (self.waker, self.now);
+            let name = self.shared.router.node(index).name();
+            let (entry, woken) = self.lane(index);
+            let all = Ticket::Part(Arc::clone(&gather), 2 * index);
+            let own = Ticket::Part(Arc::clone(&gather), 2 * index + 1);
+            if let Err(Refused::Down(reason)) = entry.admit(waker) {
+                let mut frame = Vec::new();
+                encode::error(&mut frame, unreachable(name, &reason));
+                woken.extend(all.deliver(&frame));
+                woken.extend(own.deliver(&frame));
+                continue;
+            }
+            entry.step(now, woken, |lane, step| {
+                let mut exists = Vec::new();
+                encode::request(&mut exists, &[b"EXISTS".as_slice(), lane.marker()]);
+                lane.keyless(step, request.wire(), all);
+                lane.keyless(step, &exists, own);
+            });
+        }
+        Flow::Continue
+    }
+
+    /// `RANDOMKEY`: of any node, but none that Tally keeps there.
+    fn random_key(&mut self, command: &Command) -> Flow {
+        if let Some(flow) = self.admit_every() {
+            return flow;
+        }
+        let mut wire = Vec::new();
+        let request = [b"EVAL".as_slice(), RANDOM_KEY, b"0", RESERVED_PREFIX];
+        encode::request(&mut wire, &request);
+        let place = self.place(command.form);
+        self.send_every(&wire, Extent::Ordered, place, fan_out::any_string(random()));
         Flow::Continue
     }
 
@@ -219,7 +272,7 @@ impl Dispatch<'_> {
         // A command on the whole node is sent when nothing is pending any more.
         let mut ping = Vec::new();
         encode::request(&mut ping, &[b"PING"]);
-        self.send_every(&ping, true, place, merge);
+        self.send_every(&ping, Extent::AnyKey, place, merge);
         Flow::Continue
     }
 
@@ -234,7 +287,7 @@ impl Dispatch<'_> {
             finish_info(info, answers, &mut out);
             place.fill(&out)
         });
-        self.send_every(&wire, false, place, merge);
+        self.send_every(&wire, Extent::Ordered, place, merge);
     }
 
     /// `CONFIG GET` or `SET` of what is the nodes'.
@@ -246,11 +299,11 @@ impl Dispatch<'_> {
             config.finish(parts.frames(), &mut out);
             place.fill(&out)
         });
-        self.send_every(&wire, false, place, merge);
+        self.send_every(&wire, Extent::Ordered, place, merge);
     }
 
     /// Sends the same request to every node. A part whose node is away fails at once.
-    fn send_every(&mut self, wire: &[u8], whole: bool, place: Place, merge: fan_out::Merge) {
+    fn send_every(&mut self, wire: &[u8], extent: Extent, place: Place, merge: fan_out::Merge) {
         let count = self.shared.router.nodes().len();
         let gather = Gather::new(count, place, merge);
         for index in 0..count {
@@ -264,12 +317,9 @@ impl Dispatch<'_> {
                 continue;
             }
             let ticket = Ticket::Part(Arc::clone(&gather), index);
-            entry.step(now, woken, |lane, step| {
-                if whole {
-                    lane.whole_node(step, wire, ticket);
-                } else {
-                    lane.keyless(step, wire, ticket);
-                }
+            entry.step(now, woken, |lane, step| match extent {
+                Extent::Ordered => lane.keyless(step, wire, ticket),
+                extent => lane.whole_node(step, wire, extent, ticket),
             });
         }
     }
@@ -278,6 +328,9 @@ impl Dispatch<'_> {
     fn admit_all<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) -> Option<Flow> {
         let mut seen = Vec::new();
         for key in keys {
+            if let Some(flow) = self.refuse_reserved(key) {
+                return Some(flow);
+            }
             let index = self.shared.router.index(key);
             if !seen.contains(&index) {
                 seen.push(index);
@@ -290,6 +343,15 @@ impl Dispatch<'_> {
         (0..self.shared.router.nodes().len()).find_map(|index| self.admit(index))
     }
 }
+
+/// A node's random key that does not begin with the argument. With one key beside Tally's own,
+/// a hundred tries miss it once in 2^100.
+const RANDOM_KEY: &[u8] = b"for _ = 1, 100 do \
+    local key = redis.call('RANDOMKEY') \
+    if not key then return false end \
+    if string.sub(key, 1, #ARGV[1]) ~= ARGV[1] then return key end \
+end \
+return false";
 
 /// Which node is asked first for a random key.
 fn random() -> usize {

@@ -263,6 +263,7 @@ mod tests {
                 state: NodeState::Connected,
                 redis_version: None,
                 run_id: None,
+                tracking: true,
                 in_flight: 1,
                 unsent_bytes: 2,
                 requests: 3,

@@ -17,6 +17,9 @@ pub struct NodeStatus {
     pub redis_version: Option<String>,
     /// `run_id` of its `INFO`: another one means that it was restarted.
     pub run_id: Option<String>,
+    /// Whether it tells of changes by others; else only `cache.ttl` bounds how old an answer from
+    /// here may be.
+    pub tracking: bool,
     /// Requests sent or queued that have no reply yet.
     pub in_flight: usize,
     /// Bytes of requests not yet written to the socket.

@@ -42,6 +42,8 @@ pub struct Stats {
     pub flush_errors: Counter,
     /// Increments that Redis refused after they were acknowledged. Survives [`Stats::reset`].
     pub dead_letters: Counter,
+    /// Keys whose pending increments died with their deadline, as they would have in Redis.
+    pub expired_increments: Counter,
     /// Increments whose flush may or may not have been applied. Survives [`Stats::reset`].
     pub in_doubt: Counter,
     /// Clients closed for bytes that are no request.

@@ -187,5 +187,27 @@ fn node_redis_4_sees_the_same() {
     program.check();
 }
 
+/// The rate limiters run scripts, some of which are combined here.
+#[test]
+fn rate_limit_redis_sees_the_same() {
+    limiter(Program::node("clients/limiters/rate_limit_redis.mjs"));
+}
+
+#[test]
+fn rate_limiter_flexible_sees_the_same() {
+    limiter(Program::node("clients/limiters/rate_limiter_flexible.mjs"));
+}
+
+#[test]
+fn python_limits_sees_the_same() {
+    Program::python("clients/limiters/python_limits.py").check();
+}
+
+/// Checks a limiter, whose packages are those of the folder above.
+fn limiter(mut program: Program) {
+    program.needs = vec![root().join("tests/clients/node_modules/.installed")];
+    program.check();
+}
+
 /// Longest run of one program; they take a few seconds.
 const LIMIT_SECONDS: &str = "100";

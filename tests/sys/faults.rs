@@ -149,7 +149,6 @@ fn cut_lanes_misdeliver_nothing_when_buffered() {
 }
 
 #[test]
-#[ignore = "needs numbered flush batches: a plain INCRBY in flight at a cut may count or not"]
 fn cut_lanes_duplicate_and_lose_nothing_when_buffered() {
     if !skipped_on_bare_redis() {
         check_cut_lanes("\"buffered\"", true);

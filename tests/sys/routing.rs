@@ -25,9 +25,9 @@ fn keys_spread_over_the_nodes() {
     let sizes: Vec<_> = stack
         .nodes
         .iter()
-        .map(|node| node.connect().run("DBSIZE").integer())
+        .map(|node| node.client_keys().len())
         .collect();
-    assert_eq!(sizes.iter().sum::<i64>(), 1_000, "{sizes:?}");
+    assert_eq!(sizes.iter().sum::<usize>(), 1_000, "{sizes:?}");
     assert!(sizes.iter().all(|&size| size > 250), "{sizes:?}");
 }
 
@@ -91,7 +91,8 @@ fn a_split_command_costs_each_node_one() {
         assert_eq!(stack.node_calls(name) - before, nodes, "{name}");
         for single in ["get", "set"] {
             let count = stack.node_calls(single);
-            assert!(count <= 100, "{name}: {count} calls of {single}");
+            // Tally writes a key of its own when it connects.
+            assert!(count <= 100 + nodes, "{name}: {count} calls of {single}");
         }
     }
 }

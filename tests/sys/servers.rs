@@ -94,6 +94,13 @@ impl Redis {
         signal(self.process_id(), "CONT");
     }
 
+    /// The keys on this server that are not Tally's own.
+    pub(crate) fn client_keys(&self) -> Vec<Vec<u8>> {
+        let keys = self.connect().call(&["KEYS", "*"]);
+        let keys = keys.elements().iter().map(|key| key.bytes().to_vec());
+        keys.filter(|key| !key.starts_with(b"__tally__:")).collect()
+    }
+
     /// How often this server executed `command` (lower case; `config|get` for a subcommand).
     #[track_caller]
     pub(crate) fn calls(&self, command: &str) -> u64 {

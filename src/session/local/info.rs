@@ -239,12 +239,13 @@ fn nodes(report: &mut Report<'_, '_>) {
             &format!("node{index}"),
             format_args!(
                 "name={},address={},state={state},redis_version={},keys={},pending_keys={},\
-                 in_flight={},unsent_bytes={},requests={},errors={},reconnects={},reason={}",
+                 tracking={},in_flight={},unsent_bytes={},requests={},errors={},reconnects={},reason={}",
                 node.name,
                 node.address,
                 node.redis_version.as_deref().unwrap_or_default(),
                 node.keys,
                 node.pending_keys,
+                u8::from(node.tracking),
                 node.in_flight,
                 node.unsent_bytes,
                 node.requests,

@@ -158,6 +158,7 @@ fn node(name: &str, version: &str) -> NodeStatus {
         reconnects: 7,
         pending_for: Duration::ZERO,
         reply_times: Sample::default(),
+        tracking: true,
     }
 }
 
@@ -392,7 +393,7 @@ fn info_has_what_clients_and_exporters_look_for() {
         "instantaneous_ops_per_sec:0",
         "maxmemory_policy:noeviction",
         "node1:name=b,address=127.0.0.1:7070,state=connected,redis_version=7.0.9,keys=5,\
-         pending_keys=6,in_flight=1,unsent_bytes=2,requests=3,errors=4,reconnects=7,reason=",
+         pending_keys=6,tracking=1,in_flight=1,unsent_bytes=2,requests=3,errors=4,reconnects=7,reason=",
         "mode:buffered",
         "# Keyspace",
         "db0:keys=5,expires=0,avg_ttl=0",

@@ -1,0 +1,94 @@
+//! Sealing what is pending into numbered batches, and sending them, again if need be.
+
+use std::time::Instant;
+
+use super::lane::Lane;
+use super::queue::{InFlight, Transaction};
+use super::table::{KeyTable, Place};
+use crate::flush;
+
+impl<T> Lane<T> {
+    /// The node can be reached again. `script` is the name that it gave to the flush script, and
+    /// the script; `None` when it takes no scripts. What was not acknowledged is sent again.
+    pub fn connected(&mut self, now: Instant, script: Option<(Vec<u8>, Vec<u8>)>) {
+        let (sha, body) = script.unwrap_or_default();
+        self.series.set_script(sha, body);
+        if self.series.is_settled() {
+            // From now on a missing marker means that the node has lost something.
+            self.series.encode_marker(true, &mut self.wire);
+            self.push(now, InFlight::Forwarded(None));
+        }
+    }
+
+    /// Begins a flush: from now on [`Lane::take_wire`] seals every dirty key, as far as there is
+    /// room, until all that were dirty have been.
+    pub fn begin_flush(&mut self) {
+        self.flushing = true;
+    }
+
+    /// Whether everything that was sealed has been applied, and nothing is to be sealed at once.
+    pub(super) fn is_applied(&self) -> bool {
+        self.series.is_settled() && self.urgent.is_empty()
+    }
+
+    /// The key on the node in which it keeps the number of the last flush batch.
+    pub fn marker(&self) -> &[u8] {
+        self.series.marker()
+    }
+
+    /// Sees to it that what is pending on a warm key is sent with the next bytes.
+    pub(super) fn seal(&mut self, place: &mut Place<'_>) {
+        let key = place.key();
+        if let Some(counter) = place.counter()
+            && counter.is_pending()
+            && !counter.urgent
+        {
+            counter.urgent = true;
+            self.urgent.push(key);
+        }
+    }
+
+    /// Sends again what has to be, and seals what is to be sealed, as far as there is room.
+    pub(super) fn seal_batches(&mut self, table: &KeyTable, now: Instant) {
+        if self.series.wants_again(self.flushing) {
+            for number in self.series.send_again(&mut self.wire) {
+                self.counts.batches += 1;
+                self.push(now, InFlight::Flush(number));
+            }
+        }
+        while self.series.has_room() && (self.flushing || !self.urgent.is_empty()) {
+            let mut batch = Vec::new();
+            while batch.len() < flush::MAX_KEYS {
+                let Some(key) = self.urgent.pop() else {
+                    break;
+                };
+                batch.extend(table.lock(key.as_bytes()).unlist_and_seal(true));
+            }
+            if self.flushing && batch.len() < flush::MAX_KEYS {
+                let mut keys = std::mem::take(&mut self.dirty);
+                table.take_dirty(flush::MAX_KEYS - batch.len(), &mut keys);
+                self.flushing = !keys.is_empty();
+                for key in keys.drain(..) {
+                    batch.extend(table.lock(key.as_bytes()).unlist_and_seal(false));
+                }
+                self.dirty = keys;
+            }
+            if batch.is_empty() {
+                continue;
+            }
+            self.counts.batches += 1;
+            self.counts.keys += u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            let number = self.series.send(batch, &mut self.wire);
+            self.push(now, InFlight::Flush(number));
+        }
+    }
+
+    /// A command that removes every key, in one transaction with the marker's return.
+    pub(super) fn append_wipe(&mut self, now: Instant, wire: &[u8], ticket: T) {
+        self.wire.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
+        self.wire.extend_from_slice(wire);
+        self.series.encode_marker(false, &mut self.wire);
+        self.wire.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
+        self.push(now, InFlight::Wrapped(Some(ticket), Transaction::new(4)));
+    }
+}

@@ -1,0 +1,152 @@
+//! What an answer to a flush batch changes.
+
+use std::time::{Duration, Instant};
+
+use super::deadlines::NodeClock;
+use super::drain::Drain;
+use super::lane::{Extent, Lane, Step};
+use super::queue::Hold;
+use super::state::State;
+use crate::flush::{Cause, Increment, Settled, Verdict};
+use crate::key::Key;
+use crate::resp::encode;
+
+impl<T> Lane<T> {
+    /// Takes the answer to batch `number`, which was sent at `at`.
+    pub(super) fn finish_flush(
+        &mut self,
+        step: &mut Step<'_, T>,
+        number: u64,
+        frame: &[u8],
+        at: Instant,
+    ) {
+        match self.series.on_reply(number, frame) {
+            Verdict::Settled(settled) => self.settle(step, settled, at),
+            Verdict::Again(None) => {}
+            Verdict::Again(Some(refusal)) => {
+                let mut error = Vec::new();
+                encode::error(&mut error, &refusal.text);
+                self.refuse_waiting(step, &error);
+            }
+            Verdict::Doubt(increments) => self.give_up(step, increments),
+        }
+    }
+
+    fn settle(&mut self, step: &mut Step<'_, T>, settled: Settled, at: Instant) {
+        let fresh_until = step.table.counter_fresh_until(at);
+        self.clock = Some(NodeClock::told(settled.time_ms, at, step.now));
+        let mut keys = Vec::with_capacity(settled.increments.len());
+        for (increment, cause) in settled.increments {
+            let mut place = step.table.lock(increment.key.as_bytes());
+            if let Some(counter) = place.counter() {
+                match cause {
+                    None | Some(Cause::AfterDeadline) => counter.settled(increment.delta),
+                    Some(_) => counter.forget(increment.delta),
+                }
+                // Until the key is read, further down.
+                counter.cooling |= counter.is_clean();
+            }
+            drop(place);
+            keys.push(increment.key.clone());
+            match cause {
+                Some(cause) if cause.is_refusal() => self.losses.refuse(increment, cause),
+                Some(Cause::Expired) => self.losses.expired_count += 1,
+                _ => {}
+            }
+        }
+        for (key, reading) in settled.readings {
+            let mut place = step.table.lock(key.as_bytes());
+            if let Some(counter) = place.counter() {
+                counter.cooling = false;
+                counter.rebase(reading, fresh_until, |deadline| {
+                    let left = deadline.saturating_sub(settled.time_ms);
+                    step.table.closes(at, Duration::from_millis(left))
+                });
+            }
+        }
+        self.losses.forgotten_count += settled.forgotten;
+        self.after_flush(step, keys, fresh_until);
+    }
+
+    /// Nobody knows whether these were applied; they are not sent again.
+    fn give_up(&mut self, step: &mut Step<'_, T>, increments: Vec<Increment>) {
+        let mut keys = Vec::with_capacity(increments.len());
+        for increment in increments {
+            let mut place = step.table.lock(increment.key.as_bytes());
+            if let Some(counter) = place.counter() {
+                counter.forget(increment.delta);
+            }
+            drop(place);
+            keys.push(increment.key.clone());
+            self.losses.doubt(increment);
+        }
+        self.after_flush(step, keys, step.now);
+    }
+
+    /// Goes on with keys whose batches were answered.
+    fn after_flush(&mut self, step: &mut Step<'_, T>, keys: Vec<Key>, until: Instant) {
+        let mut work = Vec::new();
+        for key in keys {
+            let mut place = step.table.lock(key.as_bytes());
+            if place.counter().is_some_and(|counter| counter.cooling) {
+                // Not later than necessary: the key may have a deadline.
+                self.seal(&mut place);
+            }
+            let Some(counter) = place.counter() else {
+                continue;
+            };
+            let (clean, cooling, base) = (counter.is_clean(), counter.cooling, counter.value);
+            let queue = counter.queue.filter(|_| counter.in_flight == 0);
+            if clean && cooling {
+                place.set(State::Touched {
+                    until,
+                    cool_until: None,
+                });
+            }
+            drop(place);
+            let base = (clean && !cooling).then_some(base);
+            work.extend(queue.map(|queue| Drain { key, queue, base }));
+        }
+        self.drain(step, work);
+    }
+
+    /// The node takes no increments now: what waits for them does not wait for ever.
+    fn refuse_waiting(&mut self, step: &mut Step<'_, T>, error: &[u8]) {
+        // A full window would be sent again and again.
+        self.flushing = false;
+        // What stands in line for room in the window waits for the same.
+        let keys = self.series.keys().chain(&self.urgent);
+        let keys: Vec<Key> = keys.cloned().collect();
+        for key in keys {
+            let mut place = step.table.lock(key.as_bytes());
+            let Some(counter) = place.counter() else {
+                continue;
+            };
+            let (cooling, queue) = (counter.cooling, counter.queue);
+            drop(place);
+            let Some(queue) = queue else {
+                continue;
+            };
+            let mut work = if cooling {
+                self.fail_queue(step, (&key, queue), error)
+            } else {
+                self.fail_commands(step, (&key, queue), error)
+            };
+            if !cooling {
+                work.push(Drain {
+                    key,
+                    queue,
+                    base: None,
+                });
+            }
+            self.drain(step, work);
+        }
+        if self
+            .hold
+            .as_ref()
+            .is_some_and(|hold: &Hold<T>| hold.extent != Extent::Ordered)
+        {
+            self.fail_hold(step, error);
+        }
+    }
+}

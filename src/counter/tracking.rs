@@ -1,0 +1,34 @@
+//! Changes by others, as the node tells of them (`CLIENT TRACKING`), in order with its replies.
+//!
+//! Every read that makes a key cached or warm is the last command on that key in its request, so
+//! the node tells of the next change by anybody else (measured on Redis 7.0: a write of our own
+//! makes it forget the key, a read behind it arms it again). A key carries no database there.
+
+use super::lane::{Lane, Step};
+use super::state::State;
+
+impl<T> Lane<T> {
+    /// Somebody else changed `key`: what is known of it is not told any more. What is pending is
+    /// sealed, and the answer says what the key is now.
+    pub fn invalidate(&mut self, step: &mut Step<'_, T>, key: &[u8]) {
+        let mut place = step.table.lock(key);
+        match place.state() {
+            Some(State::Cached { .. } | State::Denied { .. } | State::Fetching { .. }) => {
+                place.clear();
+            }
+            Some(State::Warm(counter)) if !counter.is_clean() => self.seal(&mut place),
+            Some(State::Warm(counter)) if counter.queue.is_some() => counter.cooling = true,
+            Some(State::Warm(_)) => place.clear(),
+            // A run in flight is answered with what is true then; the rest knows nothing.
+            Some(State::Opening { .. } | State::Touched { .. } | State::Waiting { .. }) | None => {}
+        }
+    }
+
+    /// Somebody else changed every key, or the node lost track: as [`Lane::invalidate`] for all.
+    /// Cost: one pass over the table.
+    pub fn invalidate_all(&mut self, step: &mut Step<'_, T>) {
+        for key in step.table.known() {
+            self.invalidate(step, key.as_bytes());
+        }
+    }
+}

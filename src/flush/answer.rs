@@ -1,0 +1,187 @@
+//! What a node answers to a batch.
+
+use crate::resp::{parse_i64, reply};
+
+/// A key's deadline, as the flush script and `PTTL` tell it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Deadline {
+    /// There is no such key.
+    NoKey,
+    /// The key does not end.
+    Never,
+    /// Milliseconds: since 1970 by the node's clock, or from now where that is said.
+    Ms(u64),
+}
+
+impl Deadline {
+    /// Reads -2, -1 or milliseconds, as an integer or a string.
+    pub fn from_reply(frame: &[u8]) -> Option<Self> {
+        let number = reply::integer(frame).or_else(|| parse_i64(reply::text(frame)?))?;
+        Some(match number {
+            -2 => Self::NoKey,
+            ms => u64::try_from(ms).map_or(Self::Never, Self::Ms),
+        })
+    }
+}
+
+/// A key as it was right after a batch.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Reading {
+    /// The counter; `None` when there is none, or something else.
+    pub value: Option<i64>,
+    /// Its deadline by the node's clock.
+    pub deadline: Deadline,
+}
+
+/// Why a node did not do what it was asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    /// The error as the node gave it, without the leading `-` and without what Redis adds about
+    /// scripts (`script: <sha>, on @user_script:1.`).
+    pub text: String,
+    /// Whether the same may succeed later: the node's state is at fault.
+    pub transient: bool,
+}
+
+impl Refusal {
+    /// Reads an error reply.
+    pub fn from_reply(frame: &[u8]) -> Self {
+        let text = reply::text(frame).unwrap_or(frame);
+        let text = String::from_utf8_lossy(text);
+        let text = text
+            .split(" script: ")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let code = text.split(' ').next().unwrap_or_default();
+        let transient = TRANSIENT.contains(&code);
+        Self { text, transient }
+    }
+}
+
+/// The script's answer, taken apart.
+#[derive(Debug)]
+pub(super) struct Answer<'a> {
+    pub(super) status: Status,
+    /// The marker's number.
+    pub(super) number: u64,
+    /// The node's time in milliseconds since 1970.
+    pub(super) time_ms: u64,
+    exceptions: &'a [u8],
+    pub(super) readings: Vec<Reading>,
+}
+
+/// What the script did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Status {
+    Applied,
+    /// It had been applied before.
+    Done,
+    /// A lower number is missing; nothing was applied.
+    Gap,
+    /// There is no marker although this batch may have been applied; nothing was.
+    Missing,
+    /// Another process goes on with this series.
+    Fenced,
+}
+
+impl<'a> Answer<'a> {
+    /// Reads the answer to a batch; `None` when it is none.
+    pub(super) fn read(frame: &'a [u8]) -> Option<Self> {
+        let mut parts = reply::elements(frame)?;
+        let status = match reply::text(parts.next()?)? {
+            b"applied" => Status::Applied,
+            b"done" => Status::Done,
+            b"gap" => Status::Gap,
+            b"missing" => Status::Missing,
+            b"fenced" => Status::Fenced,
+            _ => return None,
+        };
+        let mut number = || u64::try_from(parse_i64(reply::text(parts.next()?)?)?).ok();
+        let (last, time_ms) = (number()?, number()?);
+        let exceptions = reply::text(parts.next()?)?;
+        let mut readings = Vec::with_capacity(parts.len() / 2);
+        while let (Some(value), Some(deadline)) = (parts.next(), parts.next()) {
+            let value = reply::text(value).and_then(parse_i64);
+            readings.push(Reading {
+                value,
+                deadline: Deadline::from_reply(deadline)?,
+            });
+        }
+        Some(Self {
+            status,
+            number: last,
+            time_ms,
+            exceptions,
+            readings,
+        })
+    }
+
+    /// What was out of the ordinary with the keys of batch `number`: index and kind.
+    pub(super) fn exceptions(&self, number: u64) -> impl Iterator<Item = (usize, u8)> {
+        let each = self.exceptions.split(|byte| *byte == b' ');
+        each.filter_map(move |exception| {
+            let mut parts = std::str::from_utf8(exception).ok()?.split('.');
+            let of: u64 = parts.next()?.parse().ok()?;
+            let index: usize = parts.next()?.parse().ok()?;
+            let kind = *parts.next()?.as_bytes().first()?;
+            (of == number).then_some((index, kind))
+        })
+    }
+}
+
+/// Error codes of Redis that speak of the server's state, not of the key or the command
+/// (`shared` in Redis `server.c`): the command was not executed and may succeed later.
+const TRANSIENT: &[&str] = &[
+    "BUSY",
+    "CLUSTERDOWN",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "NOAUTH",
+    "NOPERM",
+    "NOREPLICAS",
+    "NOSCRIPT",
+    "OOM",
+    "READONLY",
+    "TRYAGAIN",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_transient_refusals_and_strips_what_scripts_add() {
+        let refusal = Refusal::from_reply(
+            b"-OOM command not allowed when used memory > 'maxmemory'. script: 1f2e, on @user_script:47.\r\n",
+        );
+        assert!(refusal.transient);
+        assert_eq!(
+            refusal.text,
+            "OOM command not allowed when used memory > 'maxmemory'."
+        );
+        assert!(!Refusal::from_reply(b"-ERR value is not an integer\r\n").transient);
+    }
+
+    #[test]
+    fn reads_an_answer_with_its_exceptions() {
+        let frame =
+            b"*8\r\n$7\r\napplied\r\n$1\r\n7\r\n$13\r\n1700000000000\r\n$12\r\n 7.1.w 6.0.x\r\n\
+                      $2\r\n12\r\n$2\r\n-1\r\n_\r\n$2\r\n-2\r\n";
+        let answer = Answer::read(frame).unwrap();
+        assert_eq!((answer.status, answer.number), (Status::Applied, 7));
+        assert_eq!(answer.time_ms, 1_700_000_000_000);
+        assert_eq!(answer.exceptions(7).collect::<Vec<_>>(), [(1, b'w')]);
+        assert_eq!(answer.exceptions(6).collect::<Vec<_>>(), [(0, b'x')]);
+        let gone = Reading {
+            value: None,
+            deadline: Deadline::NoKey,
+        };
+        let there = Reading {
+            value: Some(12),
+            deadline: Deadline::Never,
+        };
+        assert_eq!(answer.readings, [there, gone]);
+    }
+}

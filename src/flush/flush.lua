@@ -1,0 +1,81 @@
+-- Applies one numbered batch of increments, once. See flush/mod.rs for the arguments.
+local number = tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local status, last, exceptions = 'applied', ARGV[2], ''
+local marker = redis.call('GET', KEYS[1])
+if marker then
+  local epoch, seen, rest = string.match(marker, '^(%d+) (%d+)(.*)$')
+  exceptions = rest
+  if tonumber(epoch) > tonumber(ARGV[1]) then
+    status, last = 'fenced', seen
+  elseif tonumber(seen) >= number then
+    status, last = 'done', seen
+  elseif tonumber(seen) < number - 1 and ARGV[3] ~= 'resync' then
+    status, last = 'gap', seen
+  end
+elseif ARGV[3] == 'again' then
+  status, last = 'missing', '0'
+end
+
+-- Decimal strings, because Lua's numbers are exact only up to 2^53.
+local function less(a, b)
+  local minus_a, minus_b = string.sub(a, 1, 1) == '-', string.sub(b, 1, 1) == '-'
+  if minus_a ~= minus_b then return minus_a end
+  if #a ~= #b then return (#a < #b) ~= minus_a end
+  return a ~= b and (a < b) ~= minus_a
+end
+
+local function write_marker()
+  redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2] .. exceptions, 'PX', ARGV[4])
+end
+
+-- Returns what was out of the ordinary, if anything.
+local function apply(key, delta, deadline, due, last_value)
+  local past = deadline ~= '' and tonumber(deadline) <= now
+  if past and due then
+    redis.pcall('PEXPIREAT', key, deadline)
+    return 'x'
+  end
+  local current = deadline ~= '' and redis.pcall('GET', key)
+  local counter = type(current) == 'string' and string.find(current, '^%-?%d+$')
+  if past and (not counter or less(current, last_value)) then return 'x' end
+  if delta ~= '0' then
+    local value = redis.pcall('INCRBY', key, delta)
+    if type(value) == 'table' then
+      if string.find(value.err, 'WRONGTYPE', 1, true) then return 'w' end
+      if string.find(value.err, 'overflow', 1, true) then return 'o' end
+      return 'n'
+    end
+  end
+  if past then return 'a' end
+  if due or (deadline ~= '' and current == false) then
+    redis.call('PEXPIREAT', key, deadline)
+  end
+end
+
+if status == 'applied' then
+  exceptions = string.gsub(exceptions, ' (%d+)%.%d+%.%a', function(of)
+    if tonumber(of) + 8 <= number then return '' end
+  end)
+  -- First, so that a server that refuses writes refuses the batch whole.
+  write_marker()
+  local before = exceptions
+  for i = 2, #KEYS do
+    local at = 4 * i - 3
+    local kind = apply(KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1', ARGV[at + 3])
+    if kind then exceptions = exceptions .. ' ' .. ARGV[2] .. '.' .. (i - 2) .. '.' .. kind end
+  end
+  if exceptions ~= before then write_marker() end
+end
+
+-- Last, so that the server tells of the next change by others.
+local answer = { status, last, string.format('%.0f', now), exceptions }
+for i = 2, #KEYS do
+  local value = redis.pcall('GET', KEYS[i])
+  local ttl = redis.call('PTTL', KEYS[i])
+  answer[#answer + 1] = type(value) == 'string' and value
+  answer[#answer + 1] = ttl < 0 and tostring(ttl) or string.format('%.0f', now + ttl)
+end
+return answer

@@ -1,0 +1,382 @@
+//! Numbered batches of one process, node and database, until each is settled.
+
+use std::collections::VecDeque;
+
+use super::answer::{Answer, Reading, Refusal, Status};
+use super::{Increment, MAX_IN_FLIGHT, RESERVED_PREFIX};
+use crate::key::Key;
+use crate::resp::encode;
+
+/// A sealed set of increments, each key at most once. It never changes.
+#[derive(Debug)]
+pub struct Batch {
+    number: u64,
+    increments: Vec<Increment>,
+    /// Sent, and not answered on this connection.
+    in_flight: bool,
+    /// A connection was lost while the batch was unanswered on it: it may have been applied.
+    lost: bool,
+}
+
+/// The batches of one process, node and database, in order.
+///
+/// Invariant: `batches` holds consecutive numbers, the next of which is `next`; all lower numbers
+/// are settled.
+#[derive(Debug)]
+pub struct Series {
+    marker: Vec<u8>,
+    epoch: u64,
+    /// Number of the next batch to be sealed.
+    next: u64,
+    batches: VecDeque<Batch>,
+    /// Sendings that have not been answered.
+    unanswered: usize,
+    /// Batches that the node had acknowledged and has forgotten, not told of yet.
+    forgotten: u64,
+    /// A batch was not applied: nothing new is sent until all are sent again, in order.
+    stalled: Option<Stall>,
+    /// The script's name on the node.
+    sha: Vec<u8>,
+    body: Vec<u8>,
+}
+
+/// Why batches have to be sent again.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Stall {
+    /// The node can not take writes now: not before the next flush.
+    wait: bool,
+    /// The node has forgotten the script.
+    with_body: bool,
+    /// The node has forgotten batches that it had acknowledged.
+    resync: bool,
+}
+
+/// What an answer means.
+#[derive(Debug)]
+pub enum Verdict {
+    /// These batches are settled, the lowest number first; the keys of the one that was answered
+    /// are as read.
+    Settled(Settled),
+    /// Not applied, nothing is settled; the series says when to send again.
+    Again(Option<Refusal>),
+    /// No one knows whether these increments were applied, or no one may apply them any more; they
+    /// are given up.
+    Doubt(Vec<Increment>),
+}
+
+/// Batches that are settled by one answer.
+#[derive(Debug)]
+pub struct Settled {
+    /// Each increment, with the reason if it was not applied as usual.
+    pub increments: Vec<(Increment, Option<Cause>)>,
+    /// The keys of the batch that was answered, as they were right after it.
+    pub readings: Vec<(Key, Reading)>,
+    /// The node's time, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// Batches that the node had acknowledged and has forgotten.
+    pub forgotten: u64,
+}
+
+/// Why an increment was not applied, or how.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// The key holds no string.
+    WrongType,
+    /// The key holds no integer.
+    NotAnInteger,
+    /// The sum would leave 64 bits.
+    Overflow,
+    /// The key's deadline had passed: the increments died with it.
+    Expired,
+    /// Applied, although the deadline had passed: somebody had moved it.
+    AfterDeadline,
+}
+
+impl Cause {
+    fn of(kind: u8) -> Self {
+        match kind {
+            b'w' => Self::WrongType,
+            b'o' => Self::Overflow,
+            b'x' => Self::Expired,
+            b'a' => Self::AfterDeadline,
+            _ => Self::NotAnInteger,
+        }
+    }
+
+    /// Whether the node refused to apply the increment.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::WrongType | Self::NotAnInteger | Self::Overflow)
+    }
+}
+
+impl Series {
+    /// Name of the key on the node that holds the number of the last batch applied.
+    pub fn marker(&self) -> &[u8] {
+        &self.marker
+    }
+
+    /// Whether the node can be sent batches.
+    pub fn is_ready(&self) -> bool {
+        !self.sha.is_empty()
+    }
+
+    /// Keys of the batches that are not settled.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        let increments = self.batches.iter().flat_map(|batch| &batch.increments);
+        increments.map(|increment| &increment.key)
+    }
+
+    /// A series that has sent nothing. `instance` names this process among all that share the
+    /// node; `epoch` is higher than that of any process before it with the same name.
+    pub fn new(instance: &str, epoch: u64) -> Self {
+        let marker = [RESERVED_PREFIX, b"marker:", instance.as_bytes(), b":0"].concat();
+        Self {
+            marker,
+            epoch,
+            next: 1,
+            batches: VecDeque::new(),
+            unanswered: 0,
+            forgotten: 0,
+            stalled: None,
+            sha: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    /// The script that the node has, by its name there, and its body for when it forgets it. An
+    /// empty name: the node takes no scripts, so nothing can be sent to it.
+    pub fn set_script(&mut self, sha: Vec<u8>, body: Vec<u8>) {
+        (self.sha, self.body) = (sha, body);
+    }
+
+    /// Whether another batch may be sealed and sent now.
+    pub fn has_room(&self) -> bool {
+        self.is_ready() && self.batches.len() < MAX_IN_FLIGHT && self.stalled.is_none()
+    }
+
+    /// Whether every batch is settled.
+    pub fn is_settled(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Batches that are not settled.
+    pub fn unsettled(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// Seals the next batch and appends its call; [`Series::on_reply`] takes the answer. The
+    /// caller has asked [`Series::has_room`]. Returns the batch's number.
+    pub fn send(&mut self, increments: Vec<Increment>, out: &mut Vec<u8>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.batches.push_back(Batch {
+            number,
+            increments,
+            in_flight: false,
+            lost: false,
+        });
+        self.encode(self.batches.len() - 1, Stall::default(), out);
+        number
+    }
+
+    /// Whether [`Series::send_again`] has something to send. `flushing`: at the time of a flush.
+    pub fn wants_again(&self, flushing: bool) -> bool {
+        self.is_ready()
+            && self.unanswered == 0
+            && self.stalled.is_some_and(|stall| flushing || !stall.wait)
+    }
+
+    /// Appends all batches that are not settled, in order; returns their numbers.
+    pub fn send_again(&mut self, out: &mut Vec<u8>) -> Vec<u64> {
+        let stall = self.stalled.take().unwrap_or_default();
+        for index in 0..self.batches.len() {
+            self.encode(index, stall, out);
+        }
+        self.batches.iter().map(|batch| batch.number).collect()
+    }
+
+    /// The connection is gone: what was unanswered on it may have been applied. On the next one
+    /// everything is sent again.
+    pub fn disconnected(&mut self) {
+        self.unanswered = 0;
+        for batch in &mut self.batches {
+            batch.lost |= std::mem::take(&mut batch.in_flight);
+        }
+        self.stalled = (!self.batches.is_empty()).then(Stall::default);
+    }
+
+    /// A request that puts the marker there if there is none. Sent on a new connection when nothing
+    /// is unsettled, it makes a missing marker a sign of loss.
+    pub fn encode_marker(&self, unless_there: bool, out: &mut Vec<u8>) {
+        let value = format!("{} {}", self.epoch, self.next - 1);
+        let mut request: Vec<&[u8]> =
+            vec![b"SET", &self.marker, value.as_bytes(), b"PX", MARKER_MS];
+        if unless_there {
+            request.push(b"NX");
+        }
+        encode::request(out, &request);
+    }
+
+    /// Takes the answer to a sending of batch `number`.
+    pub fn on_reply(&mut self, number: u64, frame: &[u8]) -> Verdict {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if let Some(batch) = self.batches.iter_mut().find(|batch| batch.number == number) {
+            batch.in_flight = false;
+        }
+        let Some(answer) = Answer::read(frame) else {
+            return self.refused(frame);
+        };
+        match answer.status {
+            Status::Applied | Status::Done => Verdict::Settled(self.settle(number, &answer)),
+            Status::Fenced => {
+                let all = self
+                    .batches
+                    .drain(..)
+                    .flat_map(|batch| batch.increments)
+                    .collect();
+                Verdict::Doubt(all)
+            }
+            // Settled by an earlier answer.
+            _ if !self.batches.iter().any(|batch| batch.number == number) => Verdict::Again(None),
+            Status::Missing => self.missing(number),
+            Status::Gap => {
+                // Lower numbers are on their way, unless the node has forgotten what it had.
+                let first = self.batches.front().map_or(self.next, |batch| batch.number);
+                let resync = answer.number + 1 < first;
+                if resync {
+                    // The same answer to each batch in flight.
+                    self.forgotten = first - 1 - answer.number;
+                }
+                self.stall(Stall {
+                    resync,
+                    ..Stall::default()
+                });
+                Verdict::Again(None)
+            }
+        }
+    }
+
+    fn refused(&mut self, frame: &[u8]) -> Verdict {
+        let refusal = Refusal::from_reply(frame);
+        let with_body = refusal.text.starts_with("NOSCRIPT");
+        // An error that is not the node's state is none that this script gives: it is tried again
+        // at the next flush all the same, as the increments are acknowledged.
+        self.stall(Stall {
+            wait: !with_body,
+            with_body,
+            resync: false,
+        });
+        Verdict::Again((!with_body).then_some(refusal))
+    }
+
+    fn missing(&mut self, number: u64) -> Verdict {
+        let Some(index) = self.batches.iter().position(|batch| batch.number == number) else {
+            return Verdict::Again(None);
+        };
+        if !self.batches.iter().take(index + 1).any(|batch| batch.lost) {
+            // Every sending of it was answered, and none applied it.
+            self.stall(Stall::default());
+            return Verdict::Again(None);
+        }
+        let given_up = self
+            .batches
+            .drain(..=index)
+            .flat_map(|batch| batch.increments)
+            .collect();
+        if !self.batches.is_empty() {
+            self.stall(Stall::default());
+        }
+        Verdict::Doubt(given_up)
+    }
+
+    fn settle(&mut self, number: u64, answer: &Answer<'_>) -> Settled {
+        let mut settled = Settled {
+            increments: Vec::new(),
+            readings: Vec::new(),
+            time_ms: answer.time_ms,
+            forgotten: std::mem::take(&mut self.forgotten),
+        };
+        while self
+            .batches
+            .front()
+            .is_some_and(|batch| batch.number <= answer.number)
+        {
+            let Some(batch) = self.batches.pop_front() else {
+                break;
+            };
+            let mut causes = vec![None; batch.increments.len()];
+            for (index, kind) in answer.exceptions(batch.number) {
+                if let Some(cause) = causes.get_mut(index) {
+                    *cause = Some(Cause::of(kind));
+                }
+            }
+            if batch.number == number {
+                let keys = batch
+                    .increments
+                    .iter()
+                    .map(|increment| increment.key.clone());
+                settled.readings = keys.zip(answer.readings.iter().copied()).collect();
+            }
+            settled
+                .increments
+                .extend(batch.increments.into_iter().zip(causes));
+        }
+        settled
+    }
+
+    fn stall(&mut self, stall: Stall) {
+        let before = self.stalled.unwrap_or_default();
+        self.stalled = Some(Stall {
+            wait: stall.wait || before.wait,
+            with_body: stall.with_body || before.with_body,
+            resync: stall.resync || before.resync,
+        });
+    }
+
+    fn encode(&mut self, index: usize, stall: Stall, out: &mut Vec<u8>) {
+        let Some(batch) = self.batches.get_mut(index) else {
+            return;
+        };
+        batch.in_flight = true;
+        let certainty: &[u8] = match index {
+            0 if stall.resync => b"resync",
+            0 if !batch.lost => b"first",
+            _ => b"again",
+        };
+        let (name, script) = match (stall.with_body, index) {
+            (true, 0) => (b"EVAL".as_slice(), self.body.as_slice()),
+            _ => (b"EVALSHA".as_slice(), self.sha.as_slice()),
+        };
+        let keys = batch.increments.len();
+        encode::array(out, 3 + 1 + keys + 4 + 4 * keys);
+        encode::bulk(out, name);
+        encode::bulk(out, script);
+        number_arg(out, keys + 1);
+        encode::bulk(out, &self.marker);
+        for increment in &batch.increments {
+            encode::bulk(out, increment.key.as_bytes());
+        }
+        number_arg(out, self.epoch);
+        number_arg(out, batch.number);
+        encode::bulk(out, certainty);
+        encode::bulk(out, MARKER_MS);
+        for increment in &batch.increments {
+            number_arg(out, increment.delta);
+            match increment.deadline {
+                Some(deadline) => number_arg(out, deadline),
+                None => encode::bulk(out, b""),
+            }
+            encode::bulk(out, if increment.due { b"1" } else { b"0" });
+            number_arg(out, increment.last);
+        }
+        self.unanswered += 1;
+    }
+}
+
+fn number_arg(out: &mut Vec<u8>, number: impl itoa::Integer) {
+    encode::bulk(out, itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// How long a marker outlives its process's last flush: a week, so that a process that comes back
+/// after a long weekend finds it.
+const MARKER_MS: &[u8] = b"604800000";
