@@ -195,6 +195,32 @@ fn what_waits_for_room_in_a_refused_window_fails_too() {
 }
 
 #[test]
+fn what_waits_for_a_deadline_s_sake_fails_too_while_the_node_refuses() {
+    let mut sim = world();
+    sim.warm("a", 5);
+    sim.ask("INCRBY a 1");
+    // Too near to be set here.
+    let expire = sim.ask("PEXPIRE a 10");
+    sim.node.fault = Some((Fault::Oom, usize::MAX));
+    sim.settle();
+    assert!(sim.book.operations[expire].reply().starts_with(b"-OOM"));
+    let incr = sim.ask("INCRBY a 1");
+    sim.heard(incr, r":7\r\n");
+    sim.rest();
+    assert_eq!(sim.held("a"), 7);
+    // Too near its end to be counted here.
+    sim.ask("PEXPIRE a 1000");
+    sim.ask("INCRBY a 1");
+    sim.advance(980);
+    let incr = sim.ask("INCRBY a 1");
+    sim.node.fault = Some((Fault::Oom, usize::MAX));
+    sim.settle();
+    assert!(sim.book.operations[incr].reply().starts_with(b"-OOM"));
+    sim.rest();
+    assert_eq!(sim.held("a"), 8);
+}
+
+#[test]
 fn many_keys_that_somebody_waits_for_do_not_end_a_flush() {
     let mut plan = world().book.plan;
     plan.lane.max_in_flight = 1000;
