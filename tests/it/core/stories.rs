@@ -331,6 +331,23 @@ fn batches_that_the_node_forgot_are_counted_and_the_series_goes_on() {
 }
 
 #[test]
+fn the_marker_is_there_again_after_a_flushall() {
+    let mut sim = world();
+    sim.ask("FLUSHALL");
+    sim.settle();
+    sim.warm("a", 5);
+    in_flight(&mut sim, &["a"]);
+    // Lost before the batch was executed.
+    sim.node.fault = Some((Fault::Loading, usize::MAX));
+    lose_replies(&mut sim);
+    sim.node.fault = None;
+    sim.connect();
+    sim.rest();
+    assert_eq!(sim.held("a"), 6);
+    assert!(sim.losses.is_empty(), "{:?}", sim.losses);
+}
+
+#[test]
 fn increments_after_a_flushall_are_applied_once_though_its_reply_was_lost() {
     for executed in 0..6 {
         let mut sim = world();
