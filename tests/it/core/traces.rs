@@ -150,6 +150,7 @@ fn a_deadline_set_by_others_ends_the_counting_here_at_the_next_answer() {
     // Counted while the batch is on its way: sent as soon as the deadline is known.
     sim.ask("INCRBY a 1");
     sim.settle();
+    assert!(sim.lane.unsent_bytes() > 0, "sealed without a flush");
     let incr = sim.ask("INCRBY a 1");
     assert_eq!(sim.book.open, 1, "not counted here");
     sim.settle();
@@ -192,6 +193,48 @@ fn clean_counters_and_values_do_not_survive_a_lost_connection() {
     assert!(sim.table.get(b"b", sim.now, &mut out), "pending");
     sim.rest();
     assert_eq!(sim.held("b"), 6);
+}
+
+#[test]
+fn errors_are_never_kept_as_values() {
+    let mut sim = world();
+    sim.ask("LPUSH a x");
+    for _ in 0..3 {
+        let get = sim.ask("GET a");
+        sim.settle();
+        assert!(sim.book.operations[get].reply().starts_with(b"-WRONGTYPE"));
+        let many = sim.ask("MGET a");
+        sim.settle();
+        sim.heard(many, r"*1\r\n_\r\n");
+    }
+    for command in ["GET b", "MGET b"] {
+        sim.ask("SET b text");
+        sim.ask("GET b");
+        sim.settle();
+        // Only the first of the two reads is refused.
+        sim.ask(command);
+        sim.node.fault = Some((Fault::Loading, 1));
+        sim.settle();
+        let get = sim.ask("GET b");
+        sim.settle();
+        sim.heard(get, r"$4\r\ntext\r\n");
+    }
+}
+
+#[test]
+fn what_others_count_shows_with_the_next_answer() {
+    let mut sim = world();
+    sim.book.plan.foreign = true;
+    sim.warm("a", 5);
+    sim.ask("INCRBY a 1");
+    sim.flush();
+    sim.ask("INCRBY a 2");
+    sim.node.command(&argv(&["INCRBY", "a", "100"]));
+    sim.settle();
+    let get = sim.ask("GET a");
+    sim.heard(get, r"$3\r\n108\r\n");
+    sim.rest();
+    sim.check_fresh();
 }
 
 #[test]
