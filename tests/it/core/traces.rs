@@ -165,6 +165,43 @@ fn a_deadline_set_by_others_ends_the_counting_here_at_the_next_answer() {
 }
 
 #[test]
+fn reads_of_a_key_that_cools_wait_for_what_is_pending() {
+    for read in ["GET a", "MGET a"] {
+        let mut sim = world();
+        sim.book.plan.foreign = true;
+        sim.warm("a", 5);
+        sim.ask("INCRBY a 1");
+        sim.node.command(&argv(&["PEXPIRE", "a", "100"]));
+        sim.flush();
+        sim.ask("INCRBY a 1");
+        sim.settle();
+        let get = sim.ask(read);
+        sim.settle();
+        sim.settle();
+        let reply = sim.book.operations[get].reply();
+        assert!(reply.ends_with(b"$1\r\n7\r\n"), "{}", reply.escape_ascii());
+        sim.rest();
+        assert_eq!(sim.held("a"), 7);
+    }
+}
+
+#[test]
+fn increments_that_meet_one_in_flight_are_combined() {
+    let mut sim = world();
+    let first = sim.ask("INCRBY a 1");
+    let rest: Vec<_> = (0..5).map(|_| sim.ask("INCRBY a 2")).collect();
+    let get = sim.ask("GET a");
+    sim.settle();
+    sim.settle();
+    assert_eq!(sim.lane.counts().requests, 2);
+    sim.heard(first, r":1\r\n");
+    for (at, incr) in rest.into_iter().enumerate() {
+        sim.heard(incr, &format!(r":{}\r\n", 3 + 2 * at));
+    }
+    sim.heard(get, r"$2\r\n11\r\n");
+}
+
+#[test]
 fn a_cached_value_ends_with_its_own_deadline() {
     let mut sim = world();
     sim.ask("SET a text PX 30");
