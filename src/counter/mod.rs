@@ -24,6 +24,7 @@ mod lane;
 mod losses;
 mod queue;
 mod replies;
+mod rules;
 mod settle;
 mod state;
 mod table;
@@ -31,7 +32,8 @@ mod tracking;
 
 pub use deadlines::{Condition, Expiry, Remaining, Timed, When};
 pub use lane::{Counts, Effect, Extent, Lane, Limits, Step};
-pub use losses::Losses;
+pub use losses::{Fates, Losses};
 pub use replies::UnexpectedReply;
+pub use rules::{Mode, Policy, Rules, Treatment};
 pub use state::Answer;
-pub use table::{KeyTable, TableLimits};
+pub use table::{KeyTable, Source, TableLimits};

@@ -14,6 +14,7 @@ mod reply_mode;
 mod serve;
 mod shared;
 mod spread;
+mod tally;
 
 pub use client::{Activity, Client};
 pub use registry::Registry;

@@ -6,6 +6,7 @@
 
 pub mod clock;
 mod counter;
+mod dead_letters;
 pub mod log;
 mod node;
 mod process;
@@ -13,6 +14,7 @@ mod rate;
 mod stats;
 
 pub use counter::{Counter, Gauge};
+pub use dead_letters::{DeadLetter, DeadLetters};
 pub use node::{NodeState, NodeStatus};
 pub use process::{ProcessUsage, kernel_release, random_run_id};
 pub use stats::Stats;

@@ -1,8 +1,9 @@
 //! `CONFIG`: shows what benchmarks, exporters and frameworks ask for, under Redis's names. Nothing
 //! can be set while running.
 
+use super::Local;
 use super::argument::{self, SYNTAX_ERROR};
-use super::{Local, glob};
+use crate::glob::{self, Case};
 use crate::resp::{Request, encode};
 
 /// Any subcommand but `HELP`; its arity is right.
@@ -31,7 +32,8 @@ fn get(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
                 if argument::is(pattern, name) {
                     Some(pattern)
                 } else {
-                    glob::matches(pattern, name.as_bytes()).then_some(name.as_bytes())
+                    glob::matches(pattern, name.as_bytes(), Case::Ignored)
+                        .then_some(name.as_bytes())
                 }
             });
             shown.map(|shown| (shown, value))
