@@ -171,11 +171,100 @@ fn all_faults_of_a_file_are_reported_at_once() {
 fn keys_that_are_not_built_are_unknown() {
     let allowed = "allowed: server, nodes, ring, counters, cache, rules, upstream, log";
     check_section(
-        "transactions = true\n[admin]\nlisten = \"127.0.0.1:9380\"\n[[rules]]\nmatch = \"api:*\"",
+        "transactions = true\n[admin]\nlisten = \"127.0.0.1:9380\"",
         &[
             &format!("admin: unknown key; {allowed}"),
-            &format!("rules: unknown key; {allowed}"),
             &format!("transactions: unknown key; {allowed}"),
+        ],
+    );
+}
+
+#[test]
+fn a_rule_takes_what_it_does_not_say_from_the_rest() {
+    let text = r#"
+        rules = [{ match = "api:*", mode = "exact" }, { match = "h:*", cache_ttl = "0s" }]
+        [counters]
+        flush_interval = "250ms"
+        [cache]
+        ttl = "7s"
+    "#;
+    let config = load(text, &[("TALLY_COUNTERS__MODE", "through")]).unwrap();
+    let told: Vec<_> = config
+        .rules
+        .iter()
+        .map(|rule| {
+            (
+                rule.pattern.as_str(),
+                rule.mode,
+                rule.flush_interval,
+                rule.cache_ttl,
+            )
+        })
+        .collect();
+    let ms = Duration::from_millis;
+    assert_eq!(
+        told,
+        [
+            ("api:*", Mode::Exact, ms(250), ms(7000)),
+            ("h:*", Mode::Through, ms(250), ms(0)),
+        ]
+    );
+    let rules = config.treatments();
+    assert_eq!(rules.policy(b"api:1").mode, Mode::Exact);
+    assert_eq!(rules.policy(b"other").mode, Mode::Through);
+}
+
+#[test]
+fn all_faults_of_rules_are_reported_at_once() {
+    let long = "x".repeat(1025);
+    let text = format!(
+        r#"
+        [[rules]]
+        mod = "exact"
+        mode = "fast"
+        [[rules]]
+        match = ""
+        flush_interval = "1ms"
+        [[rules]]
+        match = "{long}"
+        cache_ttl = "2h"
+    "#
+    );
+    let pattern = "a pattern as in KEYS, such as \"api:*\", of 1 to 1024 bytes";
+    check_section(
+        &text,
+        &[
+            "rules[0].mod: unknown key; allowed: match, mode, flush_interval, cache_ttl",
+            &format!("rules[0].match: missing; allowed: {pattern}"),
+            "rules[0].mode: \"fast\" is not allowed; allowed: \"buffered\", \"exact\", \"through\"",
+            &format!("rules[1].match: \"\" is not allowed; allowed: {pattern}"),
+            "rules[1].flush_interval: \"1ms\" is not allowed; allowed: a duration from \"10ms\" to \
+             \"1m\" (units ms, s, m, h)",
+            &format!(
+                "rules[2].match: {:?}... is not allowed; allowed: {pattern}",
+                "x".repeat(60)
+            ),
+            "rules[2].cache_ttl: \"2h\" is not allowed; allowed: a duration from \"1ms\" to \"1h\" \
+             (units ms, s, m, h), or \"0s\" for off",
+        ],
+    );
+    check_section(
+        "rules = 1",
+        &["rules: not a list of tables; write [[rules]]"],
+    );
+    let many = "[[rules]]\nmatch = \"a\"\n";
+    assert!(load(&many.repeat(255), &[]).is_ok());
+    check_section(
+        &many.repeat(256),
+        &["rules: 256 rules; allowed: at most 255"],
+    );
+    check_faults(
+        TWO_NODES,
+        &[("TALLY_RULES__MATCH", "a")],
+        &[
+            "TALLY_RULES__MATCH: unknown variable; allowed: TALLY_NODES, TALLY_SERVER__<KEY>, \
+           TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_UPSTREAM__<KEY>, \
+           TALLY_LOG__<KEY>",
         ],
     );
 }
@@ -408,6 +497,13 @@ fn what_is_printed_loads_again() {
         mode = "through"
         [cache]
         ttl = "0s"
+        [[rules]]
+        match = 'a:\[x]*"'
+        mode = "exact"
+        [[rules]]
+        match = "*"
+        flush_interval = "1m"
+        cache_ttl = "1h"
         [log]
         level = "warn,tally::node=trace"
         [[nodes]]
@@ -427,7 +523,8 @@ fn what_is_printed_loads_again() {
 
 #[test]
 fn what_is_printed_has_every_key_but_the_password_files() {
-    let printed = load("", &[]).unwrap().to_toml();
+    let rule = "[[rules]]\nmatch = \"a\"";
+    let printed = load(rule, &[]).unwrap().to_toml();
     for (section, key) in config::keys().filter(|(_, key)| *key != "password_file") {
         let line = format!("\n{key} = ");
         assert!(

@@ -26,9 +26,15 @@ fn an_exact_key_among_buffered_ones_is_applied_before_its_reply() {
         assert_eq!(client.run(&format!("INCR {hot}")).integer(), number);
     }
     let sent: i64 = node.run(&format!("GET {hot}")).text().parse().unwrap();
-    assert!(sent < 10, "{sent} of 50 increments reached the node at once");
+    assert!(
+        sent < 10,
+        "{sent} of 50 increments reached the node at once"
+    );
     // The case of a key counts.
-    assert_eq!(client.run("TALLY WHERE ID:0").elements()[5].text(), "buffered");
+    assert_eq!(
+        client.run("TALLY WHERE ID:0").elements()[5].text(),
+        "buffered"
+    );
 }
 
 #[test]
@@ -70,7 +76,10 @@ fn a_through_key_is_forwarded_as_it_is_and_in_order() {
     assert_eq!(client.run(&format!("GET {key}")), bulk("100"));
     assert_eq!(client.run(&format!("EXPIRE {key} 100")).integer(), 1);
     assert_eq!(node.run(&format!("TTL {key}")).integer(), 100);
-    assert_eq!(client.run(&format!("INCRBY {key} x")).text(), NOT_AN_INTEGER);
+    assert_eq!(
+        client.run(&format!("INCRBY {key} x")).text(),
+        NOT_AN_INTEGER
+    );
     let replies = client.run_all(&[
         format!("SET {key} 1"),
         format!("INCR {key}"),
@@ -83,7 +92,10 @@ fn a_through_key_is_forwarded_as_it_is_and_in_order() {
     let told: Vec<_> = replies[1..4].iter().map(Reply::integer).collect();
     assert_eq!(told, [2, 2, 17]);
     assert_eq!(replies[4..], [bulk("17"), Reply::Integer(1), Reply::Nil]);
-    assert_eq!(client.run(&format!("TALLY WHERE {key}")).elements()[5].text(), "through");
+    assert_eq!(
+        client.run(&format!("TALLY WHERE {key}")).elements()[5].text(),
+        "through"
+    );
 }
 
 const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
@@ -112,7 +124,10 @@ fn a_rule_s_cache_ttl_holds_for_its_keys_only() {
     }
     let asked = stack.nodes[0].calls("get") - before - 20;
     assert!(asked <= 2, "{asked} GETs for 20 of a cached key");
-    assert_eq!(client.run(&format!("TALLY WHERE {kept}")).elements()[3].text(), "cache");
+    assert_eq!(
+        client.run(&format!("TALLY WHERE {kept}")).elements()[3].text(),
+        "cache"
+    );
 }
 
 #[test]
@@ -185,7 +200,8 @@ fn commands_on_keys_of_all_modes_keep_their_order() {
             lines.push(format!("INCR {key}"));
         }
         // A barrier on all of them; the sum of three equal counters.
-        let script = "local s = 0 for _, k in ipairs(KEYS) do s = s + redis.call('GET', k) end return s";
+        let script =
+            "local s = 0 for _, k in ipairs(KEYS) do s = s + redis.call('GET', k) end return s";
         lines.push(format!("EVAL \"{script}\" 3 {}", keys.join(" ")));
         if round % 7 == 0 {
             lines.push(format!("MGET {}", keys.join(" ")));
