@@ -462,12 +462,11 @@ impl Place<'_> {
             counter.listed = false;
         }
         let sealed = counter.seal(key);
-        match &sealed {
-            Some(increment) => self.shard.sealed += u64::from(increment.count),
-            None => {
-                let nothing = u64::from(std::mem::take(&mut counter.count));
-                self.table.cancelled.fetch_add(nothing, Ordering::Relaxed);
-            }
+        if let Some(increment) = &sealed {
+            self.shard.sealed += u64::from(increment.count);
+        } else {
+            let nothing = u64::from(std::mem::take(&mut counter.count));
+            self.table.cancelled.fetch_add(nothing, Ordering::Relaxed);
         }
         sealed
     }

@@ -92,21 +92,20 @@ impl Dispatch<'_> {
 
     /// `TALLY DEADLETTERS [count]`
     fn dead_letters(&mut self, request: &Request<'_>) -> Flow {
-        let count = match (request.len(), parse_i64(request.arg(2))) {
-            (2, _) => DeadLetters::MOST,
-            (3, Some(count)) => match usize::try_from(count) {
-                Ok(count) => count,
-                Err(_) => {
-                    self.error("ERR count should be greater than or equal to 0");
-                    return Flow::Continue;
-                }
-            },
-            (3, None) => {
-                self.error("ERR value is not an integer or out of range");
-                return Flow::Continue;
-            }
-            _ => {
-                self.error("ERR wrong number of arguments for 'tally|deadletters' command");
+        let count = match request.len() {
+            2 => Ok(DeadLetters::MOST),
+            3 => parse_i64(request.arg(2))
+                .ok_or("ERR value is not an integer or out of range")
+                .and_then(|count| {
+                    let negative = "ERR count should be greater than or equal to 0";
+                    usize::try_from(count).map_err(|_| negative)
+                }),
+            _ => Err("ERR wrong number of arguments for 'tally|deadletters' command"),
+        };
+        let count = match count {
+            Ok(count) => count,
+            Err(text) => {
+                self.error(text);
                 return Flow::Continue;
             }
         };

@@ -145,8 +145,13 @@ fn stats_find_each_increment_in_one_place() {
     });
     assert!(counted);
     let info = other.run("INFO coalescing").text();
-    let flushed = info.lines().find_map(|line| line.strip_prefix("increments_flushed:"));
-    assert!(flushed.unwrap().trim().parse::<i64>().unwrap() > 0, "{info}");
+    let flushed = info
+        .lines()
+        .find_map(|line| line.strip_prefix("increments_flushed:"));
+    assert!(
+        flushed.unwrap().trim().parse::<i64>().unwrap() > 0,
+        "{info}"
+    );
 }
 
 #[test]
