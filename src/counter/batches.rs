@@ -88,11 +88,10 @@ impl<T> Lane<T> {
                 };
                 batch.extend(table.lock(key.as_bytes()).unlist_and_seal(true));
             }
-            if !self.flushing.is_empty() {
+            if !self.flushing.is_empty() && batch.len() < flush::MAX_KEYS {
                 let mut keys = std::mem::take(&mut self.dirty);
-                let room = flush::MAX_KEYS.saturating_sub(batch.len());
-                table.take_dirty(self.flushing, room, &mut keys);
-                ended = room > 0 && keys.is_empty();
+                table.take_dirty(self.flushing, flush::MAX_KEYS - batch.len(), &mut keys);
+                ended = keys.is_empty();
                 for key in keys.drain(..) {
                     batch.extend(table.lock(key.as_bytes()).unlist_and_seal(false));
                 }

@@ -42,6 +42,10 @@ impl<T> Lane<T> {
                 Queued::Increment { delta, ticket } => {
                     self.drain_increment(step, place, queue, delta, ticket)
                 }
+                Queued::Limit { call, wire, ticket } => {
+                    base = None;
+                    self.drain_limit(step, place, queue, (call, wire), ticket)
+                }
                 Queued::Timed {
                     timed,
                     wire,
@@ -280,7 +284,7 @@ impl<T> Lane<T> {
     }
 
     /// Leaves the queue at a warm key that still has one, see [`Lane::drain_one`].
-    fn keep_line(&self, place: &mut Place<'_>, queue: usize) {
+    pub(super) fn keep_line(&self, place: &mut Place<'_>, queue: usize) {
         let waits = self
             .queues
             .get(queue)
@@ -291,7 +295,7 @@ impl<T> Lane<T> {
     }
 
     /// Puts a command back to the front of its queue, and the queue back at its key.
-    fn put_back(&mut self, mut place: Place<'_>, queue: usize, head: Queued<T>) -> Stop {
+    pub(super) fn put_back(&mut self, mut place: Place<'_>, queue: usize, head: Queued<T>) -> Stop {
         match place.state() {
             Some(State::Warm(counter)) => counter.queue = Some(queue),
             _ => place.set(State::Waiting { queue }),
@@ -365,6 +369,7 @@ impl<T> Lane<T> {
             match waiting {
                 Queued::Increment { ticket, .. }
                 | Queued::Get { ticket, .. }
+                | Queued::Limit { ticket, .. }
                 | Queued::Timed { ticket, .. } => {
                     (step.deliver)(ticket, error);
                 }
@@ -386,7 +391,7 @@ pub(super) struct Drain {
 }
 
 /// A queue is not drained further for now: its first command, or a run that it left, waits.
-struct Stop;
+pub(super) struct Stop;
 
 /// Takes the queue off a key.
 pub(super) fn detach(place: &mut Place<'_>) -> Option<usize> {

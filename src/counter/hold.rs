@@ -108,6 +108,7 @@ impl<T> Lane<T> {
                 }
                 Submission::Get { key, ticket } => self.get(step, key.as_bytes(), ticket),
                 Submission::GetMany(keys) => self.get_many(step, keys),
+                Submission::Limit { call, wire, ticket } => self.limit(step, call, &wire, ticket),
                 Submission::Forward {
                     keys,
                     wire,

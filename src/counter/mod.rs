@@ -21,6 +21,7 @@ mod drain;
 mod forward;
 mod hold;
 mod lane;
+mod limits;
 mod losses;
 mod queue;
 mod replies;

@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use super::deadlines::Timed;
 use super::lane::{Effect, Extent};
+use super::limits::LimitRun;
 use crate::flush::Deadline;
 use crate::key::Key;
+use crate::limit::Call;
 use crate::resp::{encode, parse_i64, reply};
 
 /// One place in the lane's FIFO: something that was appended and not answered.
@@ -33,6 +35,8 @@ pub(super) enum InFlight<T> {
     GetMany(Box<GetMany<T>>),
     /// Increments that were acknowledged long ago: the batch of this number.
     Flush(u64),
+    /// Calls of a limit script.
+    Limit(Box<LimitRun<T>>),
     /// A command in a transaction of ours: four replies, the last of which holds its own first.
     Wrapped(Option<T>, Transaction),
 }
@@ -130,6 +134,12 @@ pub(super) enum Queued<T> {
         ticket: T,
         many: bool,
     },
+    /// A call of a limit script.
+    Limit {
+        call: Box<Call>,
+        wire: Box<[u8]>,
+        ticket: T,
+    },
     /// A request about the key's deadline.
     Timed {
         timed: Timed,
@@ -166,6 +176,11 @@ pub(super) enum Submission<T> {
         ticket: T,
     },
     GetMany(Vec<(Key, T)>),
+    Limit {
+        call: Call,
+        wire: Box<[u8]>,
+        ticket: T,
+    },
     Forward {
         keys: Vec<Key>,
         wire: Box<[u8]>,
@@ -195,6 +210,7 @@ impl<T> Submission<T> {
         match self {
             Self::Increment { ticket, .. }
             | Self::Get { ticket, .. }
+            | Self::Limit { ticket, .. }
             | Self::Forward { ticket, .. }
             | Self::WholeNode { ticket, .. } => vec![ticket],
             Self::GetMany(keys) => keys.into_iter().map(|(_, ticket)| ticket).collect(),

@@ -70,17 +70,13 @@ impl<T> Lane<T> {
                 self.replied(step);
                 return Ok(());
             }
+            InFlight::Limit(_) => Done::Limit,
             InFlight::Wrapped(ticket, transaction) => {
                 let Some(end) = transaction.on_reply(frame) else {
                     return Ok(());
                 };
-                let ticket = ticket.take();
-                let first = reply::elements(frame).into_iter().flatten().next();
-                let reply = end
-                    .as_ref()
-                    .map_or_else(|error| error.as_slice(), |()| first.unwrap_or(UNEXPECTED));
-                if let Some(ticket) = ticket {
-                    (step.deliver)(ticket, reply);
+                if let Some(ticket) = ticket.take() {
+                    deliver_first(step, ticket, end, frame);
                 }
                 self.pop();
                 self.replied(step);
@@ -92,6 +88,9 @@ impl<T> Lane<T> {
         };
         match (slot.what, done) {
             (InFlight::Run(run), Done::Run(reply)) => self.finish_run(step, *run, reply, slot.at),
+            (InFlight::Limit(run), Done::Limit) => {
+                self.finish_limit(step, *run, frame, slot.at);
+            }
             (InFlight::Get(get), Done::Get) => self.finish_get(step, &get, frame, slot.at),
             (InFlight::GetMany(get), Done::GetMany) => Self::finish_get_many(step, *get, slot.at),
             _ => {}
@@ -154,6 +153,15 @@ impl<T> Lane<T> {
                         (step.deliver)(ticket, error);
                     }
                 }
+                InFlight::Limit(run) => {
+                    for ticket in run
+                        .callers
+                        .iter_mut()
+                        .filter_map(|(ticket, _)| ticket.take())
+                    {
+                        (step.deliver)(ticket, error);
+                    }
+                }
                 InFlight::Flush(_) => {}
             }
         }
@@ -173,6 +181,7 @@ impl<T> Lane<T> {
             for waiting in queue {
                 if let Queued::Increment { ticket, .. }
                 | Queued::Get { ticket, .. }
+                | Queued::Limit { ticket, .. }
                 | Queued::Timed { ticket, .. } = waiting
                 {
                     (step.deliver)(ticket, unsent);
@@ -218,6 +227,12 @@ impl<T> Lane<T> {
             }
             InFlight::GetMany(get) => {
                 for ticket in get.keys.into_iter().filter_map(|wanted| wanted.ticket) {
+                    (step.deliver)(ticket, error);
+                }
+            }
+            InFlight::Limit(run) => {
+                self.joined -= run.callers.len() - 1;
+                for ticket in run.callers.into_iter().filter_map(|(ticket, _)| ticket) {
                     (step.deliver)(ticket, error);
                 }
             }
@@ -443,9 +458,19 @@ fn keep_value(place: &mut Place<'_>, value: &[u8], ttl: Deadline, at: Instant, l
     }
 }
 
+/// Answers with the first reply in a transaction of ours, or the error that ended it.
+fn deliver_first<T>(step: &mut Step<'_, T>, ticket: T, end: Result<(), Vec<u8>>, frame: &[u8]) {
+    let first = reply::elements(frame).into_iter().flatten().next();
+    match end {
+        Ok(()) => (step.deliver)(ticket, first.unwrap_or(UNEXPECTED)),
+        Err(error) => (step.deliver)(ticket, &error),
+    }
+}
+
 /// What the front of the FIFO came to.
 enum Done {
     Run(RunReply),
+    Limit,
     Get,
     GetMany,
 }

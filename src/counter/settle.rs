@@ -6,6 +6,7 @@ use super::deadlines::NodeClock;
 use super::drain::Drain;
 use super::lane::{Extent, Lane, Step};
 use super::queue::Hold;
+use super::rules::Classes;
 use super::state::State;
 use crate::flush::{Cause, Increment, Settled, Verdict};
 use crate::key::Key;
@@ -122,7 +123,11 @@ impl<T> Lane<T> {
 
     /// The node takes no increments now: what waits for them does not wait for ever.
     fn refuse_waiting(&mut self, step: &mut Step<'_, T>, error: &[u8]) {
-        let keys: Vec<Key> = self.series.keys().cloned().collect();
+        // A full window would be sent again and again.
+        self.flushing = Classes::default();
+        // What stands in line for room in the window waits for the same.
+        let keys = self.series.keys().chain(&self.urgent);
+        let keys: Vec<Key> = keys.cloned().collect();
         for key in keys {
             let mut place = step.table.lock(key.as_bytes());
             let Some(counter) = place.counter() else {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::flush::{Deadline, Increment, Reading};
 use crate::key::Key;
+use crate::limit::Denial;
 
 /// State of a key that is in the table. A key that is not is *cold*.
 ///
@@ -38,7 +39,13 @@ pub(super) enum State {
         /// When it stops being answered here.
         until: Instant,
     },
-    /// A run of increments is in flight.
+    /// A limit script denied a call: so will it others.
+    Denied {
+        denial: Denial,
+        /// When the node is asked again.
+        until: Instant,
+    },
+    /// A run of increments, or of calls of a limit script, is in flight.
     Opening {
         /// Which run; a reply to another run says nothing about this state.
         run: u32,
@@ -56,6 +63,10 @@ pub(super) enum State {
     },
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four facts that change independently of each other"
+)]
 /// A warm counter: `value` is what Redis will say once everything acknowledged has been applied.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counter {

@@ -298,7 +298,9 @@ impl KeyTable {
             let epoch = shard.epoch;
             self.retain(&mut shard, |entry| match &entry.state {
                 State::Touched { until, .. } => entry.epoch == epoch && now < *until && !pressure,
-                State::Cached { until, .. } => entry.epoch == epoch && now < *until,
+                State::Cached { until, .. } | State::Denied { until, .. } => {
+                    entry.epoch == epoch && now < *until
+                }
                 State::Warm(counter) => {
                     counter.queue.is_some()
                         || !counter.is_clean()
@@ -317,7 +319,10 @@ impl KeyTable {
         for shard in &self.shards {
             let shard = shard.lock();
             let known = shard.entries.iter().filter(|entry| match entry.state {
-                State::Cached { .. } | State::Fetching { .. } | State::Warm(_) => true,
+                State::Cached { .. }
+                | State::Denied { .. }
+                | State::Fetching { .. }
+                | State::Warm(_) => true,
                 State::Touched { .. } | State::Opening { .. } | State::Waiting { .. } => false,
             });
             keys.extend(known.map(|entry| entry.key.clone()));

@@ -13,7 +13,9 @@ impl<T> Lane<T> {
     pub fn invalidate(&mut self, step: &mut Step<'_, T>, key: &[u8]) {
         let mut place = step.table.lock(key);
         match place.state() {
-            Some(State::Cached { .. } | State::Fetching { .. }) => place.clear(),
+            Some(State::Cached { .. } | State::Denied { .. } | State::Fetching { .. }) => {
+                place.clear();
+            }
             Some(State::Warm(counter)) if !counter.is_clean() => self.seal(&mut place),
             Some(State::Warm(counter)) if counter.queue.is_some() => counter.cooling = true,
             Some(State::Warm(_)) => place.clear(),

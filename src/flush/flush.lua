@@ -39,7 +39,8 @@ local function apply(key, delta, deadline, due, last_value)
     return 'x'
   end
   local current = deadline ~= '' and redis.pcall('GET', key)
-  if past and (type(current) ~= 'string' or less(current, last_value)) then return 'x' end
+  local counter = type(current) == 'string' and string.find(current, '^%-?%d+$')
+  if past and (not counter or less(current, last_value)) then return 'x' end
   if delta ~= '0' then
     local value = redis.pcall('INCRBY', key, delta)
     if type(value) == 'table' then

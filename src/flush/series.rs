@@ -12,6 +12,8 @@ use crate::resp::encode;
 pub struct Batch {
     number: u64,
     increments: Vec<Increment>,
+    /// Sent, and not answered on this connection.
+    in_flight: bool,
     /// A connection was lost while the batch was unanswered on it: it may have been applied.
     lost: bool,
 }
@@ -29,6 +31,8 @@ pub struct Series {
     batches: VecDeque<Batch>,
     /// Sendings that have not been answered.
     unanswered: usize,
+    /// Batches that the node had acknowledged and has forgotten, not told of yet.
+    forgotten: u64,
     /// A batch was not applied: nothing new is sent until all are sent again, in order.
     stalled: Option<Stall>,
     /// The script's name on the node.
@@ -158,6 +162,7 @@ impl Series {
             next: 1,
             batches: VecDeque::new(),
             unanswered: 0,
+            forgotten: 0,
             stalled: None,
             sha: Vec::new(),
             body: Vec::new(),
@@ -193,6 +198,7 @@ impl Series {
         self.batches.push_back(Batch {
             number,
             increments,
+            in_flight: false,
             lost: false,
         });
         self.encode(self.batches.len() - 1, Stall::default(), out);
@@ -220,7 +226,7 @@ impl Series {
     pub fn disconnected(&mut self) {
         self.unanswered = 0;
         for batch in &mut self.batches {
-            batch.lost = true;
+            batch.lost |= std::mem::take(&mut batch.in_flight);
         }
         self.stalled = (!self.batches.is_empty()).then(Stall::default);
     }
@@ -240,11 +246,14 @@ impl Series {
     /// Takes the answer to a sending of batch `number`.
     pub fn on_reply(&mut self, number: u64, frame: &[u8]) -> Verdict {
         self.unanswered = self.unanswered.saturating_sub(1);
+        if let Some(batch) = self.batches.iter_mut().find(|batch| batch.number == number) {
+            batch.in_flight = false;
+        }
         let Some(answer) = Answer::read(frame) else {
             return self.refused(frame);
         };
         match answer.status {
-            Status::Applied | Status::Done => Verdict::Settled(self.settle(number, &answer, 0)),
+            Status::Applied | Status::Done => Verdict::Settled(self.settle(number, &answer)),
             Status::Fenced => {
                 let all = self
                     .batches
@@ -259,8 +268,13 @@ impl Series {
             Status::Gap => {
                 // Lower numbers are on their way, unless the node has forgotten what it had.
                 let first = self.batches.front().map_or(self.next, |batch| batch.number);
+                let resync = answer.number + 1 < first;
+                if resync {
+                    // The same answer to each batch in flight.
+                    self.forgotten = first - 1 - answer.number;
+                }
                 self.stall(Stall {
-                    resync: answer.number + 1 < first,
+                    resync,
                     ..Stall::default()
                 });
                 Verdict::Again(None)
@@ -301,12 +315,12 @@ impl Series {
         Verdict::Doubt(given_up)
     }
 
-    fn settle(&mut self, number: u64, answer: &Answer<'_>, forgotten: u64) -> Settled {
+    fn settle(&mut self, number: u64, answer: &Answer<'_>) -> Settled {
         let mut settled = Settled {
             increments: Vec::new(),
             readings: Vec::new(),
             time_ms: answer.time_ms,
-            forgotten,
+            forgotten: std::mem::take(&mut self.forgotten),
         };
         while self
             .batches
@@ -346,9 +360,10 @@ impl Series {
     }
 
     fn encode(&mut self, index: usize, stall: Stall, out: &mut Vec<u8>) {
-        let Some(batch) = self.batches.get(index) else {
+        let Some(batch) = self.batches.get_mut(index) else {
             return;
         };
+        batch.in_flight = true;
         let certainty: &[u8] = match index {
             0 if stall.resync => b"resync",
             0 if !batch.lost => b"first",

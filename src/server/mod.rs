@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use crate::config::Config;
 use crate::counter::{KeyTable, Lane, Limits, TableLimits};
 use crate::flush::Series;
+use crate::limit;
 use crate::node::{Node, Rhythm};
 use crate::ring::{Ring, RingError};
 use crate::router::Router;
@@ -35,6 +36,9 @@ pub enum ServeError {
     /// The ring can not be made of these nodes.
     #[error("ring: {0}")]
     Ring(#[from] RingError),
+    /// The catalogue of limit scripts is at fault.
+    #[error("limit scripts: {0}")]
+    Limit(#[from] limit::CatalogueError),
     /// The port can not be had.
     #[error("can not listen on {address}: {source}")]
     Listen {
@@ -75,6 +79,7 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
         Arc::new(router(&config)?),
         Arc::new(Stats::default()),
         tokio::time::Instant::now().into_std(),
+        limit::Catalogue::new([])?,
         Arc::new(|node: &Arc<Node<Ticket>>| node.send()),
     );
     let rhythm = Rhythm {

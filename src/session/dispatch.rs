@@ -276,9 +276,21 @@ impl<'a> Dispatch<'a> {
             Effect::Barrier
         };
         let timed = expiry::read(command, request);
+        let call = match (command.class, keys.first()) {
+            (Class::Script, Some(key)) if !self.is_through(index, key) => {
+                self.shared.scripts.call(command.name, request)
+            }
+            _ => None,
+        };
         let ticket = self.ticket(command.form_of(request));
         let now = self.now;
         let (entry, woken) = self.lane(index);
+        if let Some(call) = call {
+            entry.step(now, woken, |lane, step| {
+                lane.limit(step, call, request.wire(), ticket);
+            });
+            return Flow::Continue;
+        }
         entry.step(now, woken, |lane, step| match (timed, keys.as_slice()) {
             (Some(timed), [key]) => lane.timed(step, key, timed, request.wire(), ticket),
             _ if whole => lane.whole_node(step, request.wire(), Extent::AnyKey, ticket),

@@ -7,8 +7,9 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Registry, Ticket};
+use super::{Registry, Scripts, Ticket};
 use crate::config::Config;
+use crate::limit::Catalogue;
 use crate::node::Node;
 use crate::router::Router;
 use crate::telemetry::{Stats, random_run_id};
@@ -33,6 +34,8 @@ pub struct Shared {
     pub started: Instant,
     /// Cancelled at the stop: sessions answer what they have read, and end.
     pub drain: CancellationToken,
+    /// Which scripts are limit scripts.
+    pub scripts: Arc<Scripts>,
     /// Places for `WAIT`, each a connection to every node.
     pub waits: Arc<Semaphore>,
     sender: SendSoon,
@@ -45,6 +48,7 @@ impl Shared {
         router: Arc<Router<Ticket>>,
         stats: Arc<Stats>,
         started: Instant,
+        catalogue: Catalogue,
         sender: SendSoon,
     ) -> Self {
         let server = &config.server;
@@ -56,6 +60,7 @@ impl Shared {
             run_id: random_run_id().into(),
             started,
             drain: CancellationToken::new(),
+            scripts: Arc::new(Scripts::new(catalogue)),
             waits: Arc::new(Semaphore::new(MAX_WAITS)),
             sender,
             config,

@@ -132,6 +132,11 @@ impl Dispatch<'_> {
             EveryNode::Scan => return self.scan(command, request),
             EveryNode::Wait => return self.wait(command, request),
         };
+        match kind {
+            EveryNode::ScriptLoad => _ = self.shared.scripts.brought(request.arg(2)),
+            EveryNode::ScriptFlush => self.shared.scripts.forget(),
+            _ => {}
+        }
         let extent = match kind {
             EveryNode::FlushAll | EveryNode::FlushDb => Extent::Wipe,
             _ => Extent::Ordered,

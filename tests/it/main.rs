@@ -13,8 +13,12 @@ mod config;
 mod core;
 mod dev;
 mod docs;
+mod flush_script;
 mod forms;
+mod limit;
 mod local_twin;
+#[path = "../sys/random.rs"]
+mod random;
 mod redis_server;
 mod ring;
 mod tidy;

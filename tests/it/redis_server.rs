@@ -98,6 +98,12 @@ impl Client {
         requests.iter().map(|_| self.read_frame()).collect()
     }
 
+    /// Sends one request as the bytes it is and returns its reply's bytes.
+    pub(crate) fn send(&mut self, wire: &[u8]) -> Vec<u8> {
+        self.stream.get_mut().write_all(wire).unwrap();
+        self.read_frame()
+    }
+
     /// Reads one whole reply of either protocol.
     pub(crate) fn read_frame(&mut self) -> Vec<u8> {
         let mut frame = Vec::new();

@@ -98,5 +98,28 @@ fn node_redis_sees_the_same() {
     check_client(Path::new("node"), &package, "node_redis.js");
 }
 
+/// The rate limiters run scripts, some of which are combined here.
+#[test]
+fn rate_limit_redis_sees_the_same() {
+    let package = clients_directory().join("node_modules/rate-limit-redis");
+    check_client(Path::new("node"), &package, "limiters/rate_limit_redis.mjs");
+}
+
+#[test]
+fn rate_limiter_flexible_sees_the_same() {
+    let package = clients_directory().join("node_modules/rate-limiter-flexible");
+    check_client(
+        Path::new("node"),
+        &package,
+        "limiters/rate_limiter_flexible.mjs",
+    );
+}
+
+#[test]
+fn python_limits_sees_the_same() {
+    let python = root().join(".venv/bin/python");
+    check_client(&python, &python, "limiters/python_limits.py");
+}
+
 /// Longest run of one client program; they take a second or two.
 const CLIENT_LIMIT_SECONDS: &str = "60";

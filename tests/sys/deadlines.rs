@@ -57,7 +57,7 @@ fn increments_of_a_frozen_node_die_with_their_window() {
     if skipped_on_bare_redis() {
         return;
     }
-    let mut stack = Stack::start(&[
+    let stack = Stack::start(&[
         ("counters.flush_interval", "\"100ms\""),
         ("upstream.request_timeout", "\"10s\""),
     ]);

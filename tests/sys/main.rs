@@ -24,6 +24,7 @@ mod harness;
 mod history;
 mod hostile;
 mod keyspace;
+mod limiter;
 mod limits;
 mod nodes;
 mod random;

@@ -5,8 +5,8 @@ use std::time::Instant;
 use tally::counter::{Answer, KeyTable};
 use tally::resp::encode;
 
-use super::random::Random;
 use super::sim::Plan;
+use crate::random::Random;
 
 pub(crate) type Argv = Vec<Vec<u8>>;
 
@@ -178,7 +178,7 @@ pub(crate) fn delta_of(argv: &[Vec<u8>]) -> i64 {
 pub(crate) fn keys_of(argv: &[Vec<u8>]) -> Vec<&[u8]> {
     let rest = || argv[1..].iter().map(Vec::as_slice);
     match argv[0].as_slice() {
-        b"PING" | b"DBSIZE" | b"FLUSHALL" => Vec::new(),
+        b"PING" | b"DBSIZE" | b"DEBUG" | b"FLUSHALL" => Vec::new(),
         b"MGET" | b"DEL" | b"EXISTS" | b"RENAME" => rest().collect(),
         b"MSET" | b"MSETNX" => rest().step_by(2).collect(),
         _ => rest().take(1).collect(),

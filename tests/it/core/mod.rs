@@ -1,12 +1,13 @@
 //! The counting core against a model of a node, in simulated runs with fixed seeds.
 
-mod batch;
 mod book;
 mod history;
 mod node;
-#[path = "../../sys/random.rs"]
-mod random;
 mod runs;
+mod script;
+mod series;
 mod sim;
+mod stories;
 mod threads;
 mod traces;
+mod twin;

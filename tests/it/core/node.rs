@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use tally::flush::RESERVED_PREFIX;
 use tally::resp::{Limits, Protocol, RequestScanner, encode, parse_i64};
 
 /// What a key holds.
@@ -14,10 +15,10 @@ pub(crate) enum Value {
 }
 
 #[derive(Clone, Debug)]
-struct Held {
+pub(super) struct Held {
     value: Value,
     /// Milliseconds on the node's clock.
-    deadline: Option<u64>,
+    pub(super) deadline: Option<u64>,
 }
 
 /// One Redis server.
@@ -28,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) now: u64,
     /// What is queued since MULTI, and whether a command was refused meanwhile.
     transaction: Option<(Vec<Vec<Vec<u8>>>, bool)>,
+    /// Whether it has the flush script, as [`SHA`].
+    pub(crate) script: bool,
     /// An error for so many of the next commands that it concerns.
     pub(crate) fault: Option<(Fault, usize)>,
 }
@@ -43,7 +46,7 @@ pub(crate) enum Fault {
     Loading,
 }
 
-type Frame = Vec<u8>;
+pub(super) type Frame = Vec<u8>;
 
 impl Node {
     /// Executes the first request in `bytes`; returns its length and its reply.
@@ -93,31 +96,42 @@ impl Node {
         self.keys = other.keys;
     }
 
-    /// The same for nodes that hold the same. Deadlines are looked at only as such.
+    /// Takes a key away, as an eviction does.
+    pub(crate) fn evict(&mut self, key: &[u8]) {
+        self.keys.remove(key);
+    }
+
+    /// The same for nodes that hold the same. Deadlines are looked at only as such, and what Tally
+    /// keeps for itself not at all.
     pub(crate) fn fingerprint(&self) -> String {
         let held = |(key, held): (&Vec<u8>, &Held)| {
             let (key, value) = (key.escape_ascii(), &held.value);
             format!("{key} {value:?} {}", held.deadline.is_some())
         };
-        let mut keys: Vec<_> = self.keys.iter().map(held).collect();
+        let mine = |(key, _): &(&Vec<u8>, &Held)| !key.starts_with(RESERVED_PREFIX);
+        let mut keys: Vec<_> = self.keys.iter().filter(mine).map(held).collect();
         keys.sort();
         keys.join("\n")
-    }
-
-    /// Whether a key has a deadline.
-    pub(crate) fn has_deadline(&mut self, key: &[u8]) -> bool {
-        self.held(key).is_some_and(|held| held.deadline.is_some())
     }
 
     fn refusal(&mut self, name: &[u8]) -> Option<Frame> {
         let (fault, left) = self.fault?;
         let grows = matches!(
             name,
-            b"INCRBY" | b"SET" | b"MSET" | b"MSETNX" | b"APPEND" | b"LPUSH"
+            b"INCRBY" | b"SET" | b"MSET" | b"MSETNX" | b"APPEND" | b"LPUSH" | b"EVAL" | b"EVALSHA"
         );
         let reads = matches!(
             name,
-            b"GET" | b"MGET" | b"PTTL" | b"EXISTS" | b"TYPE" | b"STRLEN" | b"PING" | b"DBSIZE"
+            b"GET"
+                | b"MGET"
+                | b"PTTL"
+                | b"TIME"
+                | b"EXISTS"
+                | b"TYPE"
+                | b"STRLEN"
+                | b"PING"
+                | b"DBSIZE"
+                | b"DEBUG"
         );
         let error: &[u8] = match fault {
             Fault::Oom if grows => b"-OOM command not allowed when used memory > 'maxmemory'.\r\n",
@@ -146,7 +160,7 @@ impl Node {
         out
     }
 
-    fn held(&mut self, key: &[u8]) -> Option<&mut Held> {
+    pub(super) fn held(&mut self, key: &[u8]) -> Option<&mut Held> {
         let now = self.now;
         let due = |held: &Held| held.deadline.is_some_and(|deadline| deadline <= now);
         if self.keys.get(key).is_some_and(due) {
@@ -156,7 +170,7 @@ impl Node {
     }
 
     /// The string at `key`; an error when something else is there.
-    fn text(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, Frame> {
+    pub(super) fn text(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, Frame> {
         match self.value(key) {
             None => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text)),
@@ -177,18 +191,24 @@ impl Node {
         }
     }
 
+    fn time(&self) -> Frame {
+        let mut out = Vec::new();
+        encode::array(&mut out, 2);
+        encode::bulk(&mut out, (self.now / 1000).to_string().as_bytes());
+        encode::bulk(&mut out, (self.now % 1000 * 1000).to_string().as_bytes());
+        out
+    }
+
     fn try_run(&mut self, name: &[u8], argv: &[Vec<u8>]) -> Result<Frame, Frame> {
         let key = argv.get(1).map_or(b"".as_slice(), Vec::as_slice);
         Ok(match name {
             b"PING" => b"+PONG\r\n".to_vec(),
+            b"TIME" => self.time(),
             b"GET" => bulk(self.text(key)?.as_deref()),
             b"MGET" => {
-                let mut out = Vec::new();
-                encode::array(&mut out, argv.len() - 1);
-                for key in &argv[1..] {
-                    out.extend(bulk(self.text(key).ok().flatten().as_deref()));
-                }
-                out
+                let texts = argv[1..].iter().map(|key| self.text(key).ok().flatten());
+                let each: Vec<_> = texts.map(|text| bulk(text.as_deref())).collect();
+                [format!("*{}\r\n", each.len()).into_bytes(), each.concat()].concat()
             }
             b"INCRBY" => self.increment(key, &argv[2])?,
             b"APPEND" => {
@@ -228,6 +248,8 @@ impl Node {
                 self.keys.insert(argv[2].clone(), held);
                 b"+OK\r\n".to_vec()
             }
+            b"EVAL" | b"EVALSHA" => self.eval(name, argv),
+            b"DEBUG" => bulk(Some(self.fingerprint().as_bytes())),
             b"FLUSHALL" => {
                 self.keys.clear();
                 b"+OK\r\n".to_vec()
@@ -267,7 +289,9 @@ impl Node {
             (b"DBSIZE", _) => {
                 let due = |held: &Held| held.deadline.is_some_and(|deadline| deadline <= now);
                 self.keys.retain(|_, held| !due(held));
-                count(self.keys.len())
+                // What Tally keeps for itself it takes off on the way.
+                let keys = self.keys.keys();
+                count(keys.filter(|key| !key.starts_with(RESERVED_PREFIX)).count())
             }
             (b"TYPE", held) => match held.map(|held| &held.value) {
                 None => b"+none\r\n".to_vec(),
@@ -290,7 +314,7 @@ impl Node {
         }
     }
 
-    fn increment(&mut self, key: &[u8], delta: &[u8]) -> Result<Frame, Frame> {
+    pub(super) fn increment(&mut self, key: &[u8], delta: &[u8]) -> Result<Frame, Frame> {
         let text = self.text(key)?.unwrap_or_else(|| b"0".to_vec());
         let not_an_integer = || b"-ERR value is not an integer or out of range\r\n".to_vec();
         let value = parse_i64(&text).ok_or_else(not_an_integer)?;
@@ -302,10 +326,10 @@ impl Node {
         Ok(integer(sum))
     }
 
-    fn set(&mut self, argv: &[Vec<u8>]) -> Frame {
+    pub(super) fn set(&mut self, argv: &[Vec<u8>]) -> Frame {
         let key = &argv[1];
         let option = argv.get(3).map_or(b"".as_slice(), Vec::as_slice);
-        if option == b"NX" && self.held(key).is_some() {
+        if argv.last().is_some_and(|last| last == b"NX") && self.held(key).is_some() {
             return bulk(None);
         }
         let amount = argv.get(4).and_then(|text| parse_i64(text)).unwrap_or(0);
@@ -320,6 +344,10 @@ impl Node {
         b"+OK\r\n".to_vec()
     }
 }
+
+/// The name of the flush script, and the script.
+pub(crate) const SHA: &[u8] = b"sha";
+pub(crate) const BODY: &[u8] = b"body";
 
 fn integer(value: i64) -> Frame {
     let mut out = Vec::new();

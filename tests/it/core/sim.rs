@@ -4,12 +4,17 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use tally::counter::{Effect, KeyTable, Lane, Limits, Losses, Step, TableLimits};
+use tally::counter::{
+    Condition, Effect, Expiry, Extent, KeyTable, Lane, Limits, Losses, Step, TableLimits, Timed,
+    When,
+};
+use tally::flush::Series;
 use tally::key::Key;
+use tally::resp::parse_i64;
 
 use super::book::{Argv, Book, Ticket, delta_of, keys_of, show, show_wire, wire};
-use super::node::{Fault, Node, Value};
-use super::random::Random;
+use super::node::{BODY, Fault, Node, SHA, Value};
+use crate::random::Random;
 
 /// What happens in a run, and how often.
 #[expect(
@@ -28,6 +33,12 @@ pub(crate) struct Plan {
     pub(crate) losses: bool,
     /// The node refuses commands for a while.
     pub(crate) faults: bool,
+    /// The node forgets the flush script.
+    pub(crate) forgets: bool,
+    /// The node's marker is evicted.
+    pub(crate) evicts: bool,
+    /// The node comes back as it was a while ago.
+    pub(crate) restores: bool,
     /// Commands in flight are told of a timeout.
     pub(crate) timeouts: bool,
     /// Nobody but the test does anything.
@@ -50,13 +61,23 @@ pub(crate) struct Sim {
     /// Answered, and not read.
     outbox: VecDeque<Vec<u8>>,
     swept: usize,
+    /// There is no connection.
+    pub(crate) away: bool,
+    snapshot: Option<Node>,
+    /// Batches that the node forgot.
+    pub(crate) forgotten: u64,
+    /// The node once refused to create the marker.
+    pub(crate) unmarked: bool,
+    /// Requests that the node has executed.
+    pub(crate) executed: usize,
 }
 
 /// Acknowledged increments of one key that did not arrive, or perhaps not.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Lost {
     pub(crate) refused: i64,
-    pub(crate) in_doubt: i64,
+    /// Each may have arrived or not.
+    pub(crate) in_doubt: Vec<i64>,
 }
 
 pub(crate) const UNKNOWN: &[u8] = b"-ERR unknown\r\n";
@@ -72,6 +93,9 @@ impl Plan {
             command,
             losses: false,
             faults: false,
+            forgets: false,
+            evicts: false,
+            restores: false,
             timeouts: false,
             quiet: false,
             foreign: false,
@@ -79,6 +103,8 @@ impl Plan {
                 max_keys: 100,
                 max_cached_bytes: 1 << 20,
                 lease: Duration::from_millis(50),
+                counter_lease: Duration::from_millis(50),
+                guard: Duration::from_millis(30),
             },
             lane: Limits {
                 max_in_flight: 40,
@@ -91,17 +117,24 @@ impl Plan {
 
 impl Sim {
     pub(crate) fn new(plan: Plan, seed: u64) -> Self {
-        Self {
+        let mut sim = Self {
             table: KeyTable::new(plan.table, seed),
-            lane: Lane::new(plan.lane),
+            lane: Lane::new(plan.lane, Series::new("sim", 1)),
             node: Node::default(),
             now: tokio::time::Instant::now().into_std(),
             losses: HashMap::new(),
             inbox: Vec::new(),
             outbox: VecDeque::new(),
             swept: 0,
+            away: true,
+            snapshot: None,
+            forgotten: 0,
+            unmarked: false,
+            executed: 0,
             book: Book::new(plan, seed),
-        }
+        };
+        sim.connect();
+        sim
     }
 
     /// A whole run, brought to rest.
@@ -123,7 +156,10 @@ impl Sim {
     /// Something other than a client's command.
     fn happen(&mut self) {
         let plan = self.book.plan;
-        match self.book.random.below(24) {
+        if self.away && self.book.random.one_in(6) {
+            self.connect();
+        }
+        match self.book.random.below(27) {
             0..=4 => self.send(),
             5..=10 => self.execute(1),
             11..=17 => _ = self.read_one(),
@@ -133,7 +169,7 @@ impl Sim {
                 let ms = [1, 7, 20, 60][self.book.random.below(4)];
                 self.advance(ms);
             }
-            21 if plan.losses && self.book.random.one_in(4) => self.disconnect(),
+            21 if plan.losses && !self.away && self.book.random.one_in(4) => self.disconnect(),
             22 if plan.timeouts => self.expire(),
             21 if plan.faults && self.book.random.one_in(4) => {
                 let faults = [Fault::Oom, Fault::ReadOnly, Fault::Loading];
@@ -152,8 +188,28 @@ impl Sim {
                     self.node.adopt(other);
                 }
             }
+            24 if plan.forgets && self.book.random.one_in(2) => {
+                self.book.note(|| "the node forgets the script".into());
+                self.node.script = false;
+            }
+            25 if plan.evicts && self.book.random.one_in(2) => self.evict(),
+            26 if plan.restores && self.book.random.one_in(2) => match self.snapshot.take() {
+                Some(before) if !self.away => {
+                    self.disconnect();
+                    self.book.note(|| "the node is as it was".into());
+                    self.node.adopt(before);
+                }
+                _ if self.node.value(self.lane.marker()).is_none() => {}
+                _ => self.snapshot = Some(self.node.clone()),
+            },
             _ => {}
         }
+    }
+
+    /// The marker vanishes.
+    pub(crate) fn evict(&mut self) {
+        self.book.note(|| "the marker is evicted".into());
+        self.node.evict(self.lane.marker());
     }
 
     /// As `session::dispatch` does it; false when there is no room.
@@ -163,12 +219,9 @@ impl Sim {
         if matches!(name, b"INCRBY" | b"GET")
             && self.book.locally(client, argv, &self.table, self.now)
         {
-            // Without foreign writers a warm key has no deadline.
-            let deadline = name == b"INCRBY" && self.node.has_deadline(key);
-            assert!(!deadline || self.book.plan.foreign, "warm with a deadline");
             return true;
         }
-        if !self.lane.has_room() {
+        if self.away || !self.lane.has_room() {
             return false;
         }
         let keys = keys_of(argv);
@@ -195,8 +248,18 @@ impl Sim {
             b"GET" => lane.get(step, key, (id, 0)),
             b"MGET" => lane.get_many(step, missing),
             b"PING" | b"DBSIZE" => lane.keyless(step, &wire, (id, 0)),
-            b"FLUSHALL" => lane.whole_node(step, &wire, (id, 0)),
+            b"FLUSHALL" => lane.whole_node(step, &wire, Extent::Wipe, (id, 0)),
+            b"DEBUG" => lane.whole_node(step, &wire, Extent::AnyKey, (id, 0)),
             b"EXISTS" | b"TYPE" => lane.forward(step, &keys, &wire, Effect::Peek, (id, 0)),
+            b"EXPIRE" | b"PEXPIRE" => {
+                let time = u64::try_from(parse_i64(&argv[2]).unwrap()).unwrap();
+                let ms = if name == b"EXPIRE" { time * 1000 } else { time };
+                let expiry = Expiry {
+                    when: When::In(ms),
+                    condition: Condition::Always,
+                };
+                lane.timed(step, key, Timed::Expire(expiry), &wire, (id, 0));
+            }
             _ => lane.forward(step, &keys, &wire, Effect::Barrier, (id, 0)),
         });
         self.book.busy = None;
@@ -221,8 +284,10 @@ impl Sim {
 
     /// The lane's bytes leave.
     pub(crate) fn send(&mut self) {
-        let bytes = self.lane.take_wire(Vec::new());
-        self.inbox.extend(bytes);
+        if !self.away {
+            let bytes = self.lane.take_wire(&self.table, self.now, Vec::new());
+            self.inbox.extend(bytes);
+        }
     }
 
     /// The node executes so many requests at most.
@@ -232,7 +297,9 @@ impl Sim {
                 return;
             }
             let (length, reply) = self.node.execute(&self.inbox);
+            self.executed += 1;
             let request: Vec<u8> = self.inbox.drain(..length).collect();
+            self.unmarked |= request.starts_with(b"*6\r\n$3\r\nSET") && reply.starts_with(b"-");
             self.book.note(|| {
                 format!(
                     "  node: {} -> {}",
@@ -255,7 +322,9 @@ impl Sim {
     }
 
     pub(crate) fn flush(&mut self) {
-        self.lane.flush(&self.table, self.now);
+        if !self.away {
+            self.lane.begin_flush();
+        }
     }
 
     pub(crate) fn advance(&mut self, ms: u64) {
@@ -273,11 +342,17 @@ impl Sim {
         self.book.note(|| "connection lost".into());
         self.step(|lane, step| lane.disconnected(step, UNKNOWN, UNSENT));
         self.keep_losses();
-        assert!(
-            self.lane.is_idle(),
-            "after a lost connection: {:?}",
-            self.lane
-        );
+        self.away = true;
+        assert_eq!(self.lane.in_flight(), 0, "{:?}", self.lane);
+    }
+
+    /// A new connection, on which the script was loaded.
+    pub(crate) fn connect(&mut self) {
+        self.book.note(|| "connected".into());
+        self.away = false;
+        self.node.script = true;
+        let script = (SHA.to_vec(), BODY.to_vec());
+        self.lane.connected(self.now, Some(script));
     }
 
     pub(crate) fn expire(&mut self) {
@@ -286,17 +361,20 @@ impl Sim {
 
     fn keep_losses(&mut self) {
         let Losses {
-            refused, in_doubt, ..
+            refused,
+            in_doubt,
+            forgotten_count,
+            ..
         } = self.lane.take_losses();
+        self.forgotten += forgotten_count;
         for (increment, _) in refused {
             let lost = self.losses.entry(increment.key.as_bytes().to_vec());
-            // Foreign writes may lose more than i64 holds.
-            let refused = &mut lost.or_default().refused;
-            *refused = refused.wrapping_add(increment.delta);
+            let lost = lost.or_default();
+            lost.refused = lost.refused.wrapping_add(increment.delta);
         }
         for increment in in_doubt {
             let lost = self.losses.entry(increment.key.as_bytes().to_vec());
-            lost.or_default().in_doubt += increment.delta;
+            lost.or_default().in_doubt.push(increment.delta);
         }
     }
 
@@ -315,6 +393,9 @@ impl Sim {
     /// The same, with the faults that are left.
     pub(crate) fn rest_with_faults(&mut self) {
         for _ in 0..2000 {
+            if self.away {
+                self.connect();
+            }
             self.send();
             self.execute(usize::MAX);
             while self.read_one() {}

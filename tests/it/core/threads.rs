@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use tally::counter::{Answer, Effect, KeyTable, Lane, Step};
+use tally::flush::Series;
 use tally::resp::{encode, reply};
 
 use super::book::{Argv, argv};
-use super::node::Node;
+use super::node::{BODY, Node, SHA};
 use super::sim::Plan;
 
 /// Everything submitted, executed and answered, in this thread.
@@ -27,7 +28,7 @@ fn call(table: &KeyTable, lane: &mut Lane<()>, node: &mut Node, command: &Argv) 
         lane.forward(&mut step, &[&command[1]], &wire, Effect::Barrier, ());
     }
     loop {
-        let bytes = lane.take_wire(Vec::new());
+        let bytes = lane.take_wire(table, now, Vec::new());
         let mut rest = bytes.as_slice();
         if rest.is_empty() {
             assert!(lane.is_idle(), "{lane:?}");
@@ -58,7 +59,11 @@ fn barriers_take_every_increment_counted_meanwhile() {
                 }
             });
         }
-        let (mut lane, mut node) = (Lane::new(plan.lane), Node::default());
+        let mut lane = Lane::new(plan.lane, Series::new("threads", 1));
+        let mut node = Node::default();
+        node.script = true;
+        let now = tokio::time::Instant::now().into_std();
+        lane.connected(now, Some((SHA.to_vec(), BODY.to_vec())));
         for _ in 0..1000 {
             for _ in 0..2 {
                 call(&table, &mut lane, &mut node, &argv(&["INCRBY", "a", "1"]));

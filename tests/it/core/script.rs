@@ -1,0 +1,127 @@
+//! What the flush script means, for the model node.
+
+use tally::resp::{Protocol, encode, parse_i64};
+
+use super::node::{BODY, Frame, Node, SHA};
+
+impl Node {
+    /// `EVAL` and `EVALSHA` of the one script that Tally sends.
+    pub(super) fn eval(&mut self, name: &[u8], argv: &[Vec<u8>]) -> Frame {
+        if name == b"EVAL" {
+            assert_eq!(argv[1], BODY);
+            self.script = true;
+        }
+        if !self.script {
+            return b"-NOSCRIPT No matching script.\r\n".to_vec();
+        }
+        assert!(name == b"EVAL" || argv[1] == SHA);
+        let keys = usize::try_from(number(&argv[2])).unwrap();
+        let (keys, rest) = argv[3..].split_at(keys);
+        assert_eq!(rest.len(), 4 * keys.len(), "four of the batch, four a key");
+        self.apply_batch(&keys[0], &keys[1..], rest)
+    }
+
+    fn apply_batch(&mut self, marker: &[u8], keys: &[Vec<u8>], args: &[Vec<u8>]) -> Frame {
+        let (epoch, batch, certainty) = (number(&args[0]), number(&args[1]), args[2].as_slice());
+        let (mut status, mut last) = ("applied", batch);
+        let mut exceptions: Vec<String> = Vec::new();
+        match self.text(marker).unwrap() {
+            Some(text) => {
+                let text = String::from_utf8(text).unwrap();
+                let mut words = text.split(' ').map(str::to_owned);
+                let mut next = || number(words.next().unwrap().as_bytes());
+                let (of, seen) = (next(), next());
+                exceptions = words.collect();
+                status = match () {
+                    () if of > epoch => "fenced",
+                    () if seen >= batch => "done",
+                    () if seen < batch - 1 && certainty != b"resync" => "gap",
+                    () => status,
+                };
+                if status != "applied" {
+                    last = seen;
+                }
+            }
+            None if certainty == b"again" => (status, last) = ("missing", 0),
+            None => {}
+        }
+        let each = || keys.iter().zip(args[4..].chunks(4));
+        if status == "applied" {
+            let of = |exception: &String| number(exception.split('.').next().unwrap().as_bytes());
+            exceptions.retain(|exception| of(exception) + 8 > batch);
+            for (index, (key, args)) in each().enumerate() {
+                if let Some(kind) = self.apply(key, args) {
+                    exceptions.push(format!("{batch}.{index}.{kind}"));
+                }
+            }
+            let words = [
+                vec![epoch.to_string(), batch.to_string()],
+                exceptions.clone(),
+            ]
+            .concat();
+            let value = words.join(" ").into_bytes();
+            let set = [b"SET".to_vec(), marker.to_vec(), value, b"PX".to_vec()];
+            self.set(&[set.as_slice(), &args[3..4]].concat());
+        }
+        let mut out = Vec::new();
+        encode::array(&mut out, 4 + 2 * keys.len());
+        encode::bulk(&mut out, status.as_bytes());
+        encode::bulk(&mut out, last.to_string().as_bytes());
+        encode::bulk(&mut out, self.now.to_string().as_bytes());
+        let exceptions = exceptions.iter().map(|exception| format!(" {exception}"));
+        encode::bulk(&mut out, exceptions.collect::<String>().as_bytes());
+        for key in keys {
+            match self.text(key).ok().flatten() {
+                Some(text) => encode::bulk(&mut out, &text),
+                None => encode::null(&mut out, Protocol::Resp3),
+            }
+            let deadline = match self.held(key).map(|held| held.deadline) {
+                None => -2,
+                Some(None) => -1,
+                Some(Some(deadline)) => i64::try_from(deadline).unwrap(),
+            };
+            encode::bulk(&mut out, deadline.to_string().as_bytes());
+        }
+        out
+    }
+
+    /// One key: what was out of the ordinary, if anything.
+    fn apply(&mut self, key: &[u8], args: &[Vec<u8>]) -> Option<char> {
+        let (delta, due) = (&args[0], args[2] == b"1");
+        let deadline = parse_i64(&args[1]).map(|deadline| u64::try_from(deadline).unwrap());
+        let past = deadline.is_some_and(|deadline| deadline <= self.now);
+        let current = self.text(key);
+        if past && due {
+            self.evict(key);
+            return Some('x');
+        }
+        let smaller = |text: &[u8]| parse_i64(text).is_none_or(|value| value < number(&args[3]));
+        let anew = !matches!(&current, Ok(Some(text)) if !smaller(text));
+        if past && anew {
+            return Some('x');
+        }
+        if delta != b"0"
+            && let Err(error) = self.increment(key, delta)
+        {
+            let error = String::from_utf8(error).unwrap();
+            return Some(match () {
+                () if error.starts_with("-WRONGTYPE") => 'w',
+                () if error.contains("overflow") => 'o',
+                () => 'n',
+            });
+        }
+        if past {
+            return Some('a');
+        }
+        if (due || current == Ok(None))
+            && let (Some(deadline), Some(held)) = (deadline, self.held(key))
+        {
+            held.deadline = Some(deadline);
+        }
+        None
+    }
+}
+
+fn number(text: &[u8]) -> i64 {
+    parse_i64(text).unwrap()
+}

@@ -1,0 +1,130 @@
+//! The limit script: grants are exact, however many ask at once, and denials cost the node nothing.
+
+use std::collections::HashMap;
+use std::thread;
+
+use crate::connection::{Connection, Request};
+use crate::harness::{Stack, skipped_on_bare_redis};
+use crate::reply::Reply;
+use tally::limit::CANONICAL_WITH_TTL as SCRIPT;
+
+const LIMIT: i64 = 100;
+const KEYS: usize = 20;
+
+/// All callers ask for every key; returns what each key granted.
+fn ask(
+    addresses: &[std::net::SocketAddr],
+    clients: usize,
+    body: &str,
+    rounds: usize,
+) -> HashMap<usize, Vec<i64>> {
+    let mut granted: HashMap<usize, Vec<i64>> = HashMap::new();
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..clients)
+            .map(|client| {
+                let address = addresses[client % addresses.len()];
+                scope.spawn(move || {
+                    let mut connection = Connection::open(address);
+                    let mut granted = Vec::new();
+                    for round in 0..rounds {
+                        let requests: Vec<Request> = (0..KEYS)
+                            .map(|key| {
+                                let key = format!("limited{}", (key + client + round) % KEYS);
+                                let limit = LIMIT.to_string();
+                                ["EVAL", body, "1", &key, &limit, "600"]
+                                    .map(|argument| argument.as_bytes().to_vec())
+                                    .to_vec()
+                            })
+                            .collect();
+                        for (request, reply) in requests.iter().zip(connection.pipeline(&requests))
+                        {
+                            let key = String::from_utf8_lossy(&request[3]);
+                            let key = key.trim_start_matches("limited").parse().unwrap();
+                            match Reply::parse(&reply) {
+                                Reply::Integer(-1) => {}
+                                Reply::Integer(value) => granted.push((key, value)),
+                                other => panic!("{other:?}"),
+                            }
+                        }
+                    }
+                    granted
+                })
+            })
+            .collect();
+        for thread in threads {
+            for (key, value) in thread.join().unwrap() {
+                granted.entry(key).or_default().push(value);
+            }
+        }
+    });
+    granted
+}
+
+#[track_caller]
+fn check_grants(mut granted: HashMap<usize, Vec<i64>>) {
+    assert_eq!(granted.len(), KEYS);
+    for values in granted.values_mut() {
+        values.sort_unstable();
+        assert_eq!(*values, (1..=LIMIT).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_thousand_calls_at_once_are_granted_exactly_to_the_limit() {
+    for mode in ["\"buffered\"", "\"exact\"", "\"through\""] {
+        let stack = Stack::start(&[("counters.mode", mode)]);
+        check_grants(ask(&[stack.address()], 50, SCRIPT, 20));
+        assert!((590..=600).contains(&stack.connect().run("TTL limited3").integer()));
+    }
+}
+
+#[test]
+fn equal_calls_become_one_and_denials_ask_nobody() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    check_grants(ask(&[stack.address()], 50, SCRIPT, 20));
+    let calls = stack.node_calls("evalsha") + stack.node_calls("eval");
+    assert!(
+        calls < 12_000,
+        "{calls} script calls on the nodes for 20000"
+    );
+    let before = stack.node_calls("evalsha") + stack.node_calls("eval");
+    let mut client = stack.connect();
+    for _ in 0..1_000 {
+        let call = ["EVAL", SCRIPT, "1", "limited7", "100", "600"];
+        assert_eq!(client.call(&call), Reply::Integer(-1));
+    }
+    let asked = stack.node_calls("evalsha") + stack.node_calls("eval") - before;
+    assert!(asked < 50, "{asked} calls on the nodes for 1000 denials");
+    // A decrement ends the denial.
+    assert_eq!(client.run("DECR limited7").integer(), 99);
+    let call = ["EVAL", SCRIPT, "1", "limited7", "100", "600"];
+    assert_eq!(client.call(&call), Reply::Integer(100));
+    assert_eq!(client.call(&call), Reply::Integer(-1));
+    assert_eq!(client.run("DEL limited7").integer(), 1);
+    assert_eq!(client.call(&call), Reply::Integer(1));
+}
+
+#[test]
+fn a_limit_script_sees_increments_that_are_not_flushed_yet() {
+    let stack = Stack::start(&[("counters.flush_interval", "\"10s\"")]);
+    let mut client = stack.connect();
+    let call = ["EVAL", SCRIPT, "1", "k", "100", "600"];
+    for round in 0..10 {
+        for number in 1..=5 {
+            assert_eq!(client.run("INCR k").integer(), round * 7 + number);
+        }
+        assert_eq!(client.call(&call).integer(), round * 7 + 6);
+        assert_eq!(client.call(&call).integer(), round * 7 + 7);
+    }
+    assert!(client.run("SET k 100").is_ok());
+    assert_eq!(client.call(&call).integer(), -1);
+    assert!(client.run("SET k text").is_ok());
+    let text = client.call(&call).text();
+    assert!(text.starts_with("ERR"), "{text}");
+    assert_eq!(client.run("DEL k").integer(), 1);
+    client.run("LPUSH k a");
+    assert!(client.call(&call).text().starts_with("WRONGTYPE"));
+}
