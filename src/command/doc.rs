@@ -29,9 +29,9 @@ const INTRODUCTION: &str = "\
 # Commands
 
 Every command and subcommand of Redis 7.0, and what Tally does with it; `CLIENT SETINFO` and
-`CLIENT NO-TOUCH` are of 7.2, `TALLY` is Tally's own. A command that is not here gets Redis's own error for unknown
-commands; the connection lives on, as it does after every refusal. Arguments are counted as Redis
-counts them, with Redis's error.
+`CLIENT NO-TOUCH` are of 7.2, `TALLY` is Tally's own. A command that is not here gets Redis's own
+error for unknown commands; the connection lives on, as it does after every refusal. Arguments are
+counted as Redis counts them, with Redis's error.
 
 ";
 

@@ -256,7 +256,8 @@ fn every_arity_is_the_servers() {
     }
     for entry in command::commands()
         .iter()
-        .filter(|c| !NEWER.contains(&c.name) && c.arity.abs() > 1)
+        .filter(|c| !NEWER.contains(&c.name) && !matches!(c.class, Class::Own(_)))
+        .filter(|c| c.arity.abs() > 1)
     {
         let mut args: Vec<_> = entry
             .name
