@@ -5,7 +5,7 @@
 //!
 //! | layer | modules | may do I/O |
 //! |-------|---------|------------|
-//! | 0 core | `resp`, `command`, `ring`, `key`, `flush`, `counter`, `limit` | no: time is an argument |
+//! | 0 core | `resp`, `command`, `ring`, `key`, `glob`, `flush`, `counter`, `limit` | no: time is an argument |
 //! | 1 support | `config`, `telemetry` | only its own file |
 //! | 2 upstream | `node`, `router` | yes |
 //! | 3 serving | `session`, `fan_out` | yes |
@@ -19,6 +19,7 @@ pub mod counter;
 pub mod dev;
 pub mod fan_out;
 pub mod flush;
+pub mod glob;
 pub mod key;
 pub mod limit;
 pub mod node;

@@ -1,6 +1,6 @@
 //! `docs/commands.md`, written from the table.
 
-use super::{Class, Command, EveryNode, Flags, Merge, Refusal, commands};
+use super::{Class, Command, EveryNode, Flags, Inside, Merge, Refusal, commands};
 
 /// The whole page: each way of treating a command in a line, then every command with its way.
 pub fn markdown() -> String {
@@ -29,9 +29,9 @@ const INTRODUCTION: &str = "\
 # Commands
 
 Every command and subcommand of Redis 7.0, and what Tally does with it; `CLIENT SETINFO` and
-`CLIENT NO-TOUCH` are of 7.2. A command that is not here gets Redis's own error for unknown
-commands; the connection lives on, as it does after every refusal. Arguments are counted as Redis
-counts them, with Redis's error.
+`CLIENT NO-TOUCH` are of 7.2, `TALLY` is Tally's own. A command that is not here gets Redis's own
+error for unknown commands; the connection lives on, as it does after every refusal. Arguments are
+counted as Redis counts them, with Redis's error.
 
 ";
 
@@ -104,6 +104,7 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
         Class::Script => (SCRIPT, ""),
         Class::AnyNode => (ANY, ""),
         Class::Local => (HERE, ""),
+        Class::Own(inside) => (HERE, own_detail(inside)),
         Class::Refused(Refusal::NotYet) => (NOT_YET, ""),
         Class::Refused(Refusal::Never) => (NEVER, ""),
         Class::PerNode { merge, peek } => {
@@ -130,6 +131,16 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
             };
             (EVERY, detail)
         }
+    }
+}
+
+fn own_detail(inside: Inside) -> &'static str {
+    match inside {
+        Inside::DeadLetters => "increments that a node refused after they were acknowledged",
+        Inside::Flush => "`OK` when all that was pending on every node is applied",
+        Inside::Help => "",
+        Inside::Stats => "counters, and where the acknowledged increments are",
+        Inside::Where => "a key's node, what a `GET` is served from, and its mode",
     }
 }
 

@@ -1,4 +1,4 @@
-//! Every command of Redis 7.0: arity, flags, key positions, form of the reply, and what Tally does
+//! Every command of Redis 7.0, and Tally's own: arity, flags, key positions, form of the reply, and what Tally does
 //! with it. Pure: no I/O, no clock.
 //!
 //! The one place where a command is classified; a command that is not in the table is unknown and
@@ -101,6 +101,8 @@ pub enum Class {
     AnyNode,
     /// Answered by Tally itself.
     Local,
+    /// A command that Redis does not have: shows the inside of Tally.
+    Own(Inside),
     /// Answered with an error; the connection lives on.
     Refused(Refusal),
 }
@@ -152,6 +154,21 @@ pub enum EveryNode {
     Function,
     /// `WAIT`: the smallest number of replicas.
     Wait,
+}
+
+/// A subcommand of `TALLY`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Inside {
+    /// `DEADLETTERS [count]`: increments that a node refused after they were acknowledged.
+    DeadLetters,
+    /// `FLUSH`: applies what is pending.
+    Flush,
+    /// `HELP`: the subcommands.
+    Help,
+    /// `STATS`: counters and where increments are.
+    Stats,
+    /// `WHERE key`: its node, what a GET is served from, its mode.
+    Where,
 }
 
 /// Why a command is refused.

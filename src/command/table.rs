@@ -2,12 +2,12 @@
 //! and form of the reply from what Tally does with it.
 
 use super::Class::{
-    AnyNode, EveryNode, Get, Increment, Keyed, Local, MultiGet, Peek, PerNode, Refused, Script,
+    AnyNode, EveryNode, Get, Increment, Keyed, Local, MultiGet, Own, Peek, PerNode, Refused, Script,
 };
 use super::EveryNode as Each;
 use super::Increment::{Decr, DecrBy, Incr, IncrBy};
 use super::Keys::{GeoRadius, Migrate, Sort, Streams};
-use super::{Class, Command, CountRule, Flags, Keys, Merge, Refusal};
+use super::{Class, Command, CountRule, Flags, Inside, Keys, Merge, Refusal};
 use crate::resp::Form::{NullArray, Pairs, PendingSummary, Plain, PopCount, StreamPairs};
 
 const NONE: Keys = Keys::None;
@@ -478,4 +478,12 @@ table! {
     "cluster|slots",           2, NONE,      Local,                    Plain,          [STALE];
     "readonly",                1, NONE,      Local,                    Plain,          [LOADING STALE FAST];
     "readwrite",               1, NONE,      Local,                    Plain,          [LOADING STALE FAST];
+
+    // Tally's own; Redis has nothing like it.
+    "tally",                  -2, NONE,      Own(Inside::Help),        Plain,          [CONTAINER];
+    "tally|deadletters",      -2, NONE,      Own(Inside::DeadLetters), Plain,          [];
+    "tally|flush",             2, NONE,      Own(Inside::Flush),       Plain,          [];
+    "tally|help",              2, NONE,      Own(Inside::Help),        Plain,          [];
+    "tally|stats",             2, NONE,      Own(Inside::Stats),       Plain,          [];
+    "tally|where",             3, NONE,      Own(Inside::Where),       Plain,          [FAST];
 }

@@ -171,11 +171,11 @@ fn path_of(name: &str) -> Option<String> {
         .then(|| format!("{section}.{key}"))
 }
 
-/// The sections whose keys a variable can set: all but the node list.
+/// The sections whose keys a variable can set: all but the lists.
 fn settable() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
     SECTIONS
         .into_iter()
-        .filter(|(section, _)| *section != "nodes")
+        .filter(|(section, _)| !matches!(*section, "nodes" | "rules"))
 }
 
 /// What a variable near `name` may be called: the keys of its section, else the sections.

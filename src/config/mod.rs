@@ -11,6 +11,7 @@ mod print;
 mod raw;
 mod reader;
 mod resolve;
+mod rules;
 mod units;
 
 use std::fmt;
@@ -20,6 +21,8 @@ use std::time::Duration;
 pub use fault::{Fault, Faults};
 pub use load::{load, parse};
 
+pub use crate::counter::Mode;
+use crate::counter::{Rules, Treatment};
 use crate::ring::Hash;
 
 /// Every key of a file: its section (`nodes` for a node) and its name, in the order of
@@ -42,6 +45,8 @@ pub struct Config {
     pub counters: Counters,
     /// How long reads may be answered here.
     pub cache: Cache,
+    /// What holds for some keys in place of `counters` and `cache`; the first that matches does.
+    pub rules: Vec<Rule>,
     /// Bounds and waits of the connection to each node.
     pub upstream: Upstream,
     /// The HTTP side.
@@ -110,17 +115,6 @@ pub struct Counters {
     pub max_keys: usize,
 }
 
-/// What happens to an increment.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mode {
-    /// Hot keys are answered here and flushed every `flush_interval`.
-    Buffered,
-    /// Nothing is acknowledged before Redis applied it; concurrent increments are combined.
-    Exact,
-    /// Everything is forwarded as it is.
-    Through,
-}
-
 /// How long reads may be answered here.
 #[derive(Clone, Debug)]
 pub struct Cache {
@@ -128,6 +122,19 @@ pub struct Cache {
     pub ttl: Duration,
     /// Most bytes of cached values, over all nodes.
     pub max_bytes: usize,
+}
+
+/// What holds for the keys that match a pattern; what a file leaves out is as for all other keys.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Pattern of keys, as in `KEYS`.
+    pub pattern: String,
+    /// What happens to an increment.
+    pub mode: Mode,
+    /// How often pending increments are sent to their node.
+    pub flush_interval: Duration,
+    /// Longest time after Redis's answer; zero turns caching off.
+    pub cache_ttl: Duration,
 }
 
 /// Bounds and waits of the connection to each node.
@@ -172,6 +179,26 @@ impl Secret {
     /// The password itself, for `AUTH` only.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+impl Config {
+    /// How each key is treated.
+    pub fn treatments(&self) -> Rules {
+        let default = Treatment {
+            mode: self.counters.mode,
+            flush_interval: self.counters.flush_interval,
+            cache_ttl: self.cache.ttl,
+        };
+        let rules = self.rules.iter().map(|rule| {
+            let treatment = Treatment {
+                mode: rule.mode,
+                flush_interval: rule.flush_interval,
+                cache_ttl: rule.cache_ttl,
+            };
+            (rule.pattern.as_bytes(), treatment)
+        });
+        Rules::new(default, rules)
     }
 }
 

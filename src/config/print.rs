@@ -35,6 +35,13 @@ impl Config {
         out.section("[cache]");
         out.text("ttl", &duration_text(self.cache.ttl));
         out.text("max_bytes", &size_text(self.cache.max_bytes));
+        for rule in &self.rules {
+            out.section("[[rules]]");
+            out.text("match", &rule.pattern);
+            out.text("mode", rule.mode.name());
+            out.text("flush_interval", &duration_text(rule.flush_interval));
+            out.text("cache_ttl", &duration_text(rule.cache_ttl));
+        }
         self.upstream_to_toml(&mut out);
         out.section("[admin]");
         let listen = self.admin.listen.map(|listen| listen.to_string());

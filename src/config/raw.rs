@@ -46,7 +46,7 @@ macro_rules! section {
 
 section! {
     /// The whole file.
-    Root { server, nodes, ring, counters, cache, upstream, admin, log }
+    Root { server, nodes, ring, counters, cache, rules, upstream, admin, log }
 }
 
 section! {
@@ -77,6 +77,28 @@ section! {
     Cache { ttl, max_bytes }
 }
 
+/// One of `[[rules]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Rule {
+    /// `match`, which Rust takes for itself.
+    #[serde(rename = "match")]
+    pub(super) pattern: Option<Value>,
+    pub(super) mode: Option<Value>,
+    pub(super) flush_interval: Option<Value>,
+    pub(super) cache_ttl: Option<Value>,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, Value>,
+}
+
+impl Section for Rule {
+    const KEYS: &'static [&'static str] = &["match", "mode", "flush_interval", "cache_ttl"];
+
+    fn take_unknown(&mut self) -> BTreeMap<String, Value> {
+        std::mem::take(&mut self.unknown)
+    }
+}
+
 section! {
     /// `[upstream]`
     Upstream {
@@ -96,12 +118,13 @@ section! {
 }
 
 /// Every key: its section and its name, in the order of `config/default.toml`.
-pub(super) const SECTIONS: [(&str, &[&str]); 8] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 9] = [
     ("server", Server::KEYS),
     ("nodes", Node::KEYS),
     ("ring", Ring::KEYS),
     ("counters", Counters::KEYS),
     ("cache", Cache::KEYS),
+    ("rules", Rule::KEYS),
     ("upstream", Upstream::KEYS),
     ("admin", Admin::KEYS),
     ("log", Log::KEYS),

@@ -11,8 +11,9 @@ use config::Value;
 use super::nodes::nodes;
 use super::raw;
 use super::reader::Reader;
+use super::rules::{cache, counters, rules};
 use super::units::{GIB, KIB, MIB};
-use super::{Admin, Cache, Config, Counters, Fault, Faults, Mode, Ring, Server, Upstream};
+use super::{Admin, Config, Fault, Faults, Ring, Server, Upstream};
 use crate::ring::Hash;
 
 /// The levels of `tracing`.
@@ -21,9 +22,9 @@ const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"]
 /// Longest prefix of the keys of pages; more than any naming scheme needs.
 const MAX_PREFIX_BYTES: usize = 256;
 
-const SECOND_MS: u64 = 1000;
-const MINUTE_MS: u64 = 60 * SECOND_MS;
-const HOUR_MS: u64 = 60 * MINUTE_MS;
+pub(super) const SECOND_MS: u64 = 1000;
+pub(super) const MINUTE_MS: u64 = 60 * SECOND_MS;
+pub(super) const HOUR_MS: u64 = 60 * MINUTE_MS;
 
 /// Checks everything; `variables` names the variable that set a path, `faults` is what was wrong
 /// before.
@@ -36,13 +37,18 @@ pub(super) fn resolve(
     let mut root = root.try_deserialize::<raw::Root>().unwrap_or_default();
     reader.unknown("", &mut root);
     let server = server(&mut reader, root.server);
+    let nodes = nodes(&mut reader, root.nodes);
+    let ring = ring(&mut reader, root.ring);
+    let counters = counters(&mut reader, root.counters);
+    let cache = cache(&mut reader, root.cache);
     let config = Config {
         admin: admin(&mut reader, root.admin, server.protected),
         server,
-        nodes: nodes(&mut reader, root.nodes),
-        ring: ring(&mut reader, root.ring),
-        counters: counters(&mut reader, root.counters),
-        cache: cache(&mut reader, root.cache),
+        nodes,
+        ring,
+        rules: rules(&mut reader, root.rules, &counters, &cache),
+        counters,
+        cache,
         upstream: upstream(&mut reader, root.upstream),
         log_level: log_level(&mut reader, root.log),
     };
@@ -160,57 +166,6 @@ fn ring(reader: &mut Reader, value: Option<Value>) -> Ring {
                 [open, close] => Some(Some((*open, *close))),
                 _ => None,
             },
-        ),
-    }
-}
-
-fn counters(reader: &mut Reader, value: Option<Value>) -> Counters {
-    let raw: raw::Counters = reader.section("counters", value);
-    let modes = "\"buffered\", \"exact\", \"through\"";
-    Counters {
-        mode: reader.text(
-            "counters.mode",
-            raw.mode,
-            Mode::Buffered,
-            modes,
-            |text| match text {
-                "buffered" => Some(Mode::Buffered),
-                "exact" => Some(Mode::Exact),
-                "through" => Some(Mode::Through),
-                _ => None,
-            },
-        ),
-        flush_interval: reader.duration(
-            "counters.flush_interval",
-            raw.flush_interval,
-            SECOND_MS,
-            &(10..=MINUTE_MS),
-            None,
-        ),
-        max_keys: reader.number(
-            "counters.max_keys",
-            raw.max_keys,
-            1_000_000,
-            &(1..=100_000_000),
-        ),
-    }
-}
-
-fn cache(reader: &mut Reader, value: Option<Value>) -> Cache {
-    let raw: raw::Cache = reader.section("cache", value);
-    Cache {
-        ttl: reader.duration(
-            "cache.ttl",
-            raw.ttl,
-            5 * SECOND_MS,
-            &(1..=HOUR_MS),
-            Some("off"),
-        ),
-        max_bytes: reader.size(
-            "cache.max_bytes",
-            raw.max_bytes,
-            256 * MIB,
-            &(64 * KIB..=1024 * GIB),
         ),
     }
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::lane::Lane;
 use super::queue::{InFlight, Transaction};
+use super::rules::Classes;
 use super::table::{KeyTable, Place};
 use crate::flush;
 
@@ -23,11 +24,33 @@ impl<T> Lane<T> {
     /// Begins a flush: from now on [`Lane::take_wire`] seals every dirty key, as far as there is
     /// room, until all that were dirty have been.
     pub fn begin_flush(&mut self) {
-        self.flushing = true;
+        self.flushing = Classes::ALL;
+    }
+
+    /// The same for the keys of one class of flush interval, see [`super::Rules::intervals`].
+    pub fn begin_flush_of(&mut self, class: u8) {
+        self.flushing.insert(class);
+    }
+
+    /// How often a flush came to its end, everything dirty of its classes being sealed, and the
+    /// number of the last batch then.
+    pub fn flushed(&self) -> (u64, u64) {
+        self.flushed
+    }
+
+    /// Whether every batch up to this number is settled.
+    pub fn is_settled_up_to(&self, number: u64) -> bool {
+        self.series.settled() >= number
+    }
+
+    /// Increments of clients in batches that are not settled.
+    pub(super) fn sealed_increments(&self) -> u64 {
+        let increments = self.series.increments();
+        increments.map(|increment| u64::from(increment.count)).sum()
     }
 
     /// Whether everything that was sealed has been applied, and nothing is to be sealed at once.
-    pub(super) fn is_applied(&self) -> bool {
+    pub fn is_applied(&self) -> bool {
         self.series.is_settled() && self.urgent.is_empty()
     }
 
@@ -50,36 +73,40 @@ impl<T> Lane<T> {
 
     /// Sends again what has to be, and seals what is to be sealed, as far as there is room.
     pub(super) fn seal_batches(&mut self, table: &KeyTable, now: Instant) {
-        if self.series.wants_again(self.flushing) {
+        if self.series.wants_again(!self.flushing.is_empty()) {
             for number in self.series.send_again(&mut self.wire) {
                 self.counts.batches += 1;
                 self.push(now, InFlight::Flush(number));
             }
         }
-        while self.series.has_room() && (self.flushing || !self.urgent.is_empty()) {
+        while self.series.has_room() && (!self.flushing.is_empty() || !self.urgent.is_empty()) {
             let mut batch = Vec::new();
+            let mut ended = false;
             while batch.len() < flush::MAX_KEYS {
                 let Some(key) = self.urgent.pop() else {
                     break;
                 };
                 batch.extend(table.lock(key.as_bytes()).unlist_and_seal(true));
             }
-            if self.flushing && batch.len() < flush::MAX_KEYS {
+            if !self.flushing.is_empty() && batch.len() < flush::MAX_KEYS {
                 let mut keys = std::mem::take(&mut self.dirty);
-                table.take_dirty(flush::MAX_KEYS - batch.len(), &mut keys);
-                self.flushing = !keys.is_empty();
+                table.take_dirty(self.flushing, flush::MAX_KEYS - batch.len(), &mut keys);
+                ended = keys.is_empty();
                 for key in keys.drain(..) {
                     batch.extend(table.lock(key.as_bytes()).unlist_and_seal(false));
                 }
                 self.dirty = keys;
             }
-            if batch.is_empty() {
-                continue;
+            if !batch.is_empty() {
+                self.counts.batches += 1;
+                self.counts.keys += u64::try_from(batch.len()).unwrap_or(u64::MAX);
+                let number = self.series.send(batch, &mut self.wire);
+                self.push(now, InFlight::Flush(number));
             }
-            self.counts.batches += 1;
-            self.counts.keys += u64::try_from(batch.len()).unwrap_or(u64::MAX);
-            let number = self.series.send(batch, &mut self.wire);
-            self.push(now, InFlight::Flush(number));
+            if ended {
+                self.flushing = Classes::default();
+                self.flushed = (self.flushed.0 + 1, self.series.last());
+            }
         }
     }
 

@@ -201,7 +201,7 @@ impl<T> Lane<T> {
         }
         if place.state().is_some() && matches!(timed, Timed::Expire(_)) {
             // What is known of it ends; that it was asked for does not.
-            let until = step.table.fresh_until(step.now);
+            let until = step.table.policy(key).fresh_until(step.now);
             place.set(State::Touched {
                 until,
                 cool_until: None,
@@ -223,7 +223,8 @@ impl<T> Lane<T> {
             Timed::Remaining(what) => counter.remaining(what, step.now, self.clock),
             Timed::Expire(expiry) => {
                 let now_ms = self.clock?.now(step.now);
-                let done = counter.expire(expiry, step.now, now_ms, step.table.guard())?;
+                let guard = step.table.rules().guard(counter.class);
+                let done = counter.expire(expiry, step.now, now_ms, guard)?;
                 place.list_if_pending();
                 Some(i64::from(done))
             }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::deadlines::Timed;
 use super::lane::{Effect, Lane, Step};
 use super::queue::{Queued, Run, Wanted};
+use super::rules::Mode;
 use super::state::{Answer, State};
 use super::table::Place;
 use crate::key::Key;
@@ -122,11 +123,12 @@ impl<T> Lane<T> {
                 return Some(self.put_back(place, queue, Queued::Increment { delta, ticket }));
             }
         }
+        let warms = self.warms(step.table, place.key().as_bytes());
         let cool = matches!(
             place.state(),
             Some(State::Touched { cool_until: Some(until), .. }) if *until > step.now
         );
-        let mut run = Run::new(place.key(), self.next_id(), self.warms() && !cool);
+        let mut run = Run::new(place.key(), self.next_id(), warms && !cool);
         // The first member always fits.
         if run.join(Some(delta), ticket).is_err() {
             return None;
@@ -173,8 +175,10 @@ impl<T> Lane<T> {
                 },
             ));
         }
-        if matches!(timed, Timed::Expire(_)) {
-            let until = step.table.fresh_until(step.now);
+        let key = place.key();
+        let policy = step.table.policy(key.as_bytes());
+        if matches!(timed, Timed::Expire(_)) && policy.mode != Mode::Through {
+            let until = policy.fresh_until(step.now);
             place.set(State::Touched {
                 until,
                 cool_until: None,

@@ -11,6 +11,7 @@ use super::losses::Losses;
 use super::queue::{
     Get, GetMany, Hold, InFlight, Parked, Queued, Run, Slot, Submission, Wanted, encode_increment,
 };
+use super::rules::{Classes, Mode};
 use super::state::{Answer, Counter, State};
 use super::table::{KeyTable, Place};
 use crate::flush::Series;
@@ -52,8 +53,10 @@ pub struct Lane<T> {
     pub(super) clock: Option<NodeClock>,
     /// Keys to be sealed at once: somebody waits.
     pub(super) urgent: Vec<Key>,
-    /// A flush is under way: every dirty key is to be sealed.
-    pub(super) flushing: bool,
+    /// Flushes under way: every dirty key of these classes is to be sealed.
+    pub(super) flushing: Classes,
+    /// How often a flush came to its end, and the number of the last batch sealed then.
+    pub(super) flushed: (u64, u64),
     pub(super) dirty: Vec<Key>,
 }
 
@@ -65,7 +68,7 @@ pub struct Limits {
     pub max_in_flight: usize,
     /// Most bytes waiting to be sent.
     pub max_unsent_bytes: usize,
-    /// Whether counters may become warm (mode `buffered`).
+    /// Whether counters may become warm: those whose policy says so.
     pub warm: bool,
 }
 
@@ -101,8 +104,16 @@ pub struct Counts {
     pub keys: u64,
     /// Increments that clients sent through the lane (not answered by the table).
     pub increments: u64,
-    /// Keys that a node refused to increment although the increments were acknowledged.
+    /// Batches that the node would not take then, for a reason of its own; they are kept.
+    pub flush_errors: u64,
+    /// Increments that were acknowledged before and have been applied.
+    pub applied: u64,
+    /// Of those acknowledged before, the ones that died with their key.
+    pub expired: u64,
+    /// Of those acknowledged before, the ones that the node refused for good.
     pub refused: u64,
+    /// Of those acknowledged before, the ones of which nobody knows whether they were applied.
+    pub in_doubt: u64,
 }
 
 /// What every step of a lane needs from outside.
@@ -184,7 +195,8 @@ impl<T> Lane<T> {
             series,
             clock: None,
             urgent: Vec::new(),
-            flushing: false,
+            flushing: Classes::default(),
+            flushed: (0, 0),
             dirty: Vec::new(),
         }
     }
@@ -280,7 +292,7 @@ impl<T> Lane<T> {
             return self.append_increment(step.now, key, delta, ticket);
         }
         drop(place);
-        let mut run = Run::new(Key::new(key), id, again && self.warms());
+        let mut run = Run::new(Key::new(key), id, again && self.warms(step.table, key));
         if run.join(Some(delta), ticket).is_ok() {
             self.append_run(step.now, run);
         }
@@ -338,7 +350,7 @@ impl<T> Lane<T> {
                 drop(place);
                 return self.append_get(step.now, key, ticket);
             }
-            state => state.is_some() && step.table.caches(),
+            state => state.is_some() && step.table.policy(key).caches(),
         };
         let fetch = self.next_id();
         let members = self.fetches.insert(vec![ticket]);
@@ -392,8 +404,10 @@ impl<T> Lane<T> {
                 }
                 // Somebody else's reply will be kept.
                 Some(State::Fetching { .. }) => false,
+                // Nothing is known of a key that is only forwarded.
+                None if step.table.policy(key.as_bytes()).mode == Mode::Through => false,
                 state => {
-                    let again = state.is_some() && step.table.caches();
+                    let again = state.is_some() && step.table.policy(key.as_bytes()).caches();
                     let members = None;
                     place.try_set(State::Fetching { fetch, members }) && again
                 }
@@ -451,14 +465,17 @@ impl<T> Lane<T> {
         if answer == Answer::Elsewhere {
             self.seal(place);
         } else {
+            if answer != Answer::Overflow {
+                place.acknowledged();
+            }
             place.list_if_pending();
         }
         answer
     }
 
-    /// Whether keys may become warm: what is pending can be flushed.
-    pub(super) fn warms(&self) -> bool {
-        self.limits.warm && self.series.is_ready()
+    /// Whether a key may become warm: what is pending can be flushed.
+    pub(super) fn warms(&self, table: &KeyTable, key: &[u8]) -> bool {
+        self.limits.warm && self.series.is_ready() && table.policy(key).mode == Mode::Buffered
     }
 
     /// A number for a run or a fetch, never 0. (After 2^32 of them they repeat; by then the one

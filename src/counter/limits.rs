@@ -165,7 +165,7 @@ impl<T> Lane<T> {
         let mine = matches!(place.state(), Some(State::Opening { run, .. }) if *run == id);
         let queue = if mine { detach(&mut place) } else { None };
         if mine {
-            let until = step.table.fresh_until(at);
+            let until = step.table.policy(key.as_bytes()).fresh_until(at);
             let denied = match &settlement {
                 Ok(Settlement::Answered(answers)) => denied(answers, at, until),
                 _ => None,

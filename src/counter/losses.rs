@@ -1,5 +1,7 @@
 //! Acknowledged increments that did not reach their key.
 
+use super::lane::Lane;
+use super::table::KeyTable;
 use crate::flush::{Cause, Increment};
 
 /// Acknowledged increments that did not reach their key, for the log and the metrics. The first
@@ -20,9 +22,58 @@ pub struct Losses {
     pub forgotten_count: u64,
 }
 
+/// Where the increments are that were acknowledged before their node applied them; each is in one
+/// place: `acknowledged` is the sum of the others.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Fates {
+    /// All of them.
+    pub acknowledged: u64,
+    /// Applied by the node, or with others nothing to apply.
+    pub applied: u64,
+    /// In batches that are not settled.
+    pub in_flight: u64,
+    /// Not in a batch yet.
+    pub pending: u64,
+    /// Died with their key.
+    pub expired: u64,
+    /// Refused by the node for good.
+    pub refused: u64,
+    /// Given up: nobody knows whether they were applied.
+    pub in_doubt: u64,
+}
+
+impl std::ops::AddAssign for Fates {
+    fn add_assign(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.applied += other.applied;
+        self.in_flight += other.in_flight;
+        self.pending += other.pending;
+        self.expired += other.expired;
+        self.refused += other.refused;
+        self.in_doubt += other.in_doubt;
+    }
+}
+
+impl<T> Lane<T> {
+    /// Where the increments are that were acknowledged from `table` and by this lane, at one
+    /// moment. Cost: locks each shard once.
+    pub fn fates(&self, table: &KeyTable) -> Fates {
+        let (here, counts) = (table.increments(), self.counts());
+        Fates {
+            acknowledged: here.acknowledged,
+            applied: counts.applied + here.cancelled,
+            in_flight: self.sealed_increments(),
+            pending: here.pending,
+            expired: counts.expired,
+            refused: counts.refused,
+            in_doubt: counts.in_doubt,
+        }
+    }
+}
+
 impl Losses {
     /// Most losses of a kind kept by name between two calls of [`super::Lane::take_losses`].
-    pub const LISTED: usize = 100;
+    pub const LISTED: usize = 1000;
 
     pub(super) fn refuse(&mut self, increment: Increment, cause: Cause) {
         self.refused_count += 1;

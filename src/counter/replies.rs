@@ -270,7 +270,7 @@ impl<T> Lane<T> {
                     self.clock = Some(NodeClock::told(time_ms, at, step.now));
                 }
                 if mine {
-                    place.set(counted(step, value, promotion, queue, at));
+                    place.set(counted(step, &key, (value, promotion), queue, at));
                 }
                 drop(place);
                 base = Some(value);
@@ -327,7 +327,7 @@ impl<T> Lane<T> {
         };
         let mut place = step.table.lock(get.key.as_bytes());
         if matches!(place.state(), Some(State::Fetching { fetch, .. }) if *fetch == get.fetch) {
-            let until = step.table.fresh_until(at);
+            let until = step.table.policy(get.key.as_bytes()).fresh_until(at);
             keep_value(&mut place, value, ttl, at, until);
         }
         drop(place);
@@ -347,7 +347,6 @@ impl<T> Lane<T> {
         let frame = get.values.unwrap_or_default();
         let mut values = reply::elements(&frame).into_iter().flatten();
         let mut ttls = get.ttls.into_iter();
-        let until = step.table.fresh_until(at);
         for wanted in get.keys {
             let error = if reply::is_error(&frame) {
                 &frame
@@ -361,6 +360,7 @@ impl<T> Lane<T> {
                 None
             };
             let mut place = step.table.lock(wanted.key.as_bytes());
+            let until = step.table.policy(wanted.key.as_bytes()).fresh_until(at);
             if matches!(place.state(), Some(State::Fetching { fetch, .. }) if *fetch == get.fetch) {
                 keep_value(&mut place, value, ttl, at, until);
             }
@@ -375,13 +375,14 @@ impl<T> Lane<T> {
 /// The state of a key that a run has just counted.
 fn counted<T>(
     step: &Step<'_, T>,
-    value: i64,
-    promotion: Option<Promotion>,
+    key: &Key,
+    (value, promotion): (i64, Option<Promotion>),
     queue: Option<usize>,
     at: Instant,
 ) -> State {
-    let until = step.table.fresh_until(at);
-    let mut counter = Counter::new(value, step.table.counter_fresh_until(at));
+    let policy = step.table.policy(key.as_bytes());
+    let until = policy.fresh_until(at);
+    let mut counter = Counter::new(value, policy.class, policy.counter_fresh_until(at));
     counter.queue = queue;
     match promotion {
         Some(Promotion {
@@ -393,7 +394,7 @@ fn counted<T>(
             time_ms,
         }) => {
             counter.deadline = time_ms.checked_add(ms);
-            counter.closes = step.table.closes(at, Duration::from_millis(ms));
+            counter.closes = policy.closes(at, Duration::from_millis(ms));
             if counter.deadline.is_some() && counter.closes.is_some_and(|closes| closes > step.now)
             {
                 return State::Warm(counter);

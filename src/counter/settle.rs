@@ -6,6 +6,7 @@ use super::deadlines::NodeClock;
 use super::drain::Drain;
 use super::lane::{Extent, Lane, Step};
 use super::queue::Hold;
+use super::rules::Classes;
 use super::state::State;
 use crate::flush::{Cause, Increment, Settled, Verdict};
 use crate::key::Key;
@@ -25,6 +26,7 @@ impl<T> Lane<T> {
             Verdict::Again(None) => {}
             Verdict::Again(Some(refusal)) => {
                 let mut error = Vec::new();
+                self.counts.flush_errors += 1;
                 encode::error(&mut error, &refusal.text);
                 self.refuse_waiting(step, &error);
             }
@@ -33,7 +35,6 @@ impl<T> Lane<T> {
     }
 
     fn settle(&mut self, step: &mut Step<'_, T>, settled: Settled, at: Instant) {
-        let fresh_until = step.table.counter_fresh_until(at);
         self.clock = Some(NodeClock::told(settled.time_ms, at, step.now));
         let mut keys = Vec::with_capacity(settled.increments.len());
         for (increment, cause) in settled.increments {
@@ -49,23 +50,30 @@ impl<T> Lane<T> {
             drop(place);
             keys.push(increment.key.clone());
             match cause {
-                Some(cause) if cause.is_refusal() => self.losses.refuse(increment, cause),
-                Some(Cause::Expired) => self.losses.expired_count += 1,
-                _ => {}
+                Some(cause) if cause.is_refusal() => {
+                    self.counts.refused += u64::from(increment.count);
+                    self.losses.refuse(increment, cause);
+                }
+                Some(Cause::Expired) => {
+                    self.counts.expired += u64::from(increment.count);
+                    self.losses.expired_count += 1;
+                }
+                _ => self.counts.applied += u64::from(increment.count),
             }
         }
         for (key, reading) in settled.readings {
             let mut place = step.table.lock(key.as_bytes());
             if let Some(counter) = place.counter() {
                 counter.cooling = false;
-                counter.rebase(reading, fresh_until, |deadline| {
+                let policy = step.table.policy(key.as_bytes());
+                counter.rebase(reading, policy.counter_fresh_until(at), |deadline| {
                     let left = deadline.saturating_sub(settled.time_ms);
-                    step.table.closes(at, Duration::from_millis(left))
+                    policy.closes(at, Duration::from_millis(left))
                 });
             }
         }
         self.losses.forgotten_count += settled.forgotten;
-        self.after_flush(step, keys, fresh_until);
+        self.after_flush(step, keys, Some(at));
     }
 
     /// Nobody knows whether these were applied; they are not sent again.
@@ -78,13 +86,14 @@ impl<T> Lane<T> {
             }
             drop(place);
             keys.push(increment.key.clone());
+            self.counts.in_doubt += u64::from(increment.count);
             self.losses.doubt(increment);
         }
-        self.after_flush(step, keys, step.now);
+        self.after_flush(step, keys, None);
     }
 
-    /// Goes on with keys whose batches were answered.
-    fn after_flush(&mut self, step: &mut Step<'_, T>, keys: Vec<Key>, until: Instant) {
+    /// Goes on with keys whose batches were answered: `sent` is when the one with the answer was.
+    fn after_flush(&mut self, step: &mut Step<'_, T>, keys: Vec<Key>, sent: Option<Instant>) {
         let mut work = Vec::new();
         for key in keys {
             let mut place = step.table.lock(key.as_bytes());
@@ -98,6 +107,8 @@ impl<T> Lane<T> {
             let (clean, cooling, base) = (counter.is_clean(), counter.cooling, counter.value);
             let queue = counter.queue.filter(|_| counter.in_flight == 0);
             if clean && cooling {
+                let policy = step.table.policy(key.as_bytes());
+                let until = sent.map_or(step.now, |sent| policy.counter_fresh_until(sent));
                 place.set(State::Touched {
                     until,
                     cool_until: None,
@@ -113,7 +124,7 @@ impl<T> Lane<T> {
     /// The node takes no increments now: what waits for them does not wait for ever.
     fn refuse_waiting(&mut self, step: &mut Step<'_, T>, error: &[u8]) {
         // A full window would be sent again and again.
-        self.flushing = false;
+        self.flushing = Classes::default();
         // What stands in line for room in the window waits for the same.
         let keys = self.series.keys().chain(&self.urgent);
         let keys: Vec<Key> = keys.cloned().collect();

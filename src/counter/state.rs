@@ -76,6 +76,10 @@ pub(super) struct Counter {
     pub(super) pending: i64,
     /// Sealed batches that have not been answered.
     pub(super) in_flight: u32,
+    /// How many increments `pending` is the sum of. Past 2^32 - 1 in one batch no more are counted.
+    pub(super) count: u32,
+    /// Which flushes take it along, see [`super::Policy::class`].
+    pub(super) class: u8,
     /// Sum of their deltas, wrapping.
     pub(super) in_flight_delta: i64,
     /// Whether the key was put on its shard's list of keys to flush, and not taken off since.
@@ -121,11 +125,13 @@ impl State {
 
 impl Counter {
     /// A clean counter, as Redis just gave it.
-    pub(super) fn new(value: i64, fresh_until: Instant) -> Self {
+    pub(super) fn new(value: i64, class: u8, fresh_until: Instant) -> Self {
         Self {
             value,
             pending: 0,
             in_flight: 0,
+            count: 0,
+            class,
             in_flight_delta: 0,
             listed: false,
             urgent: false,
@@ -170,6 +176,7 @@ impl Counter {
         };
         self.value = value;
         self.pending = pending;
+        self.count = self.count.saturating_add(1);
         Answer::Value(value)
     }
 
@@ -188,6 +195,7 @@ impl Counter {
         Some(Increment {
             key,
             delta,
+            count: std::mem::take(&mut self.count),
             deadline: self.deadline,
             due: std::mem::take(&mut self.due),
             last,

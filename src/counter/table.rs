@@ -1,12 +1,13 @@
 //! The keys of one node, in shards that threads lock one at a time.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
 use twox_hash::XxHash3_64;
 
+use super::rules::{Classes, Mode, Policy, Rules};
 use super::state::{Answer, Counter, State};
 use crate::flush::Increment;
 use crate::key::Key;
@@ -20,7 +21,7 @@ pub struct TableLimits {
     pub max_keys: usize,
     /// Most bytes of cached values (keys included). Beyond it, values are not kept.
     pub max_cached_bytes: usize,
-    /// How long an answer of Redis may be repeated here. Zero: only counters with pending
+    /// The times of all keys, unless [`KeyTable::with_rules`] says more. How long an answer of Redis may be repeated here. Zero: only counters with pending
     /// increments are answered.
     pub lease: Duration,
     /// The same for clean counters.
@@ -41,15 +42,44 @@ pub struct KeyTable {
     seed: u64,
     keys: AtomicUsize,
     cached_bytes: AtomicUsize,
+    /// Acknowledged increments that are gone from the table because their sum was zero.
+    cancelled: AtomicU64,
     limits: TableLimits,
+    rules: Rules,
+}
+
+/// Where a GET would be answered from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// A warm counter.
+    Memory,
+    /// A cached value.
+    Cache,
+    /// The node.
+    Node,
+}
+
+/// How many increments of clients were acknowledged from a table, and what became of them there.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Increments {
+    /// Acknowledged before the node applied them.
+    pub(super) acknowledged: u64,
+    /// Of these, not sealed into a batch yet.
+    pub(super) pending: u64,
+    /// Of these, nothing to apply: their sum was zero.
+    pub(super) cancelled: u64,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
     entries: HashTable<Entry>,
-    /// Keys to look at when flushing: each warm one with something pending (see
-    /// `Counter::listed`), and some that were sealed or forgotten since.
-    dirty: Vec<Key>,
+    /// By class of flush interval, keys to look at when flushing: each warm one with something
+    /// pending (see `Counter::listed`), and some that were sealed or forgotten since.
+    dirty: Box<[Vec<Key>]>,
+    /// Increments acknowledged here, ever.
+    acknowledged: u64,
+    /// Of them, those that were sealed into batches.
+    sealed: u64,
     /// A whole-node command waits: nothing is answered here.
     closed: bool,
     /// Entries of an older epoch are cold.
@@ -66,13 +96,43 @@ struct Entry {
 impl KeyTable {
     /// An empty table. `seed` should be random: it keeps clients from choosing keys that collide.
     pub fn new(limits: TableLimits, seed: u64) -> Self {
+        let rules = Rules::uniform(Policy {
+            mode: Mode::Buffered,
+            lease: limits.lease,
+            counter_lease: limits.counter_lease,
+            guard: limits.guard,
+            class: 0,
+        });
+        Self::with_rules(limits, rules, seed)
+    }
+
+    /// An empty table whose keys are treated as `rules` say; the times in `limits` are not used.
+    pub fn with_rules(limits: TableLimits, rules: Rules, seed: u64) -> Self {
+        let classes = rules.intervals().len();
+        let shard = || Shard {
+            dirty: vec![Vec::new(); classes].into(),
+            ..Shard::default()
+        };
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
             seed,
             keys: AtomicUsize::new(0),
             cached_bytes: AtomicUsize::new(0),
+            cancelled: AtomicU64::new(0),
             limits,
+            rules,
         }
+    }
+
+    /// How keys are treated.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// How `key` is treated; see [`Rules::policy`] for the cost.
+    #[inline]
+    pub fn policy(&self, key: &[u8]) -> &Policy {
+        self.rules.policy(key)
     }
 
     /// Counts an increment if the key is warm.
@@ -96,11 +156,47 @@ impl KeyTable {
             return Answer::Elsewhere;
         }
         let answer = counter.add(delta, now);
-        if counter.is_pending() && !counter.listed {
-            counter.listed = true;
-            shard.dirty.push(key.clone());
+        if let Answer::Value(_) = answer {
+            shard.acknowledged += 1;
+        }
+        if !counter.listed {
+            if counter.is_pending() {
+                counter.listed = true;
+                list(&mut shard.dirty, counter.class, key);
+            } else {
+                let nothing = u64::from(std::mem::take(&mut counter.count));
+                self.cancelled.fetch_add(nothing, Ordering::Relaxed);
+            }
         }
         answer
+    }
+
+    /// Where a GET of `key` would be answered from.
+    pub fn source(&self, key: &[u8], now: Instant) -> Source {
+        let mut place = self.lock(key);
+        if place.shard.closed {
+            return Source::Node;
+        }
+        match place.state() {
+            Some(State::Warm(counter)) if counter.answers(now) => Source::Memory,
+            Some(State::Cached { until, .. }) if now < *until => Source::Cache,
+            _ => Source::Node,
+        }
+    }
+
+    /// What was acknowledged here before it was applied. Locks each shard once.
+    pub(super) fn increments(&self) -> Increments {
+        let mut sum = Increments {
+            cancelled: self.cancelled.load(Ordering::Relaxed),
+            ..Increments::default()
+        };
+        for shard in &self.shards {
+            let shard = shard.lock();
+            sum.acknowledged += shard.acknowledged;
+            sum.pending += shard.acknowledged.wrapping_sub(shard.sealed);
+        }
+        sum.pending = sum.pending.saturating_sub(sum.cancelled);
+        sum
     }
 
     /// Appends the value of `key` as a reply (a RESP3 null when there is none) if it is known
@@ -134,34 +230,8 @@ impl KeyTable {
     pub fn dirty(&self) -> usize {
         self.shards
             .iter()
-            .map(|shard| shard.lock().dirty.len())
+            .map(|shard| shard.lock().dirty.iter().map(Vec::len).sum::<usize>())
             .sum()
-    }
-
-    /// When an answer given by Redis to a request sent at `sent` stops being repeated here.
-    pub(super) fn fresh_until(&self, sent: Instant) -> Instant {
-        sent + self.limits.lease
-    }
-
-    /// The same for a counter.
-    pub(super) fn counter_fresh_until(&self, sent: Instant) -> Instant {
-        sent + self.limits.counter_lease
-    }
-
-    /// How long before its deadline a key stops being answered here.
-    pub(super) fn guard(&self) -> Duration {
-        self.limits.guard
-    }
-
-    /// When answering has to end for a key of which so much is left, told in an answer to a
-    /// request sent at `sent`. `None` when that is beyond all clocks.
-    pub(super) fn closes(&self, sent: Instant, left: Duration) -> Option<Instant> {
-        sent.checked_add(left.saturating_sub(self.limits.guard))
-    }
-
-    /// Whether values are kept at all.
-    pub(super) fn caches(&self) -> bool {
-        !self.limits.lease.is_zero()
     }
 
     /// Locks the shard of `key`.
@@ -202,14 +272,17 @@ impl KeyTable {
         }
     }
 
-    /// Takes up to `most` keys off the lists of keys to flush.
-    pub(super) fn take_dirty(&self, most: usize, out: &mut Vec<Key>) {
+    /// Takes up to `most` keys off the lists of keys to flush, of these classes only.
+    pub(super) fn take_dirty(&self, classes: Classes, most: usize, out: &mut Vec<Key>) {
         for shard in &self.shards {
             let mut shard = shard.lock();
-            let keep = shard.dirty.len().saturating_sub(most - out.len());
-            out.extend(shard.dirty.drain(keep..));
-            if out.len() >= most {
-                return;
+            let lists = shard.dirty.iter_mut().enumerate();
+            for (_, dirty) in lists.filter(|(class, _)| classes.holds(*class)) {
+                let keep = dirty.len().saturating_sub(most - out.len());
+                out.extend(dirty.drain(keep..));
+                if out.len() >= most {
+                    return;
+                }
             }
         }
     }
@@ -297,6 +370,11 @@ impl KeyTable {
             let bytes = cost(&entry.key, value.as_deref());
             self.cached_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
+        if let State::Warm(counter) = &entry.state {
+            // Nothing is pending on a counter that goes, so what was counted is zero in sum.
+            let nothing = u64::from(counter.count);
+            self.cancelled.fetch_add(nothing, Ordering::Relaxed);
+        }
     }
 }
 
@@ -365,10 +443,16 @@ impl Place<'_> {
         let Some(counter) = self.counter() else {
             return;
         };
-        if counter.is_pending() && !counter.listed {
+        if counter.listed {
+            return;
+        }
+        if counter.is_pending() {
             counter.listed = true;
-            let key = Key::new(self.key);
-            self.shard.dirty.push(key);
+            let (class, key) = (counter.class, Key::new(self.key));
+            list(&mut self.shard.dirty, class, &key);
+        } else {
+            let nothing = u64::from(std::mem::take(&mut counter.count));
+            self.table.cancelled.fetch_add(nothing, Ordering::Relaxed);
         }
     }
 
@@ -382,7 +466,19 @@ impl Place<'_> {
         } else {
             counter.listed = false;
         }
-        counter.seal(key)
+        let sealed = counter.seal(key);
+        if let Some(increment) = &sealed {
+            self.shard.sealed += u64::from(increment.count);
+        } else {
+            let nothing = u64::from(std::mem::take(&mut counter.count));
+            self.table.cancelled.fetch_add(nothing, Ordering::Relaxed);
+        }
+        sealed
+    }
+
+    /// An increment was counted by the lane.
+    pub(super) fn acknowledged(&mut self) {
+        self.shard.acknowledged += 1;
     }
 
     /// Puts the key into `state`; false when the table is full and the key new, then nothing
@@ -456,6 +552,13 @@ impl Place<'_> {
         self.shard
             .entries
             .find_mut(self.hash, |entry| entry.key.as_bytes() == key)
+    }
+}
+
+/// Puts a key on the list of its class.
+fn list(dirty: &mut [Vec<Key>], class: u8, key: &Key) {
+    if let Some(dirty) = dirty.get_mut(usize::from(class)) {
+        dirty.push(key.clone());
     }
 }
 

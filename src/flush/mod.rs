@@ -54,6 +54,8 @@ pub struct Increment {
     pub key: Key,
     /// Sum of the acknowledged increments; zero when only the deadline is to be set.
     pub delta: i64,
+    /// How many increments of clients it is the sum of.
+    pub count: u32,
     /// When the key ends, in milliseconds since 1970 by the node's clock, as far as known.
     pub deadline: Option<u64>,
     /// Whether a client was told of that deadline and Redis was not.

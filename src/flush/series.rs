@@ -103,6 +103,17 @@ impl Cause {
         }
     }
 
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WrongType => "wrong type",
+            Self::NotAnInteger => "not an integer",
+            Self::Overflow => "overflow",
+            Self::Expired => "expired",
+            Self::AfterDeadline => "after the deadline",
+        }
+    }
+
     /// Whether the node refused to apply the increment.
     pub fn is_refusal(self) -> bool {
         matches!(self, Self::WrongType | Self::NotAnInteger | Self::Overflow)
@@ -120,10 +131,25 @@ impl Series {
         !self.sha.is_empty()
     }
 
+    /// What is in the batches that are not settled.
+    pub fn increments(&self) -> impl Iterator<Item = &Increment> {
+        self.batches.iter().flat_map(|batch| &batch.increments)
+    }
+
     /// Keys of the batches that are not settled.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
-        let increments = self.batches.iter().flat_map(|batch| &batch.increments);
-        increments.map(|increment| &increment.key)
+        self.increments().map(|increment| &increment.key)
+    }
+
+    /// Number of the last batch that was sealed; 0 when none was.
+    pub fn last(&self) -> u64 {
+        self.next - 1
+    }
+
+    /// All batches up to this number are settled.
+    pub fn settled(&self) -> u64 {
+        let first = self.batches.front().map_or(self.next, |batch| batch.number);
+        first - 1
     }
 
     /// A series that has sent nothing. `instance` names this process among all that share the

@@ -1,10 +1,11 @@
 //! A node's own task: connects, reads replies, flushes, watches the clock.
 
+use std::future::poll_fn;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -18,12 +19,13 @@ use super::connect::{Script, connect};
 use super::{Deliver, KEPT_BUFFER, Link, Node, now, unreachable};
 use crate::counter::{Lane, Losses, Step};
 use crate::resp::{ReplyScanner, encode, reply};
-use crate::telemetry::Stats;
+use crate::telemetry::clock::wall_time;
+use crate::telemetry::{DeadLetter, Stats};
 
-/// How often and how long a node's table is looked through.
+/// How often and how long a node's table is looked through. When flushes come its rules say.
 #[derive(Clone, Copy, Debug)]
 pub struct Rhythm {
-    /// Between flushes.
+    /// Between flushes of keys without a rule.
     pub flush: Duration,
     /// After it, what was not asked for again is forgotten.
     pub lease: Duration,
@@ -110,7 +112,7 @@ impl<T: Deliver> Driver<T> {
             "connected"
         );
         self.node.send();
-        let mut flush = ticker(self.rhythm.flush);
+        let mut flush = Flushes::new(self.node.table.rules().intervals());
         let mut watch = ticker(WATCH);
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
         let mut scanner = ReplyScanner::new();
@@ -139,10 +141,11 @@ impl<T: Deliver> Driver<T> {
                         return error.to_string();
                     }
                 }
-                _ = flush.tick() => {
-                    let now = now();
-                    self.node.flush();
-                    self.sweep(now);
+                class = flush.tick() => {
+                    self.node.flush_class(class);
+                    if class == 0 {
+                        self.sweep(now());
+                    }
                 }
                 _ = watch.tick() => {
                     if let Some(reason) = self.watch(now()) {
@@ -293,6 +296,14 @@ impl<T: Deliver> Driver<T> {
                 ?cause,
                 "acknowledged increments were refused"
             );
+            self.stats.refused.push(DeadLetter {
+                key: key.clone(),
+                amount: delta,
+                increments: increment.count,
+                cause: cause.name(),
+                node: node.to_owned(),
+                time: wall_time(),
+            });
         }
         for increment in &losses.in_doubt {
             let (key, delta) = (&increment.key, increment.delta);
@@ -335,6 +346,27 @@ async fn read(
     let missing = wanted.saturating_sub(buffer.len());
     buffer.reserve(missing.clamp(READ_BYTES, 1 << 20));
     reader.read_buf(buffer).await
+}
+
+/// One ticker for each flush interval.
+struct Flushes(Vec<Interval>);
+
+impl Flushes {
+    fn new(intervals: &[Duration]) -> Self {
+        Self(intervals.iter().copied().map(ticker).collect())
+    }
+
+    /// Waits for the next of them; returns its class.
+    async fn tick(&mut self) -> u8 {
+        poll_fn(|context| {
+            let ticked = |ticker: &mut Interval| ticker.poll_tick(context).is_ready();
+            match self.0.iter_mut().position(ticked) {
+                Some(class) => Poll::Ready(u8::try_from(class).unwrap_or_default()),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
 }
 
 fn ticker(period: Duration) -> Interval {

@@ -26,7 +26,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 use crate::config;
-use crate::counter::{KeyTable, Lane, Step};
+use crate::counter::{Fates, KeyTable, Lane, Step};
 use crate::telemetry::histogram::Histogram;
 use crate::telemetry::{NodeState, NodeStatus};
 
@@ -276,6 +276,11 @@ impl<T: Deliver> Node<T> {
         self.inner.lock().lane.counts()
     }
 
+    /// Where the increments are that were acknowledged before they were applied.
+    pub fn fates(&self) -> Fates {
+        self.inner.lock().lane.fates(&self.table)
+    }
+
     /// Whether everything acknowledged has been applied and nothing is in flight.
     pub fn is_settled(&self) -> bool {
         let inner = self.inner.lock();
@@ -301,6 +306,47 @@ impl<T: Deliver> Node<T> {
             inner.flushed_before = std::mem::replace(&mut inner.flushed, now());
             drop(inner);
             self.send();
+        }
+    }
+
+    /// The same for the keys of one class, see [`Rules::intervals`](crate::counter::Rules).
+    fn flush_class(&self, class: u8) {
+        let mut inner = self.inner.lock();
+        if matches!(inner.link, Link::Up(_)) {
+            inner.lane.begin_flush_of(class);
+            drop(inner);
+            self.send();
+        }
+    }
+
+    /// Begins a flush of everything and waits until what is acknowledged now is applied.
+    ///
+    /// # Errors
+    ///
+    /// The node is away, or was on the way; [`unreachable()`] has words for it.
+    pub async fn apply(&self) -> Result<(), Arc<str>> {
+        let before = {
+            let mut inner = self.inner.lock();
+            inner.link.reason()?;
+            inner.lane.begin_flush();
+            inner.lane.flushed().0
+        };
+        self.send();
+        let mut last = None;
+        loop {
+            {
+                let inner = self.inner.lock();
+                inner.link.reason()?;
+                let (ended, sealed) = inner.lane.flushed();
+                if ended > before {
+                    last.get_or_insert(sealed);
+                }
+                let nothing = inner.lane.is_applied() && self.table.dirty() == 0;
+                if nothing || last.is_some_and(|last| inner.lane.is_settled_up_to(last)) {
+                    return Ok(());
+                }
+            }
+            tokio::time::sleep(TURN).await;
         }
     }
 }
@@ -371,6 +417,15 @@ impl<T> Inner<T> {
 }
 
 impl Link {
+    /// Why nothing can be sent, if so.
+    fn reason(&self) -> Result<(), Arc<str>> {
+        match self {
+            Self::Up(_) => Ok(()),
+            Self::Connecting => Err("connecting".into()),
+            Self::Down(reason) => Err(Arc::clone(reason)),
+        }
+    }
+
     /// Whether this is the connection with that socket.
     fn is(&self, socket: &Arc<OwnedWriteHalf>) -> bool {
         matches!(self, Self::Up(current) if Arc::ptr_eq(current, socket))
@@ -407,6 +462,9 @@ fn shrink(buffer: &mut Vec<u8>) {
         *buffer = Vec::new();
     }
 }
+
+/// Between two looks at a flush.
+const TURN: Duration = Duration::from_millis(2);
 
 /// Largest write buffer kept for the next tick: many times what one tick needs at full load
 /// (50 clients with 32 commands of 64 bytes each are 100 KiB).

@@ -16,12 +16,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Admin};
-use crate::config::{Config, Mode};
+use crate::config::Config;
 use crate::counter::{KeyTable, Lane, Limits, TableLimits};
 use crate::flush::Series;
 use crate::limit;
@@ -145,9 +144,6 @@ async fn until_stopped(
     }
 }
 
-/// How long a batch may take that has to be sent again: a reconnect on a network that works.
-const SENDING_AGAIN: Duration = Duration::from_millis(500);
-
 /// The nodes, each with its table and lane, and the ring over them.
 fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
     let names: Vec<_> = config
@@ -157,28 +153,25 @@ fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
         .collect();
     let ring = Ring::new(&names, config.ring.hash, config.ring.hash_tag)?;
     let count = config.nodes.len().max(1);
+    let rules = config.treatments();
+    let policy = rules.default_policy();
     let limits = TableLimits {
         max_keys: (config.counters.max_keys / count).max(1),
         max_cached_bytes: config.cache.max_bytes / count,
-        // What is only forwarded is not known here.
-        lease: match config.counters.mode {
-            Mode::Through => Duration::ZERO,
-            Mode::Buffered | Mode::Exact => config.cache.ttl,
-        },
-        // Even without a cache a counter is answered from one flush to the next.
-        counter_lease: config.cache.ttl.max(config.counters.flush_interval),
-        guard: config.counters.flush_interval * 2 + SENDING_AGAIN,
+        lease: policy.lease,
+        counter_lease: policy.counter_lease,
+        guard: policy.guard,
     };
     let bounds = Limits {
         max_in_flight: config.upstream.max_in_flight,
         max_unsent_bytes: config.upstream.max_unsent_bytes,
-        warm: config.counters.mode == Mode::Buffered,
+        warm: rules.warms_any(),
     };
     // No process goes on with the batches of one before it.
     let instance = random_run_id();
     let nodes = config.nodes.iter().map(|node| {
         let seed = RandomState::new().build_hasher().finish();
-        let table = KeyTable::new(limits, seed);
+        let table = KeyTable::with_rules(limits, rules.clone(), seed);
         let lane = Lane::new(bounds, Series::new(&instance, 1));
         Arc::new(Node::new(
             node.clone(),

@@ -25,6 +25,10 @@ pub(super) async fn watch(shared: &Shared) {
             stats
                 .increments_forwarded
                 .add(counts.increments - seen.increments);
+            stats.increments_flushed.add(counts.applied - seen.applied);
+            stats
+                .flush_errors
+                .add(counts.flush_errors - seen.flush_errors);
             *seen = counts;
         }
         let Some(bound) = shared.config.server.idle_timeout else {

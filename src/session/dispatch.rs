@@ -9,8 +9,7 @@ use super::local::{self, After, Local};
 use super::replies::{Place, Replies, Ticket};
 use super::{Client, Shared};
 use crate::command::{self, Class, Command, Increment, LookupError};
-use crate::config::Mode;
-use crate::counter::{Answer, Effect, Extent};
+use crate::counter::{Answer, Effect, Extent, Mode};
 use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
 use crate::node::{Entry, Refused, unreachable};
@@ -167,17 +166,16 @@ impl<'a> Dispatch<'a> {
             self.error(local::NO_AUTH);
             return self.done(command);
         }
-        let through = self.shared.config.counters.mode == Mode::Through;
         let flow = match command.class {
-            Class::Increment(_) | Class::Get if through => self.through(command, request),
-            Class::Increment(kind) => self.increment(kind, request),
-            Class::Get => self.get(request),
+            Class::Increment(kind) => self.increment(command, kind, request),
+            Class::Get => self.get(command, request),
             Class::MultiGet => self.get_many(command, request),
             Class::Peek | Class::Keyed | Class::Script => self.keyed(command, request),
             Class::PerNode { merge, peek } => self.per_node(command, request, merge, peek),
             Class::EveryNode(kind) => self.every_node(command, kind, request),
             Class::AnyNode => self.any_node(command, request),
             Class::Local => self.local(command, request),
+            Class::Own(inside) => self.own(inside, request),
             Class::Refused(refusal) => {
                 self.error(refusal.text(command));
                 Flow::Continue
@@ -211,7 +209,7 @@ impl<'a> Dispatch<'a> {
         Flow::Continue
     }
 
-    fn increment(&mut self, kind: Increment, request: &Request<'_>) -> Flow {
+    fn increment(&mut self, command: &Command, kind: Increment, request: &Request<'_>) -> Flow {
         let delta = match delta(kind, request.arg(2)) {
             Ok(delta) => delta,
             Err(text) => {
@@ -238,6 +236,9 @@ impl<'a> Dispatch<'a> {
                 }
             }
             Answer::Overflow => self.error("ERR increment or decrement would overflow"),
+            Answer::Elsewhere if self.is_through(index, key) => {
+                return self.through(command, request);
+            }
             Answer::Elsewhere => {
                 if let Some(flow) = self.refuse_reserved(key).or_else(|| self.admit(index)) {
                     return flow;
@@ -254,7 +255,7 @@ impl<'a> Dispatch<'a> {
         Flow::Continue
     }
 
-    fn get(&mut self, request: &Request<'_>) -> Flow {
+    fn get(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         let key = request.arg(1);
         let index = self.shared.router.index(key);
         let start = self.made.len();
@@ -279,6 +280,9 @@ impl<'a> Dispatch<'a> {
             }
             return Flow::Continue;
         }
+        if self.is_through(index, key) {
+            return self.through(command, request);
+        }
         if let Some(flow) = self.refuse_reserved(key).or_else(|| self.admit(index)) {
             return flow;
         }
@@ -291,7 +295,7 @@ impl<'a> Dispatch<'a> {
         Flow::Continue
     }
 
-    /// An increment or a `GET` in mode `through`.
+    /// An increment or a `GET` of a key in mode `through`.
     fn through(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         let flow = self.keyed(command, request);
         if flow != Flow::Stall {
@@ -364,16 +368,19 @@ impl<'a> Dispatch<'a> {
         if let Some(flow) = self.admit(index) {
             return flow;
         }
-        let whole = command::needs_whole_node(command, request);
+        // Where nothing is known of any key, nothing has to be seen to.
+        let rules = self.shared.router.node(index).table().rules();
+        let whole = command::needs_whole_node(command, request) && !rules.forwards_all();
         let effect = if command.class == Class::Peek {
             Effect::Peek
         } else {
             Effect::Barrier
         };
-        let through = self.shared.config.counters.mode == Mode::Through;
-        let timed = expiry::read(command, request).filter(|_| !through);
-        let call = match command.class {
-            Class::Script if !through => self.shared.scripts.call(command.name, request),
+        let timed = expiry::read(command, request);
+        let call = match (command.class, keys.first()) {
+            (Class::Script, Some(key)) if !self.is_through(index, key) => {
+                self.shared.scripts.call(command.name, request)
+            }
             _ => None,
         };
         let ticket = self.ticket(command.form_of(request));
@@ -387,7 +394,6 @@ impl<'a> Dispatch<'a> {
         }
         entry.step(now, woken, |lane, step| match (timed, keys.as_slice()) {
             (Some(timed), [key]) => lane.timed(step, key, timed, request.wire(), ticket),
-            _ if through => lane.keyless(step, request.wire(), ticket),
             _ if whole => lane.whole_node(step, request.wire(), Extent::AnyKey, ticket),
             _ => lane.forward(step, &keys, request.wire(), effect, ticket),
         });
@@ -438,8 +444,14 @@ impl<'a> Dispatch<'a> {
         Flow::Continue
     }
 
+    /// Whether a key is forwarded as it is.
+    fn is_through(&self, index: usize, key: &[u8]) -> bool {
+        let table = self.shared.router.node(index).table();
+        table.policy(key).mode == Mode::Through
+    }
+
     /// Drops a reply made here if the client does not want it.
-    fn mute_from(&mut self, start: usize) {
+    pub(super) fn mute_from(&mut self, start: usize) {
         if !self.client.finish_command() {
             self.made.truncate(start);
         }

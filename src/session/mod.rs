@@ -16,6 +16,7 @@ mod scripts;
 mod serve;
 mod shared;
 mod spread;
+mod tally;
 
 pub use ask::{Answer, ask};
 pub use client::{Activity, Client};

@@ -6,6 +6,7 @@
 
 pub mod clock;
 mod counter;
+mod dead_letters;
 pub mod histogram;
 pub mod log;
 pub mod metrics;
@@ -16,6 +17,7 @@ mod seen;
 mod stats;
 
 pub use counter::{Counter, Gauge};
+pub use dead_letters::{DeadLetter, DeadLetters};
 pub use node::{NodeState, NodeStatus};
 pub use process::{ProcessUsage, kernel_release, random_run_id};
 pub use seen::{Refusal, Refusals, Seen, Touch, Use};

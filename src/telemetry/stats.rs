@@ -5,6 +5,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::counter::Counter;
+use super::dead_letters::DeadLetters;
 use super::rate::Rate;
 use super::seen::{Refusals, Seen};
 use crate::command::{self, Command};
@@ -38,7 +39,7 @@ pub struct Stats {
     pub flush_keys: Counter,
     /// Acknowledged increments that a flush applied.
     pub increments_flushed: Counter,
-    /// Flushes that failed.
+    /// Flushes that a node would not take then, for a reason of its own.
     pub flush_errors: Counter,
     /// Increments that Redis refused after they were acknowledged. Survives [`Stats::reset`].
     pub dead_letters: Counter,
@@ -54,6 +55,9 @@ pub struct Stats {
     pub errors_replied: Counter,
     /// Requests sent to nodes.
     pub upstream_requests: Counter,
+    /// The last of the increments that Redis refused after they were acknowledged. Survives
+    /// [`Stats::reset`].
+    pub refused: DeadLetters,
     /// Of [`Stats::commands_processed`], how many of each command.
     pub commands: CommandCounts,
     /// Keys asked for lately.

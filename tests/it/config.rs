@@ -55,6 +55,8 @@ fn default_toml_mentions_every_key() {
     let mut section = "";
     let mut mentioned = Vec::new();
     for line in text.lines() {
+        // Rules are shown, and none is given.
+        let line = line.strip_prefix("# ").unwrap_or(line);
         if let Some(header) = line.strip_prefix('[') {
             section = header.trim_matches(['[', ']']);
         } else if let Some((key, _)) = line.split_once(" = ") {
@@ -117,8 +119,8 @@ const ITS_FAULTS: &[&str] = &[
     "TALLY_COUNTER__MODE: unknown variable; allowed: TALLY_NODES, TALLY_SERVER__<KEY>, \
              TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_UPSTREAM__<KEY>, \
              TALLY_ADMIN__<KEY>, TALLY_LOG__<KEY>",
-    "journal: unknown key; allowed: server, nodes, ring, counters, cache, upstream, admin, log",
-    "verbose: unknown key; allowed: server, nodes, ring, counters, cache, upstream, admin, log",
+    "journal: unknown key; allowed: server, nodes, ring, counters, cache, rules, upstream, admin, log",
+    "verbose: unknown key; allowed: server, nodes, ring, counters, cache, rules, upstream, admin, log",
     "server.lisen: unknown key; allowed: listen, threads, protected, password, \
              password_file, max_clients, idle_timeout, max_bulk, query_buffer, output_buffer, \
              drain_timeout",
@@ -167,12 +169,99 @@ fn all_faults_of_a_file_are_reported_at_once() {
 
 #[test]
 fn keys_that_are_not_built_are_unknown() {
-    let allowed = "allowed: server, nodes, ring, counters, cache, upstream, admin, log";
+    let allowed = "allowed: server, nodes, ring, counters, cache, rules, upstream, admin, log";
     check_section(
-        "transactions = true\n[[rules]]\nmatch = \"api:*\"",
+        "transactions = true",
+        &[&format!("transactions: unknown key; {allowed}")],
+    );
+}
+
+#[test]
+fn a_rule_takes_what_it_does_not_say_from_the_rest() {
+    let text = r#"
+        rules = [{ match = "api:*", mode = "exact" }, { match = "h:*", cache_ttl = "0s" }]
+        [counters]
+        flush_interval = "250ms"
+        [cache]
+        ttl = "7s"
+    "#;
+    let config = load(text, &[("TALLY_COUNTERS__MODE", "through")]).unwrap();
+    let told: Vec<_> = config
+        .rules
+        .iter()
+        .map(|rule| {
+            (
+                rule.pattern.as_str(),
+                rule.mode,
+                rule.flush_interval,
+                rule.cache_ttl,
+            )
+        })
+        .collect();
+    let ms = Duration::from_millis;
+    assert_eq!(
+        told,
+        [
+            ("api:*", Mode::Exact, ms(250), ms(7000)),
+            ("h:*", Mode::Through, ms(250), ms(0)),
+        ]
+    );
+    let rules = config.treatments();
+    assert_eq!(rules.policy(b"api:1").mode, Mode::Exact);
+    assert_eq!(rules.policy(b"other").mode, Mode::Through);
+}
+
+#[test]
+fn all_faults_of_rules_are_reported_at_once() {
+    let long = "x".repeat(1025);
+    let text = format!(
+        r#"
+        [[rules]]
+        mod = "exact"
+        mode = "fast"
+        [[rules]]
+        match = ""
+        flush_interval = "1ms"
+        [[rules]]
+        match = "{long}"
+        cache_ttl = "2h"
+    "#
+    );
+    let pattern = "a pattern as in KEYS, such as \"api:*\", of 1 to 1024 bytes";
+    check_section(
+        &text,
         &[
-            &format!("rules: unknown key; {allowed}"),
-            &format!("transactions: unknown key; {allowed}"),
+            "rules[0].mod: unknown key; allowed: match, mode, flush_interval, cache_ttl",
+            &format!("rules[0].match: missing; allowed: {pattern}"),
+            "rules[0].mode: \"fast\" is not allowed; allowed: \"buffered\", \"exact\", \"through\"",
+            &format!("rules[1].match: \"\" is not allowed; allowed: {pattern}"),
+            "rules[1].flush_interval: \"1ms\" is not allowed; allowed: a duration from \"10ms\" to \
+             \"1m\" (units ms, s, m, h)",
+            &format!(
+                "rules[2].match: {:?}... is not allowed; allowed: {pattern}",
+                "x".repeat(60)
+            ),
+            "rules[2].cache_ttl: \"2h\" is not allowed; allowed: a duration from \"1ms\" to \"1h\" \
+             (units ms, s, m, h), or \"0s\" for off",
+        ],
+    );
+    check_section(
+        "rules = 1",
+        &["rules: not a list of tables; write [[rules]]"],
+    );
+    let many = "[[rules]]\nmatch = \"a\"\n";
+    assert!(load(&many.repeat(255), &[]).is_ok());
+    check_section(
+        &many.repeat(256),
+        &["rules: 256 rules; allowed: at most 255"],
+    );
+    check_faults(
+        TWO_NODES,
+        &[("TALLY_RULES__MATCH", "a")],
+        &[
+            "TALLY_RULES__MATCH: unknown variable; allowed: TALLY_NODES, TALLY_SERVER__<KEY>, \
+           TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_UPSTREAM__<KEY>, \
+           TALLY_LOG__<KEY>",
         ],
     );
 }
@@ -441,6 +530,13 @@ fn what_is_printed_loads_again() {
         mode = "through"
         [cache]
         ttl = "0s"
+        [[rules]]
+        match = 'a:\[x]*"'
+        mode = "exact"
+        [[rules]]
+        match = "*"
+        flush_interval = "1m"
+        cache_ttl = "1h"
         [admin]
         listen = "off"
         visits_prefix = "v:\"ö"
@@ -463,7 +559,8 @@ fn what_is_printed_loads_again() {
 
 #[test]
 fn what_is_printed_has_every_key_but_the_password_files() {
-    let printed = load("", &[]).unwrap().to_toml();
+    let rule = "[[rules]]\nmatch = \"a\"";
+    let printed = load(rule, &[]).unwrap().to_toml();
     for (section, key) in config::keys().filter(|(_, key)| !key.ends_with("_file")) {
         let line = format!("\n{key} = ");
         assert!(

@@ -493,6 +493,7 @@ fn config(password: Option<&str>) -> Config {
             ttl: second,
             max_bytes: 1,
         },
+        rules: Vec::new(),
         upstream: Upstream {
             connect_timeout: second,
             request_timeout: second,

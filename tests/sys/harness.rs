@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::connection::Connection;
 use crate::servers::{Redis, Tally};
 
-/// Settings of Tally as `("table.key", "TOML value")`.
+/// Settings of Tally as `("table.key", "TOML value")`, or `("key", "TOML value")` at the top.
 pub(crate) type Settings<'a> = &'a [(&'a str, &'a str)];
 
 /// Nodes and the Tally before them; Tally stops first.

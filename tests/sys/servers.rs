@@ -373,7 +373,8 @@ fn configuration(
         ("counters.flush_interval", "\"50ms\""),
     ];
     for (name, value) in defaults.iter().chain(settings) {
-        let (table, key) = name.split_once('.').expect("table.key");
+        // A list of tables stands before the tables.
+        let (table, key) = name.split_once('.').unwrap_or(("", name));
         tables
             .entry(table)
             .or_default()
@@ -381,7 +382,9 @@ fn configuration(
     }
     let mut text = String::new();
     for (table, keys) in tables {
-        writeln!(text, "[{table}]").unwrap();
+        if !table.is_empty() {
+            writeln!(text, "[{table}]").unwrap();
+        }
         for (key, value) in keys {
             writeln!(text, "{key} = {value}").unwrap();
         }

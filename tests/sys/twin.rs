@@ -258,9 +258,14 @@ fn shrink(twin: &mut Twin, protocol: u8, mut steps: Vec<Step>, mut report: Strin
 
 #[track_caller]
 fn check_random_scripts(mode: &str) {
+    check_random_scripts_with(&[("counters.mode", mode)]);
+}
+
+#[track_caller]
+fn check_random_scripts_with(settings: Settings<'_>) {
     let first = Random::seed_or(0x7A11);
     let scripts = std::env::var("TALLY_SUITE_SCRIPTS").map_or(300, |n| n.parse().expect("a count"));
-    let mut twin = Twin::start(&[("counters.mode", mode)]);
+    let mut twin = Twin::start(settings);
     for number in 0..scripts {
         let seed = first + number;
         let mut random = Random::new(seed);
@@ -269,7 +274,7 @@ fn check_random_scripts(mode: &str) {
         if let Err(report) = run_script(&mut twin, protocol, &steps, number % 10 == 0) {
             let report = shrink(&mut twin, protocol, steps, report);
             panic!(
-                "mode {mode}: TALLY_SUITE_SEED={seed} TALLY_SUITE_SCRIPTS=1 repeats it\n{report}"
+                "{settings:?}: TALLY_SUITE_SEED={seed} TALLY_SUITE_SCRIPTS=1 repeats it\n{report}"
             );
         }
     }
@@ -288,6 +293,19 @@ fn random_scripts_answer_as_redis_does_when_exact() {
 #[test]
 fn random_scripts_answer_as_redis_does_when_through() {
     check_random_scripts(MODES[2]);
+}
+
+#[test]
+fn random_scripts_answer_as_redis_does_when_every_key_has_a_rule_of_its_own() {
+    let rules = r#"[
+        { match = "[ae]", mode = "exact" },
+        { match = "?t?1", mode = "exact", cache_ttl = "0s" },
+        { match = "b", mode = "through" },
+        { match = "?t?2", mode = "through" },
+        { match = "c", flush_interval = "10ms" },
+        { match = "{t}*", flush_interval = "1s", cache_ttl = "1ms" },
+    ]"#;
+    check_random_scripts_with(&[("rules", rules)]);
 }
 
 const MODES: [&str; 3] = ["\"buffered\"", "\"exact\"", "\"through\""];

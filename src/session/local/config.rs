@@ -3,7 +3,8 @@
 //! the nodes, see [`NODE_PARAMETERS`].
 
 use super::argument::{self, SYNTAX_ERROR};
-use super::{After, Local, glob};
+use super::{After, Local};
+use crate::glob::{self, Case};
 use crate::resp::{Protocol, Request, encode, reply};
 
 /// Any subcommand but `HELP`; its arity is right.
@@ -37,7 +38,8 @@ fn get(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
             if argument::is(pattern, name) {
                 Some(pattern.to_vec())
             } else {
-                glob::matches(pattern, name.as_bytes()).then(|| name.as_bytes().to_vec())
+                glob::matches(pattern, name.as_bytes(), Case::Ignored)
+                    .then(|| name.as_bytes().to_vec())
             }
         })
     };

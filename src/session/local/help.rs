@@ -9,6 +9,7 @@ pub(super) fn write(full_name: &str, out: &mut Vec<u8>) -> bool {
         "config|help" => CONFIG,
         "latency|help" => LATENCY,
         "slowlog|help" => SLOWLOG,
+        "tally|help" => TALLY,
         _ => return false,
     };
     encode::array(out, lines.len());
@@ -61,6 +62,20 @@ const LATENCY: &[&str] = &[
     "    An empty report.",
     "RESET [<event> ...]",
     "    Resets nothing.",
+    "HELP",
+    "    This text.",
+];
+
+const TALLY: &[&str] = &[
+    "TALLY <subcommand> [<argument> ...], where <subcommand> is:",
+    "DEADLETTERS [<count>]",
+    "    The last increments that a node refused after they were acknowledged, newest first.",
+    "FLUSH",
+    "    Applies everything that is pending on every node, then answers OK.",
+    "STATS",
+    "    Counters, and where the acknowledged increments are.",
+    "WHERE <key>",
+    "    The key's node, what a GET is served from (memory, cache or the node), and its mode.",
     "HELP",
     "    This text.",
 ];

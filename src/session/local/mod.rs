@@ -9,7 +9,6 @@ mod argument;
 mod clients;
 mod config;
 mod connection;
-mod glob;
 mod help;
 mod info;
 mod keyspace;
@@ -92,6 +91,11 @@ pub enum After {
 /// Whether a client that has not given the password yet may use this command.
 pub fn allowed_before_auth(name: &str) -> bool {
     matches!(name, "auth" | "hello" | "quit" | "reset")
+}
+
+/// Appends the help of `TALLY`.
+pub fn tally_help(out: &mut Vec<u8>) {
+    help::write("tally|help", out);
 }
 
 /// The error for everything else before `AUTH`.

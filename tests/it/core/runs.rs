@@ -4,10 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use tally::counter::{Mode, Treatment};
+
 use super::book::{Argv, argv, delta_of};
 use super::history::explain;
 use super::node::Node;
-use super::sim::{Plan, Sim};
+use super::sim::{BUFFERED, Plan, Sim};
 use crate::random::Random;
 
 /// Runs `seeds` seeds from the first one on (`TALLY_SUITE_SEED` sets it), and prints a failing
@@ -152,12 +154,34 @@ fn ending_command(random: &mut Random, keys: &[&'static str]) -> Argv {
     }
 }
 
+const EXACT: Treatment = Treatment {
+    mode: Mode::Exact,
+    ..BUFFERED
+};
+
+const THROUGH: Treatment = Treatment {
+    mode: Mode::Through,
+    ..BUFFERED
+};
+
+const SLOW: Treatment = Treatment {
+    flush_interval: Duration::from_millis(70),
+    ..BUFFERED
+};
+
+/// Three keys in three modes.
+const RULES: &[(&str, Treatment)] = &[("b", EXACT), ("c", THROUGH)];
+
+/// Two classes of flushes, and a key that is only forwarded.
+const RULES_TOO: &[(&str, Treatment)] = &[("[b]", THROUGH), ("?", SLOW)];
+
 fn vary(mut plan: Plan, random: &mut Random) -> Plan {
     plan.lane.warm = !random.one_in(6);
     plan.table.max_keys = [100, 100, 100, 2, 0][random.below(5)];
     plan.table.max_cached_bytes = [1 << 20, 1 << 20, 0, 130][random.below(4)];
     plan.table.lease = Duration::from_millis([50, 50, 5, 0][random.below(4)]);
     plan.lane.max_in_flight = [40, 40, 5][random.below(3)];
+    plan.rules = [&[][..], &[], RULES, RULES_TOO][random.below(4)];
     plan
 }
 
@@ -328,7 +352,8 @@ fn what_others_write_is_seen_after_the_lease() {
         vary(plan, random)
     };
     many(700, plan, |sim| {
-        sim.advance(51);
+        // Longer than any lease or flush interval.
+        sim.advance(71);
         sim.check_fresh();
         let mut fresh = Vec::new();
         for key in ["a", "b", "c"] {

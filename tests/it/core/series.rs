@@ -76,6 +76,7 @@ impl Run {
                 increments.push(Increment {
                     key: Key::new(key.as_bytes()),
                     delta,
+                    count: 1,
                     deadline: None,
                     due: false,
                     last: 0,

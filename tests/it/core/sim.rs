@@ -5,8 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use tally::counter::{
-    Condition, Effect, Expiry, Extent, KeyTable, Lane, Limits, Losses, Step, TableLimits, Timed,
-    When,
+    Condition, Effect, Expiry, Extent, Fates, KeyTable, Lane, Limits, Losses, Mode, Rules, Source,
+    Step, TableLimits, Timed, Treatment, When,
 };
 use tally::flush::Series;
 use tally::key::Key;
@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     /// Another program writes to the node.
     pub(crate) foreign: bool,
     pub(crate) table: TableLimits,
+    /// Keys that are treated otherwise; then the times in `table` are not used.
+    pub(crate) rules: &'static [(&'static str, Treatment)],
     pub(crate) lane: Limits,
 }
 
@@ -106,6 +108,7 @@ impl Plan {
                 counter_lease: Duration::from_millis(50),
                 guard: Duration::from_millis(30),
             },
+            rules: &[],
             lane: Limits {
                 max_in_flight: 40,
                 max_unsent_bytes: 1 << 16,
@@ -115,10 +118,27 @@ impl Plan {
     }
 }
 
+/// The keys, treated as the plan says.
+fn table(plan: &Plan, seed: u64) -> KeyTable {
+    if plan.rules.is_empty() {
+        return KeyTable::new(plan.table, seed);
+    }
+    let patterns = plan.rules.iter();
+    let patterns = patterns.map(|(pattern, treatment)| (pattern.as_bytes(), *treatment));
+    KeyTable::with_rules(plan.table, Rules::new(BUFFERED, patterns), seed)
+}
+
+/// Of keys without a rule, where there are rules.
+pub(crate) const BUFFERED: Treatment = Treatment {
+    mode: Mode::Buffered,
+    flush_interval: Duration::from_millis(10),
+    cache_ttl: Duration::from_millis(50),
+};
+
 impl Sim {
     pub(crate) fn new(plan: Plan, seed: u64) -> Self {
         let mut sim = Self {
-            table: KeyTable::new(plan.table, seed),
+            table: table(&plan, seed),
             lane: Lane::new(plan.lane, Series::new("sim", 1)),
             node: Node::default(),
             now: tokio::time::Instant::now().into_std(),
@@ -163,7 +183,7 @@ impl Sim {
             0..=4 => self.send(),
             5..=10 => self.execute(1),
             11..=17 => _ = self.read_one(),
-            18 => self.flush(),
+            18 => self.flush_some(),
             19 => self.swept = self.table.sweep(self.swept, 16, self.now),
             20 => {
                 let ms = [1, 7, 20, 60][self.book.random.below(4)];
@@ -243,7 +263,11 @@ impl Sim {
             }
         }
         self.book.busy = Some(client);
+        let through = self.table.policy(key).mode == Mode::Through;
         self.step(|lane, step| match name {
+            b"INCRBY" | b"GET" if through => {
+                lane.forward(step, &keys, &wire, Effect::Barrier, (id, 0));
+            }
             b"INCRBY" => lane.increment(step, key, delta_of(argv), (id, 0)),
             b"GET" => lane.get(step, key, (id, 0)),
             b"MGET" => lane.get_many(step, missing),
@@ -327,6 +351,15 @@ impl Sim {
         }
     }
 
+    /// A flush of one class of keys.
+    fn flush_some(&mut self) {
+        let classes = self.table.rules().intervals().len();
+        if !self.away {
+            let class = u8::try_from(self.book.random.below(classes)).unwrap();
+            self.lane.begin_flush_of(class);
+        }
+    }
+
     pub(crate) fn advance(&mut self, ms: u64) {
         self.now += Duration::from_millis(ms);
         self.node.now += ms;
@@ -382,6 +415,29 @@ impl Sim {
     fn check(&self) {
         let (open, most) = (self.book.open, self.book.plan.lane.max_in_flight);
         assert!(open <= most, "{open} commands at once: {:?}", self.lane);
+        let fates = self.fates();
+        let places = [
+            fates.applied,
+            fates.in_flight,
+            fates.pending,
+            fates.expired,
+            fates.refused,
+            fates.in_doubt,
+        ];
+        assert_eq!(fates.acknowledged, places.iter().sum::<u64>(), "{fates:?}");
+        for key in self.book.plan.keys {
+            let source = self.table.source(key.as_bytes(), self.now);
+            match self.table.policy(key.as_bytes()).mode {
+                Mode::Buffered => {}
+                Mode::Exact => assert_ne!(source, Source::Memory, "key {key}"),
+                Mode::Through => assert_eq!(source, Source::Node, "key {key}"),
+            }
+        }
+    }
+
+    /// Where the acknowledged increments are.
+    pub(crate) fn fates(&self) -> Fates {
+        self.lane.fates(&self.table)
     }
 
     /// Nothing more is submitted: everything is sent, executed and answered.
@@ -427,6 +483,9 @@ impl Sim {
         ] {
             assert!(lane.contains(nothing), "{lane}");
         }
+        self.check();
+        let fates = self.fates();
+        assert_eq!((fates.pending, fates.in_flight), (0, 0), "{fates:?}");
         if !self.book.plan.foreign {
             self.check_fresh();
         }

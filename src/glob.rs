@@ -1,9 +1,29 @@
-//! Redis's glob patterns, without regard to case, for `CONFIG GET`.
+//! Redis's glob patterns: those of `KEYS` for keys, those of `CONFIG GET` without regard to case.
+//! Pure.
+
+/// Whether `A` and `a` are the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Case {
+    /// They are not, as in `KEYS`.
+    Exact,
+    /// They are, as in `CONFIG GET`.
+    Ignored,
+}
+
+impl Case {
+    fn fold(self, byte: u8) -> u8 {
+        match self {
+            Self::Exact => byte,
+            Self::Ignored => byte.to_ascii_lowercase(),
+        }
+    }
+}
 
 /// Whether `text` matches `pattern`: `*`, `?`, `[a-z]`, `[^a]` and `\x`, as Redis's
-/// `stringmatchlen`. Takes at most pattern times text steps: unlike Redis's recursion it goes back
-/// to the last `*` only, which is enough.
-pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+/// `stringmatchlen`. A pattern of more than [`MAX_PATTERN_BYTES`] matches nothing. Takes at most
+/// pattern times text steps: unlike Redis's recursion it goes back to the last `*` only, which is
+/// enough.
+pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
     if pattern.len() > MAX_PATTERN_BYTES {
         return false;
     }
@@ -16,7 +36,7 @@ pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
             retry = Some((rest, text));
             continue;
         }
-        match (one(pattern, text), text) {
+        match (one(pattern, text, case), text) {
             (Some(rest), [_, next @ ..]) => {
                 pattern = rest;
                 text = next;
@@ -35,24 +55,24 @@ pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 /// What is left of the pattern when its first element matches the first byte of the text.
-fn one<'a>(pattern: &'a [u8], text: &[u8]) -> Option<&'a [u8]> {
-    let byte = text.first()?.to_ascii_lowercase();
+fn one<'a>(pattern: &'a [u8], text: &[u8], case: Case) -> Option<&'a [u8]> {
+    let byte = case.fold(*text.first()?);
     match pattern {
         [] => None,
         [b'?', rest @ ..] => Some(rest),
         [b'[', class @ ..] => {
-            let (found, rest) = class_holds(class, byte);
+            let (found, rest) = class_holds(class, byte, case);
             found.then_some(rest)
         }
         [b'\\', literal, rest @ ..] | [literal, rest @ ..] => {
-            (literal.to_ascii_lowercase() == byte).then_some(rest)
+            (case.fold(*literal) == byte).then_some(rest)
         }
     }
 }
 
-/// Whether a class (after its `[`) holds a lower-case byte, and the pattern after its `]`. A class
+/// Whether a class (after its `[`) holds a folded byte, and the pattern after its `]`. A class
 /// without `]` ends with the pattern.
-fn class_holds(class: &[u8], byte: u8) -> (bool, &[u8]) {
+fn class_holds(class: &[u8], byte: u8, case: Case) -> (bool, &[u8]) {
     let (negated, mut class) = match class {
         [b'^', rest @ ..] => (true, rest),
         _ => (false, class),
@@ -63,36 +83,40 @@ fn class_holds(class: &[u8], byte: u8) -> (bool, &[u8]) {
             [] => return (found != negated, class),
             [b']', rest @ ..] => return (found != negated, rest),
             [b'\\', literal, rest @ ..] => {
-                found |= literal.to_ascii_lowercase() == byte;
+                found |= case.fold(*literal) == byte;
                 rest
             }
             [from, b'-', to, rest @ ..] => {
-                let (from, to) = (from.to_ascii_lowercase(), to.to_ascii_lowercase());
+                let (from, to) = (case.fold(*from), case.fold(*to));
                 found |= (from.min(to)..=from.max(to)).contains(&byte);
                 rest
             }
             [literal, rest @ ..] => {
-                found |= literal.to_ascii_lowercase() == byte;
+                found |= case.fold(*literal) == byte;
                 rest
             }
         };
     }
 }
 
-/// Longer patterns match nothing: no parameter's name is nearly so long.
-const MAX_PATTERN_BYTES: usize = 1024;
+/// Longest pattern, in bytes; keys and parameters are seldom a tenth of it.
+pub const MAX_PATTERN_BYTES: usize = 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn ignoring_case(pattern: &str, text: &str) -> bool {
+        matches(pattern.as_bytes(), text.as_bytes(), Case::Ignored)
+    }
+
     #[track_caller]
     fn check(pattern: &str, matching: &[&str], others: &[&str]) {
         for text in matching {
-            assert!(matches(pattern.as_bytes(), text.as_bytes()), "{text}");
+            assert!(ignoring_case(pattern, text), "{text}");
         }
         for text in others {
-            assert!(!matches(pattern.as_bytes(), text.as_bytes()), "{text}");
+            assert!(!ignoring_case(pattern, text), "{text}");
         }
     }
 
@@ -118,9 +142,19 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_told_apart_by_case() {
+        for (pattern, text) in [("a*", "Ab"), ("[a-c]", "B"), (r"\a", "A"), ("a", "A")] {
+            assert!(ignoring_case(pattern, text));
+            let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+            assert!(!matches(pattern, text, Case::Exact));
+            assert!(matches(pattern, &text.to_ascii_lowercase(), Case::Exact));
+        }
+    }
+
+    #[test]
     fn many_stars_cost_little() {
         let pattern = "*a".repeat(500);
-        assert!(!matches(pattern.as_bytes(), &[b'a'; 499]));
-        assert!(matches(pattern.as_bytes(), &[b'a'; 500]));
+        assert!(!matches(pattern.as_bytes(), &[b'a'; 499], Case::Exact));
+        assert!(matches(pattern.as_bytes(), &[b'a'; 500], Case::Exact));
     }
 }

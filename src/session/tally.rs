@@ -1,0 +1,187 @@
+//! `TALLY`: shows the inside, and applies what is pending at an operator's word.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::dispatch::{Dispatch, Flow};
+use super::local;
+use super::replies::{Place, Ticket};
+use crate::command::Inside;
+use crate::counter::{Fates, Source};
+use crate::node::{Node, unreachable};
+use crate::resp::{Form, Request, encode, parse_i64};
+use crate::telemetry::DeadLetters;
+
+impl Dispatch<'_> {
+    /// Any subcommand of `TALLY`; its arity is right.
+    pub(super) fn own(&mut self, inside: Inside, request: &Request<'_>) -> Flow {
+        // Lanes are locked for a snapshot.
+        self.leave();
+        let start = self.made.len();
+        match inside {
+            Inside::DeadLetters => return self.dead_letters(request),
+            Inside::Flush => return self.flush(),
+            Inside::Help => local::tally_help(self.made),
+            Inside::Stats => self.figures(),
+            Inside::Where => self.place_of(request.arg(2)),
+        }
+        self.mute_from(start);
+        Flow::Continue
+    }
+
+    /// `TALLY WHERE key`
+    fn place_of(&mut self, key: &[u8]) {
+        let node = self.shared.router.node(self.shared.router.index(key));
+        let table = node.table();
+        let source = match table.source(key, self.now) {
+            Source::Memory => "memory",
+            Source::Cache => "cache",
+            Source::Node => node.name(),
+        };
+        let fields = [
+            ("node", node.name()),
+            ("get", source),
+            ("mode", table.policy(key).mode.name()),
+        ];
+        encode::map(self.made, self.client.protocol(), fields.len());
+        for (name, value) in fields {
+            encode::bulk(self.made, name.as_bytes());
+            encode::bulk(self.made, value.as_bytes());
+        }
+    }
+
+    /// `TALLY STATS`
+    fn figures(&mut self) {
+        let (stats, nodes) = (&self.shared.stats, self.shared.router.nodes());
+        let mut fates = Fates::default();
+        let (mut keys, mut pending_keys, mut cached_bytes) = (0, 0, 0);
+        for node in nodes {
+            fates += node.fates();
+            keys += node.table().len();
+            pending_keys += node.table().dirty();
+            cached_bytes += node.table().cached_bytes();
+        }
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let figures = [
+            ("acknowledged", fates.acknowledged),
+            ("applied", fates.applied),
+            ("in_flight", fates.in_flight),
+            ("pending", fates.pending),
+            ("expired", fates.expired),
+            ("dead_letters", fates.refused),
+            ("in_doubt", fates.in_doubt),
+            ("pending_keys", count(pending_keys)),
+            ("keys", count(keys)),
+            ("cached_bytes", count(cached_bytes)),
+            ("increments_received", stats.increments_received.get()),
+            ("increments_local", stats.increments_local.get()),
+            ("increments_forwarded", stats.increments_forwarded.get()),
+            ("flush_batches", stats.flush_batches.get()),
+            ("flush_keys", stats.flush_keys.get()),
+            ("flush_errors", stats.flush_errors.get()),
+            ("upstream_requests", stats.upstream_requests.get()),
+            ("protocol_errors", stats.protocol_errors.get()),
+            ("output_limit_closed", stats.output_limit_closed.get()),
+        ];
+        encode::map(self.made, self.client.protocol(), figures.len());
+        for (name, figure) in figures {
+            encode::bulk(self.made, name.as_bytes());
+            encode::integer(self.made, i64::try_from(figure).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// `TALLY DEADLETTERS [count]`
+    fn dead_letters(&mut self, request: &Request<'_>) -> Flow {
+        let count = match request.len() {
+            2 => Ok(DeadLetters::MOST),
+            3 => parse_i64(request.arg(2))
+                .ok_or("ERR value is not an integer or out of range")
+                .and_then(|count| {
+                    let negative = "ERR count should be greater than or equal to 0";
+                    usize::try_from(count).map_err(|_| negative)
+                }),
+            _ => Err("ERR wrong number of arguments for 'tally|deadletters' command"),
+        };
+        let count = match count {
+            Ok(count) => count,
+            Err(text) => {
+                self.error(text);
+                return Flow::Continue;
+            }
+        };
+        if !self.client.finish_command() {
+            return Flow::Continue;
+        }
+        let (out, protocol) = (&mut *self.made, self.client.protocol());
+        let letters = self.shared.stats.refused.newest(count);
+        encode::array(out, letters.len());
+        for letter in letters {
+            encode::map(out, protocol, 6);
+            let text = |out: &mut Vec<u8>, name: &str, value: &[u8]| {
+                encode::bulk(out, name.as_bytes());
+                encode::bulk(out, value);
+            };
+            text(out, "key", letter.key.as_bytes());
+            encode::bulk(out, b"amount");
+            encode::integer(out, letter.amount);
+            encode::bulk(out, b"increments");
+            encode::integer(out, i64::from(letter.increments));
+            text(out, "cause", letter.cause.as_bytes());
+            text(out, "node", letter.node.as_bytes());
+            encode::bulk(out, b"time");
+            let time = i64::try_from(letter.time.as_secs()).unwrap_or(i64::MAX);
+            encode::integer(out, time);
+        }
+        Flow::Continue
+    }
+
+    /// `TALLY FLUSH`
+    fn flush(&mut self) -> Flow {
+        let Ok(slot) = Arc::clone(&self.shared.waits).try_acquire_owned() else {
+            self.error("ERR too many clients are in WAIT or TALLY FLUSH");
+            return Flow::Continue;
+        };
+        let nodes = self.shared.router.nodes().to_vec();
+        let bound = self.shared.config.upstream.request_timeout;
+        let place = self.place(Form::Plain);
+        tokio::spawn(async move {
+            apply(place, nodes, bound).await;
+            drop(slot);
+        });
+        Flow::Continue
+    }
+}
+
+/// Applies on all nodes at once what is pending there; the first that fails is the reply.
+async fn apply(place: Place, nodes: Vec<Arc<Node<Ticket>>>, bound: Duration) {
+    let mut asked = tokio::task::JoinSet::new();
+    for node in nodes {
+        asked.spawn(async move {
+            let name = node.name();
+            match tokio::time::timeout(bound, node.apply()).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(reason)) => Err(unreachable(name, &reason)),
+                Err(_) => Err(format!(
+                    "ERR node {name} did not apply everything within {bound:?}; what is pending \
+                     stays so"
+                )),
+            }
+        });
+    }
+    let mut frame = Vec::new();
+    while let Some(answer) = asked.join_next().await {
+        let text = match answer {
+            Ok(Ok(())) => continue,
+            Ok(Err(text)) => text,
+            Err(error) => format!("ERR {error}"),
+        };
+        encode::error(&mut frame, text);
+        break;
+    }
+    if frame.is_empty() {
+        encode::simple(&mut frame, "OK");
+    }
+    if let Some(waker) = place.fill(&frame) {
+        waker.wake();
+    }
+}

@@ -1,0 +1,250 @@
+//! The command `TALLY`.
+
+use std::time::Duration;
+
+use crate::harness::{Stack, eventually, skipped_on_bare_redis};
+use crate::reply::Reply;
+
+/// A field of a map, in RESP2 or RESP3.
+#[track_caller]
+fn field<'r>(reply: &'r Reply, name: &str) -> &'r Reply {
+    let mut pairs = reply.elements().chunks(2);
+    let pair = pairs.find(|pair| pair[0].text() == name);
+    &pair.unwrap_or_else(|| panic!("no {name} in {reply:?}"))[1]
+}
+
+/// Whether every acknowledged increment is in one place; returns how many there were.
+#[track_caller]
+fn balance(stats: &Reply) -> i64 {
+    let number = |name| field(stats, name).integer();
+    let places = [
+        "applied",
+        "in_flight",
+        "pending",
+        "expired",
+        "dead_letters",
+        "in_doubt",
+    ];
+    let acknowledged = number("acknowledged");
+    let sum: i64 = places.into_iter().map(number).sum();
+    assert_eq!(sum, acknowledged, "{stats:?}");
+    acknowledged
+}
+
+#[test]
+fn where_tells_node_source_and_mode() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let key = stack.key_on(1, "k");
+    let value = stack.key_on(0, "v");
+    let mut client = stack.connect();
+    let cold = client.run(&format!("TALLY WHERE {key}"));
+    let node = field(&cold, "node").text();
+    assert_eq!(field(&cold, "get").text(), node);
+    assert_eq!(field(&cold, "mode").text(), "buffered");
+    assert!(matches!(cold, Reply::Array(_)), "{cold:?}");
+    for _ in 0..5 {
+        client.run(&format!("INCR {key}"));
+        client.run(&format!("GET {value}"));
+    }
+    let mut modern = stack.connect();
+    modern.run("HELLO 3");
+    let warm = modern.run(&format!("tally where {key}"));
+    assert!(matches!(warm, Reply::Map(_)), "{warm:?}");
+    assert_eq!(field(&warm, "get").text(), "memory");
+    let cached = modern.run(&format!("TALLY WHERE {value}"));
+    assert_eq!(field(&cached, "get").text(), "cache");
+    assert_ne!(field(&cached, "node").text(), node);
+}
+
+#[test]
+fn flush_answers_when_everything_is_applied() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::start(&[
+        ("counters.flush_interval", "\"1m\""),
+        ("upstream.request_timeout", "\"300ms\""),
+    ]);
+    let keys = [stack.key_on(0, "a"), stack.key_on(1, "b")];
+    let mut client = stack.connect();
+    for number in 1..=100 {
+        for key in &keys {
+            assert_eq!(client.run(&format!("INCR {key}")).integer(), number);
+        }
+    }
+    assert!(field(&client.run("TALLY STATS"), "pending").integer() > 100);
+    assert!(client.run("TALLY FLUSH").is_ok());
+    for (node, key) in stack.nodes.iter().zip(&keys) {
+        assert_eq!(node.connect().run(&format!("GET {key}")).text(), "100");
+    }
+    let stats = client.run("TALLY STATS");
+    assert!(balance(&stats) > 150);
+    assert_eq!(field(&stats, "pending").integer(), 0);
+    assert_eq!(field(&stats, "in_flight").integer(), 0);
+    // Still warm: nothing was forgotten.
+    let place = client.run(&format!("TALLY WHERE {}", keys[1]));
+    assert_eq!(field(&place, "get").text(), "memory");
+    // Nothing to do.
+    assert!(client.run("TALLY FLUSH").is_ok());
+    let name = field(&place, "node").text();
+    client.run(&format!("INCR {}", keys[1]));
+    stack.nodes[1].freeze();
+    let error = client.run("TALLY FLUSH").text();
+    assert!(
+        error.starts_with(&format!("ERR node {name} did not apply")),
+        "{error}"
+    );
+    stack.nodes[1].thaw();
+    let again = eventually(Duration::from_secs(5), || client.run("TALLY FLUSH").is_ok());
+    assert!(again);
+    stack.nodes[1].kill();
+    let away = eventually(Duration::from_secs(5), || {
+        let error = client.run("TALLY FLUSH").text();
+        error.starts_with(&format!("ERR node {name} is unreachable"))
+    });
+    assert!(away);
+}
+
+#[test]
+fn stats_find_each_increment_in_one_place() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[("counters.flush_interval", "\"20ms\"")]);
+    let (mut client, mut other) = (stack.connect(), stack.connect());
+    for round in 0..40 {
+        let lines: Vec<_> = (0..50)
+            .map(|number| match number % 5 {
+                0 => format!("INCRBY n:{} 0", number % 7),
+                1 => format!("DECR n:{}", number % 7),
+                2 => format!("EXPIRE n:{} 100", number % 7),
+                _ => format!("INCR n:{}", number % 7),
+            })
+            .collect();
+        client.run_all(&lines);
+        if round % 10 == 9 {
+            client.run("DEL n:1");
+        }
+        balance(&other.run("TALLY STATS"));
+    }
+    let settled = eventually(Duration::from_secs(5), || {
+        let stats = other.run("TALLY STATS");
+        balance(&stats);
+        field(&stats, "pending").integer() == 0 && field(&stats, "in_flight").integer() == 0
+    });
+    assert!(settled);
+    let stats = other.run("TALLY STATS");
+    assert!(balance(&stats) > 500, "{stats:?}");
+    // Added up ten times a second.
+    let counted = eventually(Duration::from_secs(5), || {
+        let stats = other.run("TALLY STATS");
+        field(&stats, "flush_batches").integer() > 0
+    });
+    assert!(counted);
+    let info = other.run("INFO coalescing").text();
+    let flushed = info
+        .lines()
+        .find_map(|line| line.strip_prefix("increments_flushed:"));
+    assert!(
+        flushed.unwrap().trim().parse::<i64>().unwrap() > 0,
+        "{info}"
+    );
+}
+
+#[test]
+fn refused_increments_are_listed_and_the_next_client_is_told() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[("counters.flush_interval", "\"1m\"")]);
+    let key = stack.key_on(0, "k");
+    let mut client = stack.connect();
+    assert_eq!(client.run("TALLY DEADLETTERS"), Reply::Array(vec![]));
+    for _ in 0..5 {
+        client.run(&format!("INCR {key}"));
+    }
+    assert!(client.run("TALLY FLUSH").is_ok());
+    for _ in 0..7 {
+        assert!(!client.run(&format!("INCRBY {key} 3")).is_error());
+    }
+    let script = "redis.call('DEL', KEYS[1]) return redis.call('RPUSH', KEYS[1], 'x')";
+    let pushed = stack.nodes[0].connect().call(&["EVAL", script, "1", &key]);
+    assert_eq!(pushed.integer(), 1);
+    let _ = client.run("TALLY FLUSH");
+    let told = eventually(Duration::from_secs(5), || {
+        client
+            .run(&format!("INCR {key}"))
+            .text()
+            .starts_with("WRONGTYPE")
+    });
+    assert!(told);
+    let node = field(&client.run(&format!("TALLY WHERE {key}")), "node").text();
+    let letters = client.run("TALLY DEADLETTERS 10");
+    let [letter] = letters.elements() else {
+        panic!("{letters:?}");
+    };
+    assert_eq!(field(letter, "key").text(), key);
+    assert_eq!(field(letter, "amount").integer(), 21);
+    assert_eq!(field(letter, "increments").integer(), 7);
+    assert_eq!(field(letter, "cause").text(), "wrong type");
+    assert_eq!(field(letter, "node").text(), node);
+    let age = wall_seconds() - field(letter, "time").integer();
+    assert!((0..60).contains(&age), "{age} s");
+    assert_eq!(client.run("TALLY DEADLETTERS 0"), Reply::Array(vec![]));
+    let stats = client.run("TALLY STATS");
+    balance(&stats);
+    assert_eq!(field(&stats, "dead_letters").integer(), 7);
+    let mut modern = stack.connect();
+    modern.run("HELLO 3");
+    let letters = modern.run("TALLY DEADLETTERS");
+    assert!(matches!(letters.elements(), [Reply::Map(_)]), "{letters:?}");
+    assert!(matches!(modern.run("TALLY STATS"), Reply::Map(_)));
+}
+
+fn wall_seconds() -> i64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    i64::try_from(since.as_secs()).unwrap()
+}
+
+#[test]
+fn help_and_errors_are_as_in_redis() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    let help = client.run("TALLY HELP");
+    assert!(help.elements().len() > 5);
+    for (line, error) in [
+        ("TALLY", "ERR wrong number of arguments for 'tally' command"),
+        (
+            "TALLY NONE",
+            "ERR unknown subcommand 'NONE'. Try TALLY HELP.",
+        ),
+        (
+            "TALLY WHERE",
+            "ERR wrong number of arguments for 'tally|where' command",
+        ),
+        (
+            "TALLY FLUSH x",
+            "ERR wrong number of arguments for 'tally|flush' command",
+        ),
+        (
+            "TALLY DEADLETTERS 1 2",
+            "ERR wrong number of arguments for 'tally|deadletters' command",
+        ),
+        (
+            "TALLY DEADLETTERS x",
+            "ERR value is not an integer or out of range",
+        ),
+        (
+            "TALLY DEADLETTERS -1",
+            "ERR count should be greater than or equal to 0",
+        ),
+    ] {
+        assert_eq!(client.run(line).text(), error, "{line}");
+    }
+}
