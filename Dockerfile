@@ -13,7 +13,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /usr/local/bin/tally /usr/local/bin/tally
 COPY config/docker.toml /etc/tally/tally.toml
-EXPOSE 6380
+EXPOSE 6380 9380
 # A stop drains: give it more than server.drain_timeout (docker stop --time, stop_grace_period).
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/local/bin/tally"]

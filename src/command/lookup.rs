@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn every_entry_is_found_by_its_own_name() {
-        for command in TABLE {
+        for (at, command) in TABLE.iter().enumerate() {
+            assert_eq!(command.index(), at, "{}", command.name);
             let found = probe(fold(0, command.name.as_bytes()), |name| {
                 name == command.name
             });

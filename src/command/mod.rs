@@ -48,6 +48,12 @@ impl Command {
         }
     }
 
+    /// Its place in [`commands`]; anything, at least their number, for a copy of an entry.
+    pub fn index(&'static self) -> usize {
+        let first = commands().as_ptr().addr();
+        std::ptr::from_ref(self).addr().wrapping_sub(first) / size_of::<Self>()
+    }
+
     /// Whether `len` arguments, the name included, are a number that the command takes.
     pub fn accepts(&self, len: usize) -> bool {
         let needed = usize::try_from(self.arity.unsigned_abs()).unwrap_or(usize::MAX);
@@ -144,6 +150,8 @@ pub enum EveryNode {
     ScriptExists,
     /// `SCRIPT FLUSH`: `OK` when all say so.
     ScriptFlush,
+    /// `FUNCTION LOAD`, `DELETE`, `FLUSH` and `RESTORE`: the reply, which is the same everywhere.
+    Function,
     /// `WAIT`: the smallest number of replicas.
     Wait,
 }

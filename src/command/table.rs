@@ -260,9 +260,9 @@ table! {
     // HyperLogLogs.
     "pfadd",                  -2, ONE,       Keyed,                    Plain,          [WRITE DENYOOM FAST];
     "pfcount",                -2, ALL,       Keyed,                    Plain,          [READONLY];
-    "pfdebug",                 3, SECOND,    NEVER,                    Plain,          [WRITE DENYOOM ADMIN];
+    "pfdebug",                 3, SECOND,    Keyed,                    Plain,          [WRITE DENYOOM ADMIN];
     "pfmerge",                -2, ALL,       Keyed,                    Plain,          [WRITE DENYOOM];
-    "pfselftest",              1, NONE,      NEVER,                    Plain,          [ADMIN];
+    "pfselftest",              1, NONE,      AnyNode,                  Plain,          [ADMIN];
 
     // Streams.
     "xack",                   -4, ONE,       Keyed,                    Plain,          [WRITE FAST];
@@ -299,15 +299,15 @@ table! {
     "fcall",                  -3, FUNCTION,  Script,                   Plain,          [NOSCRIPT STALE NO_MANDATORY_KEYS MOVABLEKEYS];
     "fcall_ro",               -3, FUNCTION,  Script,                   Plain,          [READONLY NOSCRIPT STALE NO_MANDATORY_KEYS MOVABLEKEYS];
     "function",               -2, NONE,      CONTAINER,                Plain,          [CONTAINER];
-    "function|delete",         3, NONE,      NOT_YET,                  Plain,          [WRITE NOSCRIPT];
-    "function|dump",           2, NONE,      NOT_YET,                  Plain,          [NOSCRIPT];
-    "function|flush",         -2, NONE,      NOT_YET,                  Plain,          [WRITE NOSCRIPT];
+    "function|delete",         3, NONE,      EveryNode(Each::Function), Plain,          [WRITE NOSCRIPT];
+    "function|dump",           2, NONE,      AnyNode,                  Plain,          [NOSCRIPT];
+    "function|flush",         -2, NONE,      EveryNode(Each::Function), Plain,          [WRITE NOSCRIPT];
     "function|help",           2, NONE,      AnyNode,                  Plain,          [LOADING STALE];
     "function|kill",           2, NONE,      NOT_YET,                  Plain,          [NOSCRIPT ALLOW_BUSY];
-    "function|list",          -2, NONE,      NOT_YET,                  Plain,          [NOSCRIPT];
-    "function|load",          -3, NONE,      NOT_YET,                  Plain,          [WRITE DENYOOM NOSCRIPT];
-    "function|restore",       -3, NONE,      NOT_YET,                  Plain,          [WRITE DENYOOM NOSCRIPT];
-    "function|stats",          2, NONE,      NOT_YET,                  Plain,          [NOSCRIPT ALLOW_BUSY];
+    "function|list",          -2, NONE,      AnyNode,                  Plain,          [NOSCRIPT];
+    "function|load",          -3, NONE,      EveryNode(Each::Function), Plain,          [WRITE DENYOOM NOSCRIPT];
+    "function|restore",       -3, NONE,      EveryNode(Each::Function), Plain,          [WRITE DENYOOM NOSCRIPT];
+    "function|stats",          2, NONE,      AnyNode,                  Plain,          [NOSCRIPT ALLOW_BUSY];
     "script",                 -2, NONE,      CONTAINER,                Plain,          [CONTAINER];
     "script|debug",            3, NONE,      NEVER,                    Plain,          [NOSCRIPT];
     "script|exists",          -3, NONE,      EveryNode(Each::ScriptExists), Plain,          [NOSCRIPT];

@@ -49,6 +49,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// Bounds and waits of the connection to each node.
     pub upstream: Upstream,
+    /// The HTTP side.
+    pub admin: Admin,
     /// What is logged, as a `tracing` filter directive (`info`, `tally=debug`).
     pub log_level: String,
 }
@@ -150,6 +152,18 @@ pub struct Upstream {
     pub max_in_flight: usize,
     /// Most unsent bytes for one node; beyond it sessions wait.
     pub max_unsent_bytes: usize,
+}
+
+/// The HTTP side: health, metrics, counters, the dashboard.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where it listens; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// What a request must bring that changes something or comes from another machine; `None`
+    /// lets every request in.
+    pub token: Option<Secret>,
+    /// What stands before a page's id in its key.
+    pub visits_prefix: String,
 }
 
 /// A password that is never printed.

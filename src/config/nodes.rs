@@ -79,7 +79,11 @@ fn node(reader: &mut Reader, at: usize, raw: raw::Node) -> Node {
             username_allowed,
             |text| Some(Some(text.to_owned()).filter(|text| !text.is_empty())),
         ),
-        password: reader.secret(&format!("nodes[{at}]"), raw.password, raw.password_file),
+        password: reader.secret(
+            &format!("nodes[{at}].password"),
+            raw.password,
+            raw.password_file,
+        ),
     }
 }
 

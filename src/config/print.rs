@@ -17,7 +17,7 @@ impl Config {
             out.text("address", &node.address);
             out.plain("weight", node.weight);
             out.text("username", node.username.as_deref().unwrap_or_default());
-            out.secret(node.password.as_ref());
+            out.secret("password", node.password.as_ref());
         }
         out.section("[ring]");
         out.text("distribution", "ketama");
@@ -43,6 +43,11 @@ impl Config {
             out.text("cache_ttl", &duration_text(rule.cache_ttl));
         }
         self.upstream_to_toml(&mut out);
+        out.section("[admin]");
+        let listen = self.admin.listen.map(|listen| listen.to_string());
+        out.text("listen", listen.as_deref().unwrap_or("off"));
+        out.secret("token", self.admin.token.as_ref());
+        out.text("visits_prefix", &self.admin.visits_prefix);
         out.section("[log]");
         out.text("level", &self.log_level);
         out.0
@@ -54,7 +59,7 @@ impl Config {
         out.text("listen", &server.listen.to_string());
         out.plain("threads", server.threads);
         out.plain("protected", server.protected);
-        out.secret(server.password.as_ref());
+        out.secret("password", server.password.as_ref());
         out.plain("max_clients", server.max_clients);
         out.text(
             "idle_timeout",
@@ -126,8 +131,8 @@ impl Toml {
         self.line(format_args!("{key} = \"{quoted}\""));
     }
 
-    fn secret(&mut self, secret: Option<&Secret>) {
-        self.text("password", secret.map_or("", |_| MASK));
+    fn secret(&mut self, key: &str, secret: Option<&Secret>) {
+        self.text(key, secret.map_or("", |_| MASK));
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {

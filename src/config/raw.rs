@@ -46,7 +46,7 @@ macro_rules! section {
 
 section! {
     /// The whole file.
-    Root { server, nodes, ring, counters, cache, rules, upstream, log }
+    Root { server, nodes, ring, counters, cache, rules, upstream, admin, log }
 }
 
 section! {
@@ -108,12 +108,17 @@ section! {
 }
 
 section! {
+    /// `[admin]`
+    Admin { listen, token, token_file, visits_prefix }
+}
+
+section! {
     /// `[log]`
     Log { level }
 }
 
 /// Every key: its section and its name, in the order of `config/default.toml`.
-pub(super) const SECTIONS: [(&str, &[&str]); 8] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 9] = [
     ("server", Server::KEYS),
     ("nodes", Node::KEYS),
     ("ring", Ring::KEYS),
@@ -121,5 +126,6 @@ pub(super) const SECTIONS: [(&str, &[&str]); 8] = [
     ("cache", Cache::KEYS),
     ("rules", Rule::KEYS),
     ("upstream", Upstream::KEYS),
+    ("admin", Admin::KEYS),
     ("log", Log::KEYS),
 ];

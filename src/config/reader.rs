@@ -212,21 +212,22 @@ impl Reader {
         })
     }
 
-    /// The password in `password`, or on the first line of the file named by `password_file`.
-    /// Empty means none, as in Redis's `requirepass ""`. Its value is never part of a fault.
+    /// The secret at `path` (a password, a token), or on the first line of the file that the key
+    /// of the same name and `_file` names. Empty means none, as in Redis's `requirepass ""`. Its
+    /// value is never part of a fault.
     pub(super) fn secret(
         &mut self,
         path: &str,
         password: Option<Value>,
         file: Option<Value>,
     ) -> Option<Secret> {
-        let (password_path, file_path) =
-            (format!("{path}.password"), format!("{path}.password_file"));
+        let file_path = format!("{path}_file");
+        let name = path.rsplit('.').next().unwrap_or(path);
         let password = match password.map(|value| value.kind) {
             None => None,
             Some(ValueKind::String(text)) => Some(text).filter(|text| !text.is_empty()),
             Some(_) => {
-                self.fault(&password_path, "not text; put the password in quotes");
+                self.fault(path, format!("not text; put the {name} in quotes"));
                 None
             }
         };
@@ -244,7 +245,7 @@ impl Reader {
         if password.is_some() {
             self.fault(
                 &file_path,
-                "given together with password; allowed: one of the two",
+                format!("given together with {name}; allowed: one of the two"),
             );
             return None;
         }

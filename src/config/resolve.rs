@@ -13,11 +13,14 @@ use super::raw;
 use super::reader::Reader;
 use super::rules::{cache, counters, rules};
 use super::units::{GIB, KIB, MIB};
-use super::{Config, Fault, Faults, Ring, Server, Upstream};
+use super::{Admin, Config, Fault, Faults, Ring, Server, Upstream};
 use crate::ring::Hash;
 
 /// The levels of `tracing`.
 const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Longest prefix of the keys of pages; more than any naming scheme needs.
+const MAX_PREFIX_BYTES: usize = 256;
 
 pub(super) const SECOND_MS: u64 = 1000;
 pub(super) const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -34,11 +37,13 @@ pub(super) fn resolve(
     let mut root = root.try_deserialize::<raw::Root>().unwrap_or_default();
     reader.unknown("", &mut root);
     let server = server(&mut reader, root.server);
+    let admin = admin(&mut reader, root.admin, server.protected);
     let nodes = nodes(&mut reader, root.nodes);
     let ring = ring(&mut reader, root.ring);
     let counters = counters(&mut reader, root.counters);
     let cache = cache(&mut reader, root.cache);
     let config = Config {
+        admin,
         server,
         nodes,
         ring,
@@ -67,7 +72,7 @@ fn server(reader: &mut Reader, value: Option<Value>) -> Server {
     );
     let threads = reader.number("server.threads", raw.threads, 0, &(0..=256));
     let protected = reader.boolean("server.protected", raw.protected, true);
-    let password = reader.secret("server", raw.password, raw.password_file);
+    let password = reader.secret("server.password", raw.password, raw.password_file);
     let idle_timeout = reader.duration(
         "server.idle_timeout",
         raw.idle_timeout,
@@ -233,6 +238,44 @@ fn upstream(reader: &mut Reader, value: Option<Value>) -> Upstream {
         backoff_min,
     );
     upstream
+}
+
+fn admin(reader: &mut Reader, value: Option<Value>, protected: bool) -> Admin {
+    let raw: raw::Admin = reader.section("admin", value);
+    let listen = reader.text(
+        "admin.listen",
+        raw.listen,
+        Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9380))),
+        "IP:port, such as \"127.0.0.1:9380\", or \"off\"",
+        |text| match text {
+            "" | "off" => Some(None),
+            address => address.parse().ok().map(Some),
+        },
+    );
+    let token = reader.secret("admin.token", raw.token, raw.token_file);
+    let opened =
+        listen.filter(|listen| token.is_none() && !listen.ip().to_canonical().is_loopback());
+    if let Some(listen) = opened.filter(|_| protected && !reader.is_faulty("admin.token")) {
+        reader.fault(
+            "admin.listen",
+            format!(
+                "\"{listen}\" lets other machines in without a token; set admin.token or \
+                 admin.token_file, listen on a loopback address, or set server.protected = false"
+            ),
+        );
+    }
+    let allowed = format!("text of at most {MAX_PREFIX_BYTES} bytes");
+    Admin {
+        listen,
+        token,
+        visits_prefix: reader.text(
+            "admin.visits_prefix",
+            raw.visits_prefix,
+            "visits:".to_owned(),
+            &allowed,
+            |text| (text.len() <= MAX_PREFIX_BYTES).then(|| text.to_owned()),
+        ),
+    }
 }
 
 fn log_level(reader: &mut Reader, value: Option<Value>) -> String {

@@ -317,8 +317,8 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Fails the forwarded commands in the queue at `key` with a node's error; the rest stays.
-    /// Returns the queues of other keys that waited only for one of them.
+    /// Fails what needs the node in the queue at `key` with a node's error; increments and reads
+    /// stay. Returns the queues of other keys that waited only for one of them.
     pub(super) fn fail_commands(
         &mut self,
         step: &mut Step<'_, T>,
@@ -326,11 +326,21 @@ impl<T> Lane<T> {
         error: &[u8],
     ) -> Vec<Drain> {
         let mut freed = Vec::new();
-        for waiting in self.queues.get(queue).into_iter().flatten() {
-            let Queued::Command(parked) = waiting else {
-                continue;
+        let waiting = self.queues.get_mut(queue).map(std::mem::take);
+        for waiting in waiting.into_iter().flatten() {
+            let parked = match waiting {
+                Queued::Limit { ticket, .. } | Queued::Timed { ticket, .. } => {
+                    self.waiting -= 1;
+                    (step.deliver)(ticket, error);
+                    continue;
+                }
+                Queued::Command(parked) => Some(parked),
+                Queued::Increment { .. } | Queued::Get { .. } => None,
             };
-            let Some(command) = self.parked.get_mut(*parked) else {
+            if let Some(queue) = self.queues.get_mut(queue) {
+                queue.push_back(waiting);
+            }
+            let Some(command) = parked.and_then(|parked| self.parked.get_mut(parked)) else {
                 continue;
             };
             let Some(ticket) = command.ticket.take() else {

@@ -20,6 +20,7 @@ mod deadlines;
 mod drain;
 mod forward;
 mod hold;
+mod inspect;
 mod lane;
 mod limits;
 mod losses;
@@ -32,6 +33,7 @@ mod table;
 mod tracking;
 
 pub use deadlines::{Condition, Expiry, Remaining, Timed, When};
+pub use inspect::Peek;
 pub use lane::{Counts, Effect, Extent, Lane, Limits, Step};
 pub use losses::{Fates, Losses};
 pub use replies::UnexpectedReply;

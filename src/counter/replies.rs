@@ -328,14 +328,7 @@ impl<T> Lane<T> {
         let mut place = step.table.lock(get.key.as_bytes());
         if matches!(place.state(), Some(State::Fetching { fetch, .. }) if *fetch == get.fetch) {
             let until = step.table.policy(get.key.as_bytes()).fresh_until(at);
-            match ttl {
-                _ if reply::is_error(value) => place.clear(),
-                Some(ttl) => keep_value(&mut place, value, ttl, at, until),
-                None => place.set(State::Touched {
-                    until,
-                    cool_until: None,
-                }),
-            }
+            keep_value(&mut place, value, ttl, at, until);
         }
         drop(place);
         for ticket in self.end_fetch(get) {
@@ -369,16 +362,7 @@ impl<T> Lane<T> {
             let mut place = step.table.lock(wanted.key.as_bytes());
             let until = step.table.policy(wanted.key.as_bytes()).fresh_until(at);
             if matches!(place.state(), Some(State::Fetching { fetch, .. }) if *fetch == get.fetch) {
-                match ttl {
-                    // A nil may stand for a key of another type, which GET would not forgive.
-                    Some(ttl) if reply::text(value).is_some() && !reply::is_error(value) => {
-                        keep_value(&mut place, value, ttl, at, until);
-                    }
-                    _ => place.set(State::Touched {
-                        until,
-                        cool_until: None,
-                    }),
-                }
+                keep_value(&mut place, value, ttl, at, until);
             }
             drop(place);
             if let Some(ticket) = wanted.ticket {
@@ -436,26 +420,34 @@ fn counted<T>(
 }
 
 /// Keeps a value until the key's own deadline, counted from before the request was sent, or the
-/// end of the lease.
-fn keep_value(place: &mut Place<'_>, value: &[u8], ttl: Deadline, at: Instant, lease: Instant) {
+/// end of the lease; without a time to live the key is merely touched. So it is with an error, and
+/// with a value whose key is gone by now or a nil whose key is not: changed between the two reads,
+/// or of another type, which `MGET` forgives.
+fn keep_value(
+    place: &mut Place<'_>,
+    value: &[u8],
+    ttl: Option<Deadline>,
+    at: Instant,
+    lease: Instant,
+) {
     let until = match ttl {
-        Deadline::Ms(ms) => at
+        Some(Deadline::Ms(ms)) => at
             .checked_add(Duration::from_millis(ms))
             .map_or(lease, |deadline| lease.min(deadline)),
-        Deadline::NoKey | Deadline::Never => lease,
+        _ => lease,
     };
-    let gone = reply::is_null(value);
-    // A value whose key is gone by now, or the reverse: changed between the two reads.
-    if gone != (ttl == Deadline::NoKey) {
-        place.set(State::Touched {
-            until: lease,
-            cool_until: None,
-        });
-    } else if gone {
-        place.cache(None, until);
-    } else if let Some(text) = reply::text(value) {
-        place.cache(Some(text), until);
+    match (ttl, reply::text(value)) {
+        _ if reply::is_error(value) => {}
+        (Some(Deadline::NoKey), None) if reply::is_null(value) => return place.cache(None, until),
+        (Some(Deadline::Never | Deadline::Ms(_)), Some(text)) => {
+            return place.cache(Some(text), until);
+        }
+        _ => {}
     }
+    place.set(State::Touched {
+        until: lease,
+        cool_until: None,
+    });
 }
 
 /// Answers with the first reply in a transaction of ours, or the error that ended it.

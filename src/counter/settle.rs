@@ -133,7 +133,8 @@ impl<T> Lane<T> {
             let Some(counter) = place.counter() else {
                 continue;
             };
-            let (cooling, queue) = (counter.cooling, counter.queue);
+            let (queue, closes) = (counter.queue, counter.closes);
+            let cooling = counter.cooling || closes.is_some_and(|closes| closes <= step.now);
             drop(place);
             let Some(queue) = queue else {
                 continue;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::Peer;
 use crate::config;
-use crate::flush;
+use crate::flush::{self, Refusal};
 use crate::resp::{ReplyError, ReplyScanner, encode, reply};
 
 /// Why there is no connection. The text goes to clients in `-ERR node ... is unreachable (...)`.
@@ -53,6 +53,10 @@ pub(super) async fn connect(
         let info = socket.ask(&[b"INFO", b"server"]).await?;
         let info = String::from_utf8_lossy(reply::text(&info).unwrap_or_default()).into_owned();
         peer.run_id = field(&info, "run_id").map(Into::into);
+        // Valkey gives its own version in HELLO, and here the one of Redis that it is like.
+        if let Some(version) = field(&info, "redis_version") {
+            peer.version = Some(version.into());
+        }
         if let (Some(old), true) = (before.client_id, before.run_id == peer.run_id) {
             let mut digits = itoa::Buffer::new();
             let id = digits.format(old).as_bytes();
@@ -160,8 +164,16 @@ impl Socket {
         // Script flags came with version 7.
         let script = flush::script(peer.major() >= 7);
         let loaded = self.ask(&[b"SCRIPT", b"LOAD", &script]).await?;
-        let sha = reply::text(&loaded).filter(|_| !reply::is_error(&loaded));
-        Ok(sha.map(|sha| (sha.to_vec(), script)))
+        if reply::is_error(&loaded) {
+            let refusal = Refusal::from_reply(&loaded);
+            // One that takes no scripts now, because it is loading its data, say, will later.
+            return if refusal.transient {
+                Err(ConnectError::Handshake(refusal.text))
+            } else {
+                Ok(None)
+            };
+        }
+        Ok(reply::text(&loaded).map(|sha| (sha.to_vec(), script)))
     }
 
     /// Sends one request and waits for its reply.

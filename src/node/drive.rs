@@ -16,7 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Script, connect};
-use super::{Deliver, KEPT_BUFFER, Link, Node, unreachable};
+use super::{Deliver, KEPT_BUFFER, Link, Node, now, unreachable};
 use crate::counter::{Lane, Losses, Step};
 use crate::resp::{ReplyScanner, encode, reply};
 use crate::telemetry::clock::wall_time;
@@ -190,6 +190,10 @@ impl<T: Deliver> Driver<T> {
             if reply::is_push(frame) {
                 push(&mut inner.lane, &mut step, frame);
                 continue;
+            }
+            if let Some(appended) = inner.lane.oldest() {
+                let took = now.saturating_duration_since(appended);
+                self.node.counters.reply_times.observe(took);
             }
             if let Err(error) = inner.lane.on_reply(&mut step, frame) {
                 broken = Some(error.to_string());
@@ -369,11 +373,6 @@ fn ticker(period: Duration) -> Interval {
     let mut ticker = interval(period);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticker
-}
-
-/// The present, by tokio's clock, which tests can pause.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 /// Between half and all of `pause`, so that nodes that went together do not return together.

@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 
 use crate::config;
 use crate::counter::{Fates, KeyTable, Lane, Step};
+use crate::telemetry::histogram::Histogram;
 use crate::telemetry::{NodeState, NodeStatus};
 
 pub use drive::{Rhythm, drive};
@@ -57,6 +58,7 @@ struct Counters {
     errors: AtomicU64,
     timeouts: AtomicU64,
     connects: AtomicU64,
+    reply_times: Histogram,
 }
 
 struct Inner<T> {
@@ -73,6 +75,10 @@ struct Inner<T> {
     /// Sessions that wait for room.
     stalled: Vec<Waker>,
     peer: Peer,
+    /// When everything pending was sealed last: what is pending now is younger.
+    flushed: Instant,
+    /// The time before that: what is in the batches of the last flush is younger.
+    flushed_before: Instant,
 }
 
 /// What is known of the server itself.
@@ -144,6 +150,8 @@ impl<T: Deliver> Node<T> {
                 spare: Vec::new(),
                 stalled: Vec::new(),
                 peer: Peer::default(),
+                flushed: now(),
+                flushed_before: now(),
             }),
             scheduled: AtomicBool::new(false),
             attention: Notify::new(),
@@ -236,6 +244,12 @@ impl<T: Deliver> Node<T> {
                 reason: reason.to_string(),
             },
         };
+        let now = now();
+        let pending_keys = self.table.dirty();
+        let batch = inner.lane.oldest_batch();
+        let sealed = batch.map(|sent| sent.min(inner.flushed_before));
+        let unsealed = Some(inner.flushed).filter(|_| pending_keys > 0);
+        let pending_since = sealed.into_iter().chain(unsealed).min();
         let connects = self.counters.connects.load(Ordering::Relaxed);
         NodeStatus {
             name: self.config.name.clone(),
@@ -249,8 +263,11 @@ impl<T: Deliver> Node<T> {
             requests: inner.lane.counts().requests,
             errors: self.counters.errors.load(Ordering::Relaxed),
             keys: self.table.len(),
-            pending_keys: self.table.dirty(),
+            pending_keys,
             reconnects: connects.saturating_sub(1),
+            pending_for: pending_since
+                .map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
+            reply_times: self.counters.reply_times.sample(),
         }
     }
 
@@ -286,6 +303,7 @@ impl<T: Deliver> Node<T> {
         let mut inner = self.inner.lock();
         if matches!(inner.link, Link::Up(_)) {
             inner.lane.begin_flush();
+            inner.flushed_before = std::mem::replace(&mut inner.flushed, now());
             drop(inner);
             self.send();
         }
@@ -431,6 +449,11 @@ fn write(socket: &OwnedWriteHalf, buffer: &[u8]) -> (usize, Option<io::Error>) {
         }
     }
     (written, None)
+}
+
+/// The present, by tokio's clock, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Gives memory back after a burst.

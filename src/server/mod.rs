@@ -3,6 +3,7 @@
 //! ```text
 //!  main thread: signals, accept ──deals──> worker 0: sessions, drivers of nodes 0, N, ..., sender
 //!                                     └──> worker 1: sessions, drivers of nodes 1, ...,   sender
+//!  admin thread: HTTP
 //! ```
 
 mod accept;
@@ -14,9 +15,11 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::net::TcpListener;
 
+use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::counter::{KeyTable, Lane, Limits, TableLimits};
 use crate::flush::Series;
@@ -74,6 +77,7 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
     let mut signals = stop::Signals::new().map_err(ServeError::Worker)?;
     let config = Arc::new(config);
     let listener = accept::listen(config.server.listen)?;
+    let http = config.admin.listen.map(accept::listen).transpose()?;
     let shared = Shared::new(
         Arc::clone(&config),
         Arc::new(router(&config)?),
@@ -87,10 +91,24 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
         lease: config.cache.ttl,
     };
     let workers = worker::start(&config, &shared, rhythm).map_err(ServeError::Worker)?;
+    let start = |http: TcpListener| admin::start(http.into_std()?, shared.clone());
+    let admin = http.map(start).transpose().map_err(ServeError::Worker)?;
+    let ready: Ready = Box::new({
+        let serving = admin.as_ref().map(Admin::serving);
+        move |address| {
+            if let Some(serving) = serving {
+                serving.store(true, Ordering::Relaxed);
+            }
+            ready(address);
+        }
+    });
     let served = tokio::select! {
         served = until_stopped(&shared, &workers, listener, ready, &mut signals) => served,
         () = watch::watch(&shared) => Ok(()),
     };
+    if let Some(admin) = admin {
+        admin.end();
+    }
     match served {
         Ok(()) => workers.end(),
         // Whatever a worker is doing must not hold up the end.

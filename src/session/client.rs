@@ -203,12 +203,20 @@ impl Client {
     }
 
     /// Appends its line of `CLIENT LIST`: the fields of Redis 7.2 in their order, and `tot-cmds`
-    /// of later versions. `command` is the one it executes now, where that is known better than
-    /// by the last [`Client::note`]. Buffers that Redis has and a session has not are 0.
-    pub(super) fn write_line(&self, out: &mut String, now: Instant, command: Option<&str>) {
+    /// of later versions. `asking` is the command that it executes now and the bytes of its request,
+    /// where that is known better than by the last [`Client::note`]. Buffers that Redis has and a
+    /// session has not are 0.
+    pub(super) fn write_line(&self, out: &mut String, now: Instant, asking: Option<(&str, usize)>) {
         let facts = self.facts.lock();
         let seconds = |since: Instant| now.saturating_duration_since(since).as_secs();
-        let idle = command.map_or_else(|| seconds(facts.last_activity), |_| 0);
+        let (idle, command, query_bytes) = match asking {
+            Some((command, bytes)) => (0, command, facts.query_buffer_bytes.max(bytes)),
+            None => (
+                seconds(facts.last_activity),
+                facts.last_command,
+                facts.query_buffer_bytes,
+            ),
+        };
         let written = writeln!(
             out,
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={idle} flags={} db=0 sub=0 psub=0 \
@@ -221,10 +229,10 @@ impl Client {
             facts.name.as_deref().unwrap_or_default(),
             seconds(self.created),
             self.flags(&facts),
-            facts.query_buffer_bytes,
+            query_bytes,
             facts.output_bytes,
-            facts.query_buffer_bytes.saturating_add(facts.output_bytes),
-            command.unwrap_or(facts.last_command),
+            query_bytes.saturating_add(facts.output_bytes),
+            command,
             match self.protocol() {
                 Protocol::Resp2 => 2,
                 Protocol::Resp3 => 3,

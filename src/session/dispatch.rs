@@ -11,9 +11,11 @@ use super::{Client, Shared};
 use crate::command::{self, Class, Command, Increment, LookupError};
 use crate::counter::{Answer, Effect, Extent, Mode};
 use crate::flush::RESERVED_PREFIX;
+use crate::key::Key;
 use crate::node::{Entry, Refused, unreachable};
 use crate::resp::{Form, Protocol, Request, encode, parse_i64};
 use crate::telemetry::clock::wall_time;
+use crate::telemetry::{Stats, Touch, Use};
 
 /// Executes the requests of one read, in order. The lane of the node used last stays locked from
 /// one request to the next: most batches need each lane once or a few times.
@@ -31,6 +33,14 @@ pub(super) struct Dispatch<'a> {
     touched: Vec<usize>,
     pub(super) tally: Tally,
     positions: Vec<usize>,
+    /// Keys to tell [`Seen`](crate::telemetry::Seen) of; empty while nobody watches.
+    seen: Vec<Touch>,
+    /// Further ones.
+    unseen: u64,
+    /// Whether it may be told of them.
+    pub(super) is_seen: bool,
+    /// Picks the reads and the increments answered here that are told of.
+    salt: u64,
 }
 
 /// What a batch did, added to the shared statistics once.
@@ -42,7 +52,44 @@ pub(super) struct Tally {
     pub(super) hits: u64,
     pub(super) misses: u64,
     pub(super) errors: u64,
-    pub(super) last_command: Option<&'static str>,
+    pub(super) last_command: Option<&'static Command>,
+    /// How often each of a few commands was executed; further ones are counted one by one.
+    counts: [(Option<&'static Command>, u64); DISTINCT],
+}
+
+impl Tally {
+    /// Adds it to what all sessions did.
+    pub(super) fn add_to(&self, stats: &Stats) {
+        stats.commands_processed.add(self.commands);
+        stats.increments_received.add(self.increments);
+        stats.increments_local.add(self.increments_local);
+        stats.keyspace_hits.add(self.hits);
+        stats.keyspace_misses.add(self.misses);
+        stats.errors_replied.add(self.errors);
+        for (command, count) in self.counts {
+            if let Some(command) = command {
+                stats.commands.add(command, count);
+            }
+        }
+    }
+
+    /// One more of `command`.
+    fn count(&mut self, command: &'static Command, stats: &Stats) {
+        for (known, count) in &mut self.counts {
+            match known {
+                Some(known) if std::ptr::eq(*known, command) => {
+                    *count += 1;
+                    return;
+                }
+                Some(_) => {}
+                None => {
+                    (*known, *count) = (Some(command), 1);
+                    return;
+                }
+            }
+        }
+        stats.commands.add(command, 1);
+    }
 }
 
 /// How a session goes on after a request.
@@ -78,6 +125,10 @@ impl<'a> Dispatch<'a> {
             touched: Vec::new(),
             tally: Tally::default(),
             positions: Vec::new(),
+            seen: Vec::new(),
+            unseen: 0,
+            is_seen: shared.stats.seen.is_watched(),
+            salt: u64::from(now.saturating_duration_since(shared.started).subsec_nanos()),
         }
     }
 
@@ -86,6 +137,10 @@ impl<'a> Dispatch<'a> {
     pub(super) fn finish(mut self) -> Tally {
         self.push_made();
         self.leave();
+        if !self.seen.is_empty() {
+            let seen = std::mem::take(&mut self.seen);
+            self.shared.stats.seen.offer(seen, self.unseen);
+        }
         for index in self.touched {
             let node = self.shared.router.node(index);
             if node.schedule() {
@@ -135,9 +190,10 @@ impl<'a> Dispatch<'a> {
         }
     }
 
-    fn done(&mut self, command: &Command) -> Flow {
+    fn done(&mut self, command: &'static Command) -> Flow {
         self.tally.commands += 1;
-        self.tally.last_command = Some(command.name);
+        self.tally.last_command = Some(command);
+        self.tally.count(command, &self.shared.stats);
         Flow::Continue
     }
 
@@ -172,24 +228,27 @@ impl<'a> Dispatch<'a> {
         {
             Answer::Value(value) => {
                 self.tally.increments_local += 1;
+                if self.is_sampled() {
+                    self.touch(key, Use::Counted);
+                }
                 if self.client.finish_command() {
                     encode::integer(self.made, value);
                 }
             }
             Answer::Overflow => self.error("ERR increment or decrement would overflow"),
             Answer::Elsewhere if self.is_through(index, key) => {
-                return match self.keyed(command, request) {
-                    Flow::Stall => Flow::Stall,
-                    flow => {
-                        self.tally.increments += 1;
-                        flow
-                    }
-                };
+                let flow = self.keyed(command, request);
+                if flow != Flow::Stall {
+                    self.touch(key, Use::Rose(clamped(delta)));
+                    self.tally.increments += 1;
+                }
+                return flow;
             }
             Answer::Elsewhere => {
                 if let Some(flow) = self.refuse_reserved(key).or_else(|| self.admit(index)) {
                     return flow;
                 }
+                self.touch(key, Use::Rose(clamped(delta)));
                 let (ticket, now) = (self.ticket(Form::Plain), self.now);
                 let (entry, woken) = self.lane(index);
                 entry.step(now, woken, |lane, step| {
@@ -213,6 +272,9 @@ impl<'a> Dispatch<'a> {
             .get(key, self.now, self.made)
         {
             self.tally.hits += 1;
+            if self.is_sampled() {
+                self.touch(key, Use::Read(SAMPLED));
+            }
             if !self.client.finish_command() {
                 self.made.truncate(start);
             } else if self.client.protocol() == Protocol::Resp2
@@ -224,17 +286,44 @@ impl<'a> Dispatch<'a> {
             return Flow::Continue;
         }
         if self.is_through(index, key) {
-            return self.keyed(command, request);
+            let flow = self.keyed(command, request);
+            if flow != Flow::Stall {
+                self.touch(key, Use::Read(1));
+                self.tally.misses += 1;
+            }
+            return flow;
         }
         if let Some(flow) = self.refuse_reserved(key).or_else(|| self.admit(index)) {
             return flow;
         }
         self.tally.misses += 1;
+        self.touch(key, Use::Read(1));
         let ticket = self.ticket(Form::Plain);
         let now = self.now;
         let (entry, woken) = self.lane(index);
         entry.step(now, woken, |lane, step| lane.get(step, key, ticket));
         Flow::Continue
+    }
+
+    /// Whether this request is one of the [`SAMPLED`] that is told of. Costs nothing to speak of:
+    /// the salt differs from batch to batch, the counts within one.
+    #[inline]
+    fn is_sampled(&self) -> bool {
+        (self.salt + self.tally.commands).is_multiple_of(u64::from(SAMPLED))
+    }
+
+    /// Notes that a client asked for `key`.
+    #[inline]
+    fn touch(&mut self, key: &[u8], how: Use) {
+        if !self.is_seen {
+            return;
+        }
+        if self.seen.len() == MAX_SEEN {
+            self.unseen += 1;
+        } else {
+            let key = Key::new(key);
+            self.seen.push(Touch { key, how });
+        }
     }
 
     /// A command whose keys must all be of one node.
@@ -338,6 +427,7 @@ impl<'a> Dispatch<'a> {
                 return Flow::Close;
             }
             After::InfoKeyspace(text) => self.info_keyspace(text),
+            After::NodeConfig(config) => self.node_config(config),
         }
         Flow::Continue
     }
@@ -358,6 +448,8 @@ impl<'a> Dispatch<'a> {
     /// Answers with an error.
     pub(super) fn error(&mut self, text: impl AsRef<[u8]>) {
         self.tally.errors += 1;
+        let refusals = &self.shared.stats.refusals;
+        refusals.note(text.as_ref(), &self.client.addr, wall_time());
         if self.client.finish_command() {
             encode::error(self.made, text);
         }
@@ -431,6 +523,20 @@ impl<'a> Dispatch<'a> {
         self.entered = None;
     }
 }
+
+/// How much a delta is, for charts.
+fn clamped(delta: i64) -> u32 {
+    u32::try_from(delta.unsigned_abs()).unwrap_or(u32::MAX)
+}
+
+/// Of so many requests answered here, one is told of; the others' costs do not change.
+const SAMPLED: u32 = 64;
+
+/// Most keys that a batch tells of.
+const MAX_SEEN: usize = 32;
+
+/// Different commands counted within a batch before they are added to the shared counts.
+const DISTINCT: usize = 4;
 
 /// What an increment adds, or the error's text.
 fn delta(kind: Increment, amount: &[u8]) -> Result<i64, &'static str> {

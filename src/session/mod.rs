@@ -4,6 +4,7 @@
 //! `Client`, others read it (`CLIENT LIST`) or cancel it (`CLIENT KILL`). [`local`] writes the
 //! replies that need no node; it is synchronous and does no I/O.
 
+mod ask;
 mod client;
 mod dispatch;
 mod expiry;
@@ -17,6 +18,7 @@ mod shared;
 mod spread;
 mod tally;
 
+pub use ask::{Answer, ask};
 pub use client::{Activity, Client};
 pub use registry::Registry;
 pub use replies::{Backlog, Place, Replies, Ticket};

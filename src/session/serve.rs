@@ -253,17 +253,11 @@ impl Session {
     }
 
     fn note(&self, now: std::time::Instant, tally: &super::dispatch::Tally) {
-        let stats = &self.shared.stats;
-        stats.commands_processed.add(tally.commands);
-        stats.increments_received.add(tally.increments);
-        stats.increments_local.add(tally.increments_local);
-        stats.keyspace_hits.add(tally.hits);
-        stats.keyspace_misses.add(tally.misses);
-        stats.errors_replied.add(tally.errors);
+        tally.add_to(&self.shared.stats);
         if let Some(last_command) = tally.last_command {
             self.client.note(&Activity {
                 now,
-                last_command,
+                last_command: last_command.name,
                 commands: tally.commands,
                 query_buffer_bytes: self.buffer.len(),
                 output_bytes: self.out.len(),

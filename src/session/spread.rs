@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dispatch::{Dispatch, Flow};
-use super::local::{InfoText, finish_info};
+use super::local::{InfoText, NodeConfig, finish_info};
 use super::replies::{Place, Ticket};
 use crate::command::{self, Command, EveryNode, Merge};
 use crate::counter::{Effect, Extent};
@@ -128,7 +128,8 @@ impl Dispatch<'_> {
             EveryNode::FlushAll
             | EveryNode::FlushDb
             | EveryNode::ScriptLoad
-            | EveryNode::ScriptFlush => fan_out::first(),
+            | EveryNode::ScriptFlush
+            | EveryNode::Function => fan_out::first(),
             EveryNode::Scan => return self.scan(command, request),
             EveryNode::Wait => return self.wait(command, request),
         };
@@ -284,6 +285,18 @@ impl Dispatch<'_> {
             let answers = parts.frames().filter(|frame| !reply::is_error(frame));
             let mut out = Vec::new();
             finish_info(info, answers, &mut out);
+            place.fill(&out)
+        });
+        self.send_every(&wire, Extent::Ordered, place, merge);
+    }
+
+    /// `CONFIG GET` or `SET` of what is the nodes'.
+    pub(super) fn node_config(&mut self, config: NodeConfig) {
+        let place = self.place(Form::Plain);
+        let wire = config.wire().to_vec();
+        let merge: fan_out::Merge = Box::new(move |parts, place| {
+            let mut out = Vec::new();
+            config.finish(parts.frames(), &mut out);
             place.fill(&out)
         });
         self.send_every(&wire, Extent::Ordered, place, merge);

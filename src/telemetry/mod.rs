@@ -7,14 +7,18 @@
 pub mod clock;
 mod counter;
 mod dead_letters;
+pub mod histogram;
 pub mod log;
+pub mod metrics;
 mod node;
 mod process;
 mod rate;
+mod seen;
 mod stats;
 
 pub use counter::{Counter, Gauge};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use node::{NodeState, NodeStatus};
 pub use process::{ProcessUsage, kernel_release, random_run_id};
-pub use stats::Stats;
+pub use seen::{Refusal, Refusals, Seen, Touch, Use};
+pub use stats::{CommandCounts, Stats};

@@ -1,5 +1,9 @@
 //! What is known about one node, as plain data.
 
+use std::time::Duration;
+
+use super::histogram::Sample;
+
 /// One node as it is seen from here, at one moment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NodeStatus {
@@ -30,6 +34,11 @@ pub struct NodeStatus {
     pub pending_keys: usize,
     /// Connections made after the first.
     pub reconnects: u64,
+    /// Most age of an acknowledged increment that the node has not confirmed (one flush interval
+    /// more when several batches are in flight); zero when there is none.
+    pub pending_for: Duration,
+    /// From a request appended to its reply read.
+    pub reply_times: Sample,
 }
 
 /// Whether requests reach a node.

@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 use super::counter::Counter;
 use super::dead_letters::DeadLetters;
 use super::rate::Rate;
+use super::seen::{Refusals, Seen};
+use crate::command::{self, Command};
 
 /// What has happened since the start or the last `CONFIG RESETSTAT`. Shared by every task.
 #[derive(Debug, Default)]
@@ -53,10 +55,41 @@ pub struct Stats {
     pub errors_replied: Counter,
     /// Requests sent to nodes.
     pub upstream_requests: Counter,
+    /// Of [`Stats::commands_processed`], how many of each command.
+    pub commands: CommandCounts,
+    /// Keys asked for lately.
+    pub seen: Seen,
+    /// What was refused lately.
+    pub refusals: Refusals,
     /// The last of the increments that Redis refused after they were acknowledged. Survives
     /// [`Stats::reset`].
     pub refused: DeadLetters,
     commands_rate: Mutex<Rate>,
+}
+
+/// A counter for each command, in the order of [`command::commands`].
+#[derive(Debug)]
+pub struct CommandCounts(Box<[Counter]>);
+
+impl Default for CommandCounts {
+    fn default() -> Self {
+        let counters = command::commands().iter().map(|_| Counter::default());
+        Self(counters.collect())
+    }
+}
+
+impl CommandCounts {
+    /// `n` more of `command`.
+    pub fn add(&self, command: &'static Command, n: u64) {
+        if let Some(counter) = self.0.get(command.index()) {
+            counter.add(n);
+        }
+    }
+
+    /// How many of each.
+    pub fn each(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(Counter::get)
+    }
 }
 
 impl Stats {
@@ -98,6 +131,9 @@ impl Stats {
             &self.errors_replied,
             &self.upstream_requests,
         ] {
+            counter.reset();
+        }
+        for counter in &self.commands.0 {
             counter.reset();
         }
         self.commands_rate.lock().clear();

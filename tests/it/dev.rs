@@ -205,6 +205,7 @@ impl Dev {
         let ports = format!("{first},{second}");
         let mut child = tally(&["--dev", "--dev-ports", &ports], folder)
             .env("TALLY_SERVER__LISTEN", "127.0.0.1:0")
+            .env("TALLY_ADMIN__LISTEN", "127.0.0.1:0")
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tally::command;
 use tally::config::{
-    Cache, Config, Counters, Mode, Ring, Secret, Server as ServerConfig, Upstream,
+    Admin, Cache, Config, Counters, Mode, Ring, Secret, Server as ServerConfig, Upstream,
 };
 use tally::resp::{Request, Span, encode};
 use tally::ring::Hash;
@@ -240,8 +240,6 @@ CONFIG GET appendonly
 CONFIG GET append[n-p]nly
 CONFIG GET nosuch
 CONFIG GET save save sav*
-CONFIG GET maxmemory
-CONFIG GET maxmemory-pol*
 CONFIG GET timeout
 CONFIG GET notify-keyspace-events
 CONFIG GET bind
@@ -254,6 +252,10 @@ CONFIG SET x
 CONFIG SET x y
 CONFIG SET x y z
 CONFIG SET databases 4
+CONFIG SET databases 4 databases 4
+CONFIG SET tcp-keepalive 300
+CONFIG SET appendonly no timeout 0
+CONFIG SET timeout 0 TIMEOUT 0
 CONFIG SET DATABASES 4
 CONFIG RESETSTAT
 CONFIG RESETSTAT x
@@ -430,6 +432,7 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
                 After::Continue => {}
                 After::Close => closes = true,
                 After::InfoKeyspace(info) => finish_info(info, [""; 0], &mut reply),
+                After::NodeConfig(config) => panic!("no nodes here: {config:?}"),
             },
         }
         if client.finish_command() {
@@ -498,6 +501,11 @@ fn config(password: Option<&str>) -> Config {
             backoff: (second, second),
             max_in_flight: 1,
             max_unsent_bytes: 1,
+        },
+        admin: Admin {
+            listen: None,
+            token: None,
+            visits_prefix: "visits:".to_owned(),
         },
         log_level: "info".to_owned(),
     }

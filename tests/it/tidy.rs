@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "telemetry"],
     &["node", "router"],
     &["session", "fan_out"],
-    &["server", "dev", "cli"],
+    &["server", "admin", "dev", "cli"],
 ];
 
 /// Longest source file, tests included.

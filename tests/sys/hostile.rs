@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::connection::{Connection, Request, encode, words};
 use crate::harness::{Stack, say};
 use crate::reply::Reply;
-use crate::servers::Redis;
+use crate::servers::{Redis, is_other_server};
 
 /// What a server says to raw bytes followed by the end of the client's side.
 #[track_caller]
@@ -110,6 +110,9 @@ fn tolerated_oddities_are_tolerated() {
 
 #[test]
 fn inline_commands_are_split_as_redis_splits_them() {
+    if is_other_server() {
+        return say("skipped: Valkey takes quotes that Redis refuses, and drops a byte 255");
+    }
     check_like_redis(&[
         b"SET k v\r\nGET k\r\nDEL k\r\n",
         b"  SET   k    v  \r\nGET\tk\r\nDEL k\r\n",
@@ -139,6 +142,9 @@ fn inline_commands_are_split_as_redis_splits_them() {
 
 #[test]
 fn endless_lines_are_refused() {
+    if is_other_server() {
+        return say("skipped: Valkey resets the connection before its error can be read");
+    }
     let inline = vec![b'a'; 70_000];
     let array = [b"*".to_vec(), vec![b'1'; 70_000]].concat();
     let bulk = [b"*1\r\n$".to_vec(), vec![b'1'; 70_000]].concat();
@@ -263,7 +269,7 @@ fn a_million_commands_written_before_the_first_read_are_answered_in_order() {
     // The default bound on unread replies would be met by a server that is faster than us.
     let stack = Stack::start(&[("server.output_buffer", "\"256MiB\"")]);
     let mut client = stack.connect();
-    client.set_patience(Duration::from_secs(90));
+    client.set_patience(Duration::from_secs(240));
     let mut bytes = Vec::with_capacity(40 * COMMANDS);
     for number in 0..COMMANDS / 4 {
         let slot = number % 100;

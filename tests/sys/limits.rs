@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::connection::{Connection, encode};
 use crate::harness::{Stack, bare, eventually, now, pause};
 use crate::reply::Reply;
-use crate::servers::{Redis, resident_bytes};
+use crate::servers::{Redis, is_other_server, resident_bytes};
 
 const MIB: u64 = 1 << 20;
 
@@ -252,19 +252,25 @@ fn a_password_is_asked_for_as_redis_asks() {
         "GET k",
         "INCR k",
         "PING",
-        "NOSUCH",
-        "INCR",
+        "7.0 NOSUCH",
+        "7.0 INCR",
         "CLIENT ID",
         "INFO",
         "AUTH wrong",
         "AUTH default wrong",
         "AUTH nobody secret",
-        "HELLO 3",
+        "7.0 HELLO 3",
         "HELLO 3 AUTH default wrong",
         "GET k",
         "RESET",
         "GET k",
     ] {
+        // Later versions do not look at a command before the password, and word some anew.
+        let line = match line.strip_prefix("7.0 ") {
+            Some(_) if is_other_server() => continue,
+            Some(line) => line,
+            None => line,
+        };
         assert_eq!(client.run(line), real.run(line), "{line}");
     }
     assert!(client.run("AUTH secret").is_ok());

@@ -2,6 +2,8 @@
 //!
 //! `TALLY_SUITE_TARGET=redis` puts one bare Redis server in Tally's place, which shows that a
 //! test asks for what Redis does; tests that need Tally or two nodes say so and pass there.
+//! `TALLY_SUITE_SERVER` is another server than `redis-server` for the nodes and for the bare one:
+//! the path of a `valkey-server`, say.
 //! `TALLY_SUITE_BINARY` is another binary to test (a release build, say).
 //! `TALLY_SUITE_SEED` replaces the fixed seed of the random tests, `TALLY_SUITE_SCRIPTS` the
 //! number of random scripts per mode.
@@ -14,6 +16,7 @@
     reason = "a test's failure is its report"
 )]
 
+mod apps;
 mod clients;
 mod coalescing;
 mod concurrency;
@@ -23,11 +26,13 @@ mod faults;
 mod harness;
 mod history;
 mod hostile;
+mod http;
 mod keyspace;
 mod limiter;
 mod limits;
 mod nodes;
 mod random;
+mod redis_rs;
 mod reply;
 mod routing;
 mod rules;

@@ -1,6 +1,7 @@
 //! Child processes: Redis servers and Tally, each in a directory of its own, gone with its value.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -14,7 +15,7 @@ use crate::connection::Connection;
 use crate::harness::{Settings, eventually, now, pause, say};
 use crate::reply::Reply;
 
-/// A real `redis-server` on a loopback port.
+/// A real `redis-server` (or `TALLY_SUITE_SERVER`) on a loopback port.
 pub(crate) struct Redis {
     child: Option<Child>,
     port: u16,
@@ -120,7 +121,7 @@ impl Redis {
     /// False when the server ended before it answered (its port was taken meanwhile).
     fn launch(&mut self) -> bool {
         let log = File::create(self.directory.path().join("log")).unwrap();
-        let child = Command::new("redis-server")
+        let child = Command::new(server())
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--daemonize", "no", "--appendonly", "no"])
             .arg("--dir")
@@ -130,7 +131,7 @@ impl Redis {
             .stdout(log)
             .stderr(Stdio::null())
             .spawn()
-            .expect("redis-server on the PATH");
+            .expect("redis-server on the PATH, or what TALLY_SUITE_SERVER names");
         self.child = Some(child);
         let answers = answers_before_end(self.child.as_mut().unwrap(), loopback(self.port));
         if !answers {
@@ -154,6 +155,7 @@ impl Drop for Redis {
 pub(crate) struct Tally {
     child: Child,
     port: u16,
+    http_port: u16,
     directory: TempDir,
 }
 
@@ -188,6 +190,11 @@ impl Tally {
 
     pub(crate) fn address(&self) -> SocketAddr {
         loopback(self.port)
+    }
+
+    /// Where its HTTP side listens.
+    pub(crate) fn http_address(&self) -> SocketAddr {
+        loopback(self.http_port)
     }
 
     pub(crate) fn process_id(&self) -> u32 {
@@ -225,11 +232,12 @@ impl Tally {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    fn launch(nodes: &[(SocketAddr, Option<&str>)], settings: Settings<'_>) -> Self {
+    /// Starts one and does not wait.
+    pub(crate) fn launch(nodes: &[(SocketAddr, Option<&str>)], settings: Settings<'_>) -> Self {
         let directory = TempDir::new().unwrap();
-        let port = free_port();
+        let (port, http_port) = (free_port(), free_port());
         let file = directory.path().join("tally.toml");
-        fs::write(&file, configuration(port, nodes, settings)).unwrap();
+        fs::write(&file, configuration([port, http_port], nodes, settings)).unwrap();
         let log = File::create(directory.path().join("log")).unwrap();
         let binary = std::env::var_os("TALLY_SUITE_BINARY");
         let child = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tally").into()))
@@ -240,6 +248,7 @@ impl Tally {
             .env_remove("TALLY_SUITE_BINARY")
             .env_remove("TALLY_SUITE_SEED")
             .env_remove("TALLY_SUITE_SCRIPTS")
+            .env_remove("TALLY_SUITE_SERVER")
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -249,6 +258,7 @@ impl Tally {
         Self {
             child,
             port,
+            http_port,
             directory,
         }
     }
@@ -273,6 +283,17 @@ impl Drop for Tally {
             assert!(!log.contains("panicked at"), "tally panicked:\n{log}");
         }
     }
+}
+
+/// The server that nodes run: Redis, or what is to be tested in its place.
+fn server() -> OsString {
+    std::env::var_os("TALLY_SUITE_SERVER").unwrap_or_else(|| "redis-server".into())
+}
+
+/// Whether nodes run another server than Redis 7.0. Where a reply's text differs between versions,
+/// Tally's own answers have the words of 7.0 and can not be compared with such a server's.
+pub(crate) fn is_other_server() -> bool {
+    std::env::var_os("TALLY_SUITE_SERVER").is_some()
 }
 
 /// A port on which nothing listens now, below the ephemeral range (32768 and up on Linux): there
@@ -340,14 +361,15 @@ fn signal(process_id: u32, name: &str) {
 }
 
 fn configuration(
-    port: u16,
+    ports: [u16; 2],
     nodes: &[(SocketAddr, Option<&str>)],
     settings: Settings<'_>,
 ) -> String {
     let mut tables: BTreeMap<&str, BTreeMap<&str, String>> = BTreeMap::new();
-    let listen = format!("\"{}\"", loopback(port));
+    let [listen, http] = ports.map(|port| format!("\"{}\"", loopback(port)));
     let defaults = [
         ("server.listen", listen.as_str()),
+        ("admin.listen", http.as_str()),
         ("counters.flush_interval", "\"50ms\""),
     ];
     for (name, value) in defaults.iter().chain(settings) {

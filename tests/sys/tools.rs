@@ -181,6 +181,32 @@ fn redis_cli_stat_shows_a_line_each_interval() {
     }
 }
 
+#[test]
+fn redis_cli_measures_latency() {
+    let stack = Stack::start(&[]);
+    // Not at a terminal it prints one line after the interval: minimum, maximum, mean, samples.
+    let said = cli(stack.address(), &["--latency", "-i", "1"], b"");
+    let figures: Vec<f64> = said
+        .split_whitespace()
+        .map_while(|figure| figure.parse().ok())
+        .collect();
+    assert_eq!(figures.len(), 4, "{said}");
+    assert!(figures[3] > 5.0, "{said}");
+}
+
+#[test]
+fn redis_cli_finds_keys_that_use_much_memory() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    client.run_all(&["SET small x", "RPUSH list a b c"]);
+    client.call(&["SET", "big", &"x".repeat(50_000)]);
+    let said = cli(stack.address(), &["--memkeys"], b"");
+    assert!(
+        said.contains("Biggest string found '\"big\"' has"),
+        "{said}"
+    );
+}
+
 /// What redis-benchmark prints, with its figures replaced by `#` and progress lines left out.
 #[track_caller]
 fn benchmark(address: SocketAddr, arguments: &[&str]) -> Vec<String> {
@@ -231,6 +257,13 @@ fn redis_benchmark_runs_as_on_redis() {
 fn redis_benchmark_runs_as_on_redis_with_random_keys_and_resp3() {
     let tests = "ping,set,get,incr,lpush,rpush,lpop,rpop,sadd,hset,spop,zadd,zpopmin,lrange,mset";
     check_benchmark(&["-3", "-t", tests, "-r", "1000", "-n", "2000", "-q"]);
+}
+
+#[test]
+fn redis_benchmark_runs_all_its_tests_as_on_redis() {
+    check_benchmark(&["-n", "200", "-c", "10", "-q"]);
+    check_benchmark(&["-3", "-n", "200", "-c", "10", "-q", "-r", "100"]);
+    check_benchmark(&["--threads", "2", "-n", "200", "-c", "10", "-q"]);
 }
 
 #[test]

@@ -14,7 +14,8 @@ pub(super) fn run(local: &Local<'_>, subcommand: &str, request: &Request<'_>, ou
         "info" => {
             let mut line = String::new();
             let client = local.client;
-            client.write_line(&mut line, local.now, Some("client|info"));
+            let asking = Some(("client|info", request.wire().len()));
+            client.write_line(&mut line, local.now, asking);
             encode::verbatim(out, local.protocol(), &line);
         }
         "list" => list(local, request, out),
@@ -86,8 +87,9 @@ fn list(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
             let limit = local.config.server.output_buffer_bytes;
             for client in clients {
                 let itself = client.id == local.client.id;
+                let asking = itself.then(|| ("client|list", request.wire().len()));
                 if text.len() < limit {
-                    client.write_line(&mut text, local.now, itself.then_some("client|list"));
+                    client.write_line(&mut text, local.now, asking);
                 }
             }
             encode::verbatim(out, local.protocol(), &text);

@@ -1,16 +1,22 @@
-//! `CONFIG`: shows what benchmarks, exporters and frameworks ask for, under Redis's names. Nothing
-//! can be set while running.
+//! `CONFIG`: shows what benchmarks, exporters and frameworks ask for, under Redis's names. What is
+//! Tally's own can not be set while running; how the nodes keep their keys is asked of and set on
+//! the nodes, see [`NODE_PARAMETERS`].
 
-use super::Local;
 use super::argument::{self, SYNTAX_ERROR};
+use super::{After, Local};
 use crate::glob::{self, Case};
-use crate::resp::{Request, encode};
+use crate::resp::{Protocol, Request, encode, reply};
 
 /// Any subcommand but `HELP`; its arity is right.
-pub(super) fn run(local: &Local<'_>, subcommand: &str, request: &Request<'_>, out: &mut Vec<u8>) {
+pub(super) fn run(
+    local: &Local<'_>,
+    subcommand: &str,
+    request: &Request<'_>,
+    out: &mut Vec<u8>,
+) -> After {
     match subcommand {
-        "get" => get(local, request, out),
-        "set" => set(local, request, out),
+        "get" => return get(local, request, out),
+        "set" => return set(local, request, out),
         "resetstat" => {
             local.stats.reset();
             encode::simple(out, "OK");
@@ -20,54 +26,191 @@ pub(super) fn run(local: &Local<'_>, subcommand: &str, request: &Request<'_>, ou
             super::help::write("config|help", out);
         }
     }
+    After::Continue
 }
 
 /// Every parameter that matches one of the patterns, once. A name without wildcards is shown as
 /// it was asked for (`CONFIG GET SAVE`), because Redis does and clients look it up in the map.
-fn get(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
-    let matching: Vec<(&[u8], String)> = parameters(local)
-        .into_iter()
-        .filter_map(|(name, value)| {
-            let shown = request.args().skip(2).find_map(|pattern| {
-                if argument::is(pattern, name) {
-                    Some(pattern)
-                } else {
-                    glob::matches(pattern, name.as_bytes(), Case::Ignored)
-                        .then_some(name.as_bytes())
-                }
-            });
-            shown.map(|shown| (shown, value))
+fn get(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
+    let shown = |name: &str| {
+        let mut patterns = request.args().skip(2);
+        patterns.find_map(|pattern| {
+            if argument::is(pattern, name) {
+                Some(pattern.to_vec())
+            } else {
+                glob::matches(pattern, name.as_bytes(), Case::Ignored)
+                    .then(|| name.as_bytes().to_vec())
+            }
         })
+    };
+    let own = parameters(local).into_iter();
+    let own: Vec<(Vec<u8>, Vec<u8>)> = own
+        .filter_map(|(name, value)| shown(name).map(|name| (name, value.into_bytes())))
         .collect();
-    encode::map(out, local.protocol(), matching.len());
-    for (name, value) in matching {
-        encode::bulk(out, name);
-        encode::bulk(out, value.as_bytes());
+    let asked: Vec<Vec<u8>> = NODE_PARAMETERS
+        .iter()
+        .filter_map(|name| shown(name))
+        .collect();
+    if asked.is_empty() {
+        write_map(local.protocol(), &own, out);
+        return After::Continue;
+    }
+    let words: [&[u8]; 2] = [b"CONFIG", b"GET"];
+    let words = words.into_iter().chain(asked.iter().map(Vec::as_slice));
+    let mut wire = Vec::new();
+    encode::request(&mut wire, &words.collect::<Vec<_>>());
+    After::NodeConfig(NodeConfig {
+        wire,
+        own: Some(own),
+    })
+}
+
+/// The answer to `CONFIG SET`: what is the nodes' is set there; what is Tally's own can only be set
+/// to what it is. Errors are in the words that Redis has for what can not be set.
+fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
+    if !request.len().is_multiple_of(2) {
+        encode::error(out, SYNTAX_ERROR);
+        return After::Continue;
+    }
+    let names: Vec<&[u8]> = request.args().skip(2).step_by(2).collect();
+    if names.iter().all(|name| is_nodes(name)) {
+        return After::NodeConfig(NodeConfig {
+            wire: request.wire().to_vec(),
+            own: None,
+        });
+    }
+    let own = parameters(local);
+    for (at, name) in names.iter().enumerate() {
+        let known = own.iter().find(|(known, _)| argument::is(name, known));
+        let earlier = names.iter().take(at);
+        let reason = match known {
+            None if !is_nodes(name) => {
+                let before = "ERR Unknown option or number of arguments for CONFIG SET - '";
+                encode::error(out, argument::naming(before, name, "'"));
+                return After::Continue;
+            }
+            _ if earlier
+                .into_iter()
+                .any(|earlier| earlier.eq_ignore_ascii_case(name)) =>
+            {
+                "duplicate parameter"
+            }
+            Some((known, value))
+                if !IMMUTABLE.contains(known) && request.arg(3 + 2 * at) == value.as_bytes() =>
+            {
+                continue;
+            }
+            Some(_) => "can't set immutable config",
+            None => "set what is the nodes' in a command of its own",
+        };
+        let before = "ERR CONFIG SET failed (possibly related to argument '";
+        encode::error(
+            out,
+            argument::naming(before, name, &format!("') - {reason}")),
+        );
+        return After::Continue;
+    }
+    encode::simple(out, "OK");
+    After::Continue
+}
+
+fn is_nodes(name: &[u8]) -> bool {
+    NODE_PARAMETERS
+        .iter()
+        .any(|known| argument::is(name, known))
+}
+
+/// A `CONFIG GET` or `SET` that waits for the nodes.
+#[derive(Debug)]
+pub struct NodeConfig {
+    wire: Vec<u8>,
+    /// What Tally itself shows in the same reply; `None` for `SET`.
+    own: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+}
+
+impl NodeConfig {
+    /// What every node is sent.
+    pub fn wire(&self) -> &[u8] {
+        &self.wire
+    }
+
+    /// Writes the reply in RESP3, made of those of all nodes, at least one. A setting stands when
+    /// every node took it. A value is that of the first node that tells: nodes behind one Tally
+    /// are meant to be alike.
+    pub fn finish<'f>(self, mut nodes: impl Iterator<Item = &'f [u8]>, out: &mut Vec<u8>) {
+        let Some(mut pairs) = self.own else {
+            let mut first = None;
+            let failed = nodes.find(|frame| {
+                first = first.or(Some(*frame));
+                reply::is_error(frame)
+            });
+            return out.extend_from_slice(failed.or(first).unwrap_or_default());
+        };
+        let told = nodes.find_map(reply::elements);
+        let mut told = told.into_iter().flatten().filter_map(reply::text);
+        while let (Some(name), Some(value)) = (told.next(), told.next()) {
+            pairs.push((name.to_vec(), value.to_vec()));
+        }
+        write_map(Protocol::Resp3, &pairs, out);
     }
 }
 
-/// The answer to `CONFIG SET`, in the words that Redis has for what can not be set.
-fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
-    if !request.len().is_multiple_of(2) {
-        return encode::error(out, SYNTAX_ERROR);
+fn write_map(protocol: Protocol, pairs: &[(Vec<u8>, Vec<u8>)], out: &mut Vec<u8>) {
+    encode::map(out, protocol, pairs.len());
+    for (name, value) in pairs {
+        encode::bulk(out, name);
+        encode::bulk(out, value);
     }
-    let known = parameters(local);
-    let is_known = |name: &[u8]| known.iter().any(|(known, _)| argument::is(name, known));
-    let names = || request.args().skip(2).step_by(2);
-    let text = match names().find(|name| !is_known(name)) {
-        Some(unknown) => argument::naming(
-            "ERR Unknown option or number of arguments for CONFIG SET - '",
-            unknown,
-            "'",
-        ),
-        None => argument::naming(
-            "ERR CONFIG SET failed (possibly related to argument '",
-            request.arg(2),
-            "') - can't set immutable config",
-        ),
-    };
-    encode::error(out, text);
 }
+
+/// Parameters that Redis refuses to set, even to what they are.
+const IMMUTABLE: &[&str] = &[
+    "cluster-enabled",
+    "daemonize",
+    "databases",
+    "io-threads",
+    "replicaof",
+    "slaveof",
+];
+
+/// Parameters of Redis 7.0 that say when a node takes writes, and how it keeps, expires and frees
+/// keys. Nothing that concerns its files, network and passwords, nor what Tally itself relies on,
+/// nor when a script that runs too long is answered with BUSY: the lane of its node waits for it.
+/// A node forgets what was set here when it restarts, as Redis does.
+const NODE_PARAMETERS: &[&str] = &[
+    "active-expire-effort",
+    "activedefrag",
+    "activerehashing",
+    "hash-max-listpack-entries",
+    "hash-max-listpack-value",
+    "hash-max-ziplist-entries",
+    "hash-max-ziplist-value",
+    "hll-sparse-max-bytes",
+    "hz",
+    "lazyfree-lazy-eviction",
+    "lazyfree-lazy-expire",
+    "lazyfree-lazy-server-del",
+    "lazyfree-lazy-user-del",
+    "lazyfree-lazy-user-flush",
+    "lfu-decay-time",
+    "lfu-log-factor",
+    "list-compress-depth",
+    "list-max-listpack-size",
+    "list-max-ziplist-size",
+    "maxmemory",
+    "maxmemory-policy",
+    "maxmemory-samples",
+    "min-replicas-max-lag",
+    "min-replicas-to-write",
+    "sanitize-dump-payload",
+    "set-max-intset-entries",
+    "stream-node-max-bytes",
+    "stream-node-max-entries",
+    "zset-max-listpack-entries",
+    "zset-max-listpack-value",
+    "zset-max-ziplist-entries",
+    "zset-max-ziplist-value",
+];
 
 /// Parameters in force, by Redis's names; what Tally has not is shown as turned off.
 fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
@@ -98,13 +241,14 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         ("latency-monitor-threshold", zero()),
         ("latency-tracking", no()),
         ("maxclients", server.max_clients.to_string()),
-        ("maxmemory", zero()),
-        ("maxmemory-policy", "noeviction".to_owned()),
+        ("maxmemory-clients", zero()),
         ("notify-keyspace-events", String::new()),
         ("port", local.client.laddr.port().to_string()),
         ("proto-max-bulk-len", server.max_bulk_bytes.to_string()),
+        ("replicaof", String::new()),
         ("requirepass", password.to_owned()),
         ("save", String::new()),
+        ("slaveof", String::new()),
         // A negative threshold is how Redis turns the slow log off.
         ("slowlog-log-slower-than", "-1".to_owned()),
         ("slowlog-max-len", zero()),

@@ -3,7 +3,7 @@
 //! `NO-TOUCH`: 7.2); `tests/it/local_twin.rs` compares them with a live server.
 //!
 //! [`answer`] is synchronous: it reads shared structures, changes its own [`Client`] and appends
-//! one reply. Only `INFO keyspace` needs the nodes; see [`After::InfoKeyspace`].
+//! one reply. Only `INFO keyspace` and some of `CONFIG` need the nodes; see [`After`].
 
 mod argument;
 mod clients;
@@ -18,6 +18,7 @@ mod observe;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+pub use config::NodeConfig;
 pub use keyspace::{InfoText, finish_info};
 
 use super::{Client, Registry};
@@ -82,6 +83,9 @@ pub enum After {
     /// `INFO` wants the nodes' keys: no reply was written yet. The session sends `INFO keyspace`
     /// to every node and calls [`finish_info`] with what they answer.
     InfoKeyspace(InfoText),
+    /// `CONFIG` is about the nodes: no reply was written yet. The session sends
+    /// [`NodeConfig::wire`] to every node and calls [`NodeConfig::finish`].
+    NodeConfig(NodeConfig),
 }
 
 /// Whether a client that has not given the password yet may use this command.
@@ -102,8 +106,8 @@ pub const NO_AUTH: &str = "NOAUTH Authentication required.";
 /// authentication ([`allowed_before_auth`], [`NO_AUTH`]).
 ///
 /// Appends exactly one reply to `out`, in the protocol that the client speaks after the command;
-/// none for `CLIENT REPLY OFF` and `SKIP`, and none yet with [`After::InfoKeyspace`]. Whether the
-/// reply is sent is for [`Client::finish_command`] to say, called after this.
+/// none for `CLIENT REPLY OFF` and `SKIP`, and none yet with [`After::InfoKeyspace`] and
+/// [`After::NodeConfig`]. Whether the reply is sent is for [`Client::finish_command`] to say, called after this.
 pub fn answer(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     let reply_at = out.len();
     let after = run(local, name, request, out);
@@ -129,7 +133,7 @@ fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) 
         "select" => connection::select(request, out),
         _ => match name.split_once('|') {
             Some(("client", subcommand)) => clients::run(local, subcommand, request, out),
-            Some(("config", subcommand)) => config::run(local, subcommand, request, out),
+            Some(("config", subcommand)) => return config::run(local, subcommand, request, out),
             Some((_, "help")) if help::write(name, out) => {}
             _ => observe::run(local, name, request, out),
         },

@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant as Clock;
 
 use super::*;
 use crate::command;
-use crate::config::{Cache, Counters, Mode, Ring, Secret, Server, Upstream};
+use crate::config::{Admin, Cache, Counters, Mode, Ring, Secret, Server, Upstream};
 use crate::resp::Span;
 use crate::ring::Hash;
 use crate::telemetry::NodeState;
+use crate::telemetry::histogram::Sample;
 
 /// One Tally without sockets.
 struct Setup {
@@ -132,6 +134,11 @@ fn config(password: Option<&str>) -> Config {
             max_in_flight: 1,
             max_unsent_bytes: 1,
         },
+        admin: Admin {
+            listen: None,
+            token: None,
+            visits_prefix: "visits:".to_owned(),
+        },
         log_level: "info".to_owned(),
     }
 }
@@ -150,6 +157,8 @@ fn node(name: &str, version: &str) -> NodeStatus {
         keys: 5,
         pending_keys: 6,
         reconnects: 7,
+        pending_for: Duration::ZERO,
+        reply_times: Sample::default(),
         tracking: true,
     }
 }
@@ -286,9 +295,67 @@ fn config_get_takes_patterns_and_shows_each_parameter_once() {
         "*6\r\n$4\r\nSAVE\r\n$0\r\n\r\n$23\r\nslowlog-log-slower-than\r\n$2\r\n-1\r\n\
          $15\r\nslowlog-max-len\r\n$1\r\n0\r\n",
     );
-    let (reply, _) = setup.ask(&client, &["CONFIG", "GET", "*"]);
+    let (reply, after) = setup.ask(&client, &["CONFIG", "GET", "*"]);
+    assert_eq!(reply, "");
+    let After::NodeConfig(config) = after else {
+        panic!("{after:?}");
+    };
+    assert!(config.wire().starts_with(b"*"));
+    let mut out = Vec::new();
+    config.finish([&b"%0\r\n"[..]].into_iter(), &mut out);
+    let reply = String::from_utf8(out).unwrap();
     assert!(!reply.contains("pw"), "{reply}");
     assert!(reply.contains("<masked>"), "{reply}");
+}
+
+/// What the client gets for a `CONFIG` that the nodes answer so.
+#[track_caller]
+fn check_node_config(args: &[&str], wire: &str, nodes: &[&str], reply: &str) {
+    let setup = Setup::new(None);
+    let (nothing, after) = setup.ask(&setup.connect(), args);
+    assert_eq!(nothing, "");
+    let After::NodeConfig(config) = after else {
+        panic!("{args:?}: {after:?}");
+    };
+    // The tests' requests are their arguments without the protocol around them.
+    assert_eq!(String::from_utf8_lossy(config.wire()), wire);
+    let mut out = Vec::new();
+    config.finish(nodes.iter().map(|frame| frame.as_bytes()), &mut out);
+    assert_eq!(String::from_utf8_lossy(&out), reply, "{args:?}");
+}
+
+#[test]
+fn parameters_of_the_nodes_are_asked_of_and_set_on_them() {
+    let get = ["CONFIG", "GET", "SET-max-intset-entries", "save"];
+    let wire = "*3\r\n$6\r\nCONFIG\r\n$3\r\nGET\r\n$22\r\nSET-max-intset-entries\r\n";
+    let told = "%1\r\n$22\r\nSET-max-intset-entries\r\n$3\r\n512\r\n";
+    let whole = "%2\r\n$4\r\nsave\r\n$0\r\n\r\n$22\r\nSET-max-intset-entries\r\n$3\r\n512\r\n";
+    check_node_config(&get, wire, &[told, told], whole);
+    check_node_config(&get, wire, &["-ERR away\r\n", told], whole);
+    let own = "%1\r\n$4\r\nsave\r\n$0\r\n\r\n";
+    check_node_config(&get, wire, &["-ERR away\r\n"], own);
+    let set = ["CONFIG", "SET", "maxmemory", "1"];
+    check_node_config(
+        &set,
+        "CONFIGSETmaxmemory1",
+        &["+OK\r\n", "+OK\r\n"],
+        "+OK\r\n",
+    );
+    check_node_config(
+        &set,
+        "CONFIGSETmaxmemory1",
+        &["+OK\r\n", "-ERR no\r\n"],
+        "-ERR no\r\n",
+    );
+}
+
+#[test]
+fn one_config_set_does_not_mix_parameters_of_tally_and_of_its_nodes() {
+    let setup = Setup::new(None);
+    let error = "-ERR CONFIG SET failed (possibly related to argument 'maxmemory') - \
+                 set what is the nodes' in a command of its own\r\n";
+    let request = ["CONFIG", "SET", "save", "", "maxmemory", "1"];
+    setup.check(&setup.connect(), &request, error);
 }
 
 #[test]

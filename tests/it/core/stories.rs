@@ -195,6 +195,32 @@ fn what_waits_for_room_in_a_refused_window_fails_too() {
 }
 
 #[test]
+fn what_waits_for_a_deadline_s_sake_fails_too_while_the_node_refuses() {
+    let mut sim = world();
+    sim.warm("a", 5);
+    sim.ask("INCRBY a 1");
+    // Too near to be set here.
+    let expire = sim.ask("PEXPIRE a 10");
+    sim.node.fault = Some((Fault::Oom, usize::MAX));
+    sim.settle();
+    assert!(sim.book.operations[expire].reply().starts_with(b"-OOM"));
+    let incr = sim.ask("INCRBY a 1");
+    sim.heard(incr, r":7\r\n");
+    sim.rest();
+    assert_eq!(sim.held("a"), 7);
+    // Too near its end to be counted here.
+    sim.ask("PEXPIRE a 1000");
+    sim.ask("INCRBY a 1");
+    sim.advance(980);
+    let incr = sim.ask("INCRBY a 1");
+    sim.node.fault = Some((Fault::Oom, usize::MAX));
+    sim.settle();
+    assert!(sim.book.operations[incr].reply().starts_with(b"-OOM"));
+    sim.rest();
+    assert_eq!(sim.held("a"), 8);
+}
+
+#[test]
 fn many_keys_that_somebody_waits_for_do_not_end_a_flush() {
     let mut plan = world().book.plan;
     plan.lane.max_in_flight = 1000;
@@ -302,6 +328,23 @@ fn batches_that_the_node_forgot_are_counted_and_the_series_goes_on() {
         sim.settle();
         sim.heard(get, r"$1\r\n8\r\n");
     }
+}
+
+#[test]
+fn the_marker_is_there_again_after_a_flushall() {
+    let mut sim = world();
+    sim.ask("FLUSHALL");
+    sim.settle();
+    sim.warm("a", 5);
+    in_flight(&mut sim, &["a"]);
+    // Lost before the batch was executed.
+    sim.node.fault = Some((Fault::Loading, usize::MAX));
+    lose_replies(&mut sim);
+    sim.node.fault = None;
+    sim.connect();
+    sim.rest();
+    assert_eq!(sim.held("a"), 6);
+    assert!(sim.losses.is_empty(), "{:?}", sim.losses);
 }
 
 #[test]

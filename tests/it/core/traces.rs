@@ -161,6 +161,44 @@ fn a_deadline_set_by_others_is_known_at_the_next_answer() {
 }
 
 #[test]
+fn reads_of_a_key_that_cools_wait_for_what_is_pending() {
+    for read in ["GET a", "MGET a"] {
+        let mut sim = world();
+        sim.book.plan.foreign = true;
+        sim.warm("a", 5);
+        sim.ask("INCRBY a 1");
+        sim.node.command(&argv(&["PEXPIRE", "a", "100"]));
+        sim.flush();
+        sim.ask("INCRBY a 1");
+        sim.settle();
+        let get = sim.ask(read);
+        sim.settle();
+        sim.settle();
+        let reply = sim.book.operations[get].reply();
+        assert!(reply.ends_with(b"$1\r\n7\r\n"), "{}", reply.escape_ascii());
+        sim.rest();
+        assert_eq!(sim.held("a"), 7);
+    }
+}
+
+#[test]
+fn increments_that_meet_one_in_flight_are_combined() {
+    let mut sim = world();
+    let first = sim.ask("INCRBY a 1");
+    let rest: Vec<_> = (0..5).map(|_| sim.ask("INCRBY a 2")).collect();
+    let get = sim.ask("GET a");
+    sim.settle();
+    sim.settle();
+    // The marker, the first increment, and the sum of the others.
+    assert_eq!(sim.lane.counts().requests, 3);
+    sim.heard(first, r":1\r\n");
+    for (at, incr) in rest.into_iter().enumerate() {
+        sim.heard(incr, &format!(r":{}\r\n", 3 + 2 * at));
+    }
+    sim.heard(get, r"$2\r\n11\r\n");
+}
+
+#[test]
 fn a_cached_value_ends_with_its_own_deadline() {
     let mut sim = world();
     sim.ask("SET a text PX 30");
@@ -190,6 +228,48 @@ fn clean_counters_and_values_do_not_survive_a_lost_connection() {
     sim.connect();
     sim.rest();
     assert_eq!(sim.held("b"), 6);
+}
+
+#[test]
+fn errors_are_never_kept_as_values() {
+    let mut sim = world();
+    sim.ask("LPUSH a x");
+    for _ in 0..3 {
+        let get = sim.ask("GET a");
+        sim.settle();
+        assert!(sim.book.operations[get].reply().starts_with(b"-WRONGTYPE"));
+        let many = sim.ask("MGET a");
+        sim.settle();
+        sim.heard(many, r"*1\r\n_\r\n");
+    }
+    for command in ["GET b", "MGET b"] {
+        sim.ask("SET b text");
+        sim.ask("GET b");
+        sim.settle();
+        // Only the first of the two reads is refused.
+        sim.ask(command);
+        sim.node.fault = Some((Fault::Loading, 1));
+        sim.settle();
+        let get = sim.ask("GET b");
+        sim.settle();
+        sim.heard(get, r"$4\r\ntext\r\n");
+    }
+}
+
+#[test]
+fn what_others_count_shows_with_the_next_answer() {
+    let mut sim = world();
+    sim.book.plan.foreign = true;
+    sim.warm("a", 5);
+    sim.ask("INCRBY a 1");
+    sim.flush();
+    sim.ask("INCRBY a 2");
+    sim.node.command(&argv(&["INCRBY", "a", "100"]));
+    sim.settle();
+    let get = sim.ask("GET a");
+    sim.heard(get, r"$3\r\n108\r\n");
+    sim.rest();
+    sim.check_fresh();
 }
 
 #[test]

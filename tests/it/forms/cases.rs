@@ -225,6 +225,12 @@ PFCOUNT hll
 PFCOUNT hll missing
 PFCOUNT missing
 PFCOUNT wrong
+PFDEBUG ENCODING hll
+PFDEBUG GETREG hll
+PFDEBUG TODENSE hll
+PFDEBUG ENCODING missing
+PFDEBUG ENCODING wrong
+PFSELFTEST
 PFMERGE new hll
 PFMERGE missing
 PFMERGE new wrong
@@ -386,6 +392,13 @@ SCRIPT LOAD 'bad syntax here'
 SCRIPT FLUSH
 SCRIPT HELP
 FUNCTION HELP
+FUNCTION LOAD REPLACE '#!lua name=other\\nredis.register_function([[g]], function(k) return 1 end)'
+FUNCTION LOAD 'bad'
+FUNCTION DUMP
+FUNCTION RESTORE bad
+FUNCTION LOAD REPLACE '#!lua name=other\\nredis.register_function([[g]], function(k) return 1 end)' | FUNCTION DELETE other
+FUNCTION DELETE nolibrary
+FUNCTION FLUSH
 ";
 
 const NODES: &str = "

@@ -1,0 +1,185 @@
+//! `/api/v1`: what the page shows, for everybody.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State as Extract};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch::Receiver;
+
+use super::board::{Tracked, Value};
+use super::trends::{COLUMNS, Point};
+use super::view::{self, CounterView, NodeView, Sort, Summary};
+use super::{Failure, State, now};
+use crate::resp::reply;
+
+pub(super) async fn summary(Extract(state): Extract<Arc<State>>) -> Json<Summary> {
+    Json(view::summary(&state.shared, &state.board.lock(), now()))
+}
+
+pub(super) async fn nodes(Extract(state): Extract<Arc<State>>) -> Json<Vec<NodeView>> {
+    Json(view::nodes(&state.board.lock()))
+}
+
+/// Which counters are asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    #[serde(default)]
+    prefix: String,
+    /// A part of the key, in any case.
+    #[serde(default)]
+    q: String,
+    #[serde(default)]
+    sort: Sort,
+    limit: Option<usize>,
+}
+
+/// Counters, and how many keys are known in all.
+#[derive(Debug, Serialize)]
+pub(super) struct Counters {
+    counters: Vec<CounterView>,
+    tracked_keys: usize,
+}
+
+pub(super) async fn counters(
+    Extract(state): Extract<Arc<State>>,
+    which: Result<Query<Which>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Counters>, Failure> {
+    state.look();
+    let Query(which) =
+        which.map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let limit = which.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+    let board = state.board.lock();
+    let text = (which.prefix.as_str(), which.q.as_str());
+    Ok(Json(Counters {
+        counters: view::counters(&state.shared, &board, text, which.sort, limit),
+        tracked_keys: board.keys().count(),
+    }))
+}
+
+/// One counter, with what only its node knows.
+#[derive(Debug, Serialize)]
+pub(super) struct Details {
+    #[serde(flatten)]
+    counter: CounterView,
+    /// Milliseconds until it expires; null when it does not.
+    ttl_ms: Option<i64>,
+}
+
+/// Looks a key up by its name, as a client's `GET` and `PTTL` would.
+pub(super) async fn counter(
+    Extract(state): Extract<Arc<State>>,
+    Path(key): Path<String>,
+) -> Result<Json<Details>, Failure> {
+    state.look();
+    let key = key.as_bytes();
+    let ttl = state.ask(&[b"PTTL", key], false).await?;
+    let answer = state.ask(&[b"GET", key], false).await?;
+    for frame in [&ttl.frame, &answer.frame] {
+        if reply::is_error(frame) {
+            return Err(Failure::of_reply(reply::text(frame).unwrap_or_default()));
+        }
+    }
+    let value = match Value::of_text(reply::text(&answer.frame)) {
+        Value::Missing | Value::Unknown => {
+            return Err(Failure::new(StatusCode::NOT_FOUND, "there is no such key"));
+        }
+        Value::Other => {
+            return Err(Failure::new(
+                StatusCode::CONFLICT,
+                "its value is not a count",
+            ));
+        }
+        count @ Value::Count(_) => count,
+    };
+    let mut board = state.board.lock();
+    board.learn(key, value);
+    let untracked = Tracked {
+        node: state.shared.router.index(key),
+        value,
+        from_memory: answer.from_memory,
+        valued: board.ticks(),
+        ..Tracked::default()
+    };
+    let tracked = board.key(key).unwrap_or(&untracked);
+    Ok(Json(Details {
+        counter: view::counter(&state.shared, &board, key, tracked, true),
+        ttl_ms: reply::integer(&ttl.frame).filter(|ms| *ms >= 0),
+    }))
+}
+
+/// How far apart points are: seconds, 1 or 10.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Step {
+    #[serde(default = "one")]
+    step: u64,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// Points of the last minutes or hours.
+#[derive(Debug, Serialize)]
+pub(super) struct Series {
+    step_seconds: u64,
+    columns: [&'static str; COLUMNS.len()],
+    points: Vec<Point>,
+}
+
+pub(super) async fn series(
+    Extract(state): Extract<Arc<State>>,
+    step: Result<Query<Step>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Series>, Failure> {
+    let step = step.map(|Query(step)| step.step);
+    let trends = &state.board.lock().trends;
+    let points = match step {
+        Ok(1) => trends.fine().copied().collect(),
+        Ok(10) => trends.coarse().copied().collect(),
+        _ => return Err(Failure::new(StatusCode::BAD_REQUEST, "step is 1 or 10")),
+    };
+    Ok(Json(Series {
+        step_seconds: step.unwrap_or(1),
+        columns: COLUMNS,
+        points,
+    }))
+}
+
+/// An event a second with everything that changes.
+pub(super) async fn stream(
+    Extract(state): Extract<Arc<State>>,
+) -> Result<impl IntoResponse, Failure> {
+    let Ok(place) = Arc::clone(&state.streams).try_acquire_owned() else {
+        return Err(Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many pages are open",
+        ));
+    };
+    let events = state.events.subscribe();
+    // The event in the channel may be of an hour ago, when the last page was closed.
+    let first = view::event(&state.shared, &state.board.lock(), now());
+    let next = async |(first, mut events, place): (Option<String>, Receiver<Arc<str>>, _)| {
+        let event = if let Some(first) = first {
+            events.mark_unchanged();
+            Event::default().data(first)
+        } else {
+            events.changed().await.ok()?;
+            Event::default().data(&**events.borrow_and_update())
+        };
+        Some((Ok::<_, Infallible>(event), (None, events, place)))
+    };
+    let stream = futures_util::stream::unfold((Some(first), events, place), next);
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new()))
+}
+
+/// Counters in a list, unless it is said how many.
+const DEFAULT_LIMIT: usize = 100;
+
+/// Most counters in a list: 500 KiB.
+const MAX_LIMIT: usize = 1000;

@@ -1,0 +1,139 @@
+//! Connections of the HTTP side: a bounded number, none idle for ever.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// Accepts as long as there are places.
+pub(super) struct Listener {
+    inner: TcpListener,
+    places: Arc<Semaphore>,
+}
+
+/// One connection. It fails when nothing was read or written for [`IDLE`]: a request that does
+/// not end and a browser that went away give their places back.
+pub(super) struct Connection {
+    stream: TcpStream,
+    idle: Pin<Box<Sleep>>,
+    /// Given back with the connection.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// Who sent a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+impl Connected<IncomingStream<'_, Listener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+impl Listener {
+    pub(super) fn new(inner: TcpListener) -> Self {
+        Self {
+            inner,
+            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        }
+    }
+
+    pub(super) fn address(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+}
+
+impl axum::serve::Listener for Listener {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        // Further connections wait in the kernel's queue. The semaphore is never closed.
+        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        loop {
+            match self.inner.accept().await {
+                Ok((stream, address)) => {
+                    let connection = Connection {
+                        stream,
+                        idle: Box::pin(sleep(IDLE)),
+                        _place: place,
+                    };
+                    return (connection, address);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.address()
+    }
+}
+
+impl Connection {
+    /// What `poll` says; while it waits, the clock decides.
+    fn watched<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        if let Poll::Ready(done) = poll(Pin::new(&mut self.stream), cx) {
+            self.idle.as_mut().reset(Instant::now() + IDLE);
+            return Poll::Ready(done);
+        }
+        match self.idle.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.watched(cx, |stream, cx| stream.poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.watched(cx, |stream, cx| stream.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Connections at once: a page needs two, a scraper one; a visit counter of a busy site goes
+/// through the pool of its web server.
+const MAX_CONNECTIONS: usize = 512;
+
+/// Longest silence; browsers and web servers keep a connection for about a minute.
+const IDLE: Duration = Duration::from_secs(75);
+
+/// Pause after a failed accept, so that it does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

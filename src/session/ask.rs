@@ -1,0 +1,114 @@
+//! A request from inside of the process: the way of a client's request, without a connection.
+
+use std::future::poll_fn;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::dispatch::{Dispatch, Flow};
+use super::replies::Replies;
+use super::{Client, Shared};
+use crate::resp::{Limits, Protocol, RequestScanner, encode};
+
+/// The answer to a request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// The reply, a RESP3 frame; errors too.
+    pub frame: Vec<u8>,
+    /// Whether no node was asked.
+    pub from_memory: bool,
+}
+
+/// Executes one request as if a client had sent it: the same table, the same lanes, the same
+/// order. `counted` says whether it is part of the statistics; what is asked only to show it is not.
+///
+/// Waits while the node has no room; then nothing has happened, so that dropping the future is
+/// safe. Later the request may be executed whether or not the future is dropped. A node that
+/// gives no answer leads to an error within `upstream.request_timeout`.
+pub async fn ask(shared: &Shared, request: &[&[u8]], counted: bool) -> Answer {
+    let now = tokio::time::Instant::now().into_std();
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let client = Client::new(0, nowhere, nowhere, now, true);
+    client.set_protocol(Protocol::Resp3);
+    let mut wire = Vec::new();
+    encode::request(&mut wire, request);
+    let mut asking = Asking {
+        shared,
+        client,
+        replies: Arc::new(Replies::new(shared.config.server.output_buffer_bytes)),
+        wire,
+        counted,
+        from_memory: None,
+    };
+    poll_fn(|cx| asking.poll(cx)).await
+}
+
+struct Asking<'a> {
+    shared: &'a Shared,
+    client: Client,
+    replies: Arc<Replies>,
+    wire: Vec<u8>,
+    counted: bool,
+    /// `None` until the request has been executed or sent.
+    from_memory: Option<bool>,
+}
+
+impl Asking<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        let from_memory = match self.from_memory {
+            Some(known) => known,
+            None => match self.execute(cx) {
+                Some(known) => *self.from_memory.insert(known),
+                None => return Poll::Pending,
+            },
+        };
+        let mut frame = Vec::new();
+        let backlog = self.replies.take(&mut frame, cx.waker());
+        if backlog.overrun {
+            frame.clear();
+            encode::error(
+                &mut frame,
+                "ERR the reply is larger than server.output_buffer",
+            );
+        }
+        if frame.is_empty() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Answer { frame, from_memory })
+    }
+
+    /// Executes the request; `None` while the node has no room for it.
+    fn execute(&self, cx: &Context<'_>) -> Option<bool> {
+        let now = tokio::time::Instant::now().into_std();
+        let (mut made, mut woken) = (Vec::new(), Vec::new());
+        let mut scanner = RequestScanner::new();
+        let limits = Limits {
+            authenticated: true,
+            ..Limits::default()
+        };
+        let length = scanner.scan(&self.wire, &limits);
+        let mut dispatch = Dispatch::new(
+            self.shared,
+            (&self.client, &self.replies),
+            cx.waker(),
+            now,
+            (&mut made, &mut woken),
+        );
+        dispatch.is_seen &= self.counted;
+        let flow = if let Ok(Some(_)) = length {
+            dispatch.execute(&scanner.request(&self.wire))
+        } else {
+            // What we encoded is a request, save for an argument beyond the limits of clients.
+            dispatch.error("ERR the request is too large");
+            Flow::Continue
+        };
+        let tally = dispatch.finish();
+        if flow == Flow::Stall {
+            return None;
+        }
+        if self.counted {
+            tally.add_to(&self.shared.stats);
+        }
+        Some(tally.hits + tally.increments_local > 0)
+    }
+}
