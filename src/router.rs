@@ -28,6 +28,13 @@ impl<T: Deliver> Router<T> {
         self.ring.node(key)
     }
 
+    /// Whether every key that `pattern` can name belongs to the node `index`: there is only that
+    /// one, or a hash tag without a wildcard says so.
+    pub fn holds_all(&self, pattern: &[u8], index: usize) -> bool {
+        let tag = self.ring.tag(pattern).filter(|tag| !tag.contains(&b'*'));
+        self.nodes.len() == 1 || tag.is_some() && self.index(pattern) == index
+    }
+
     /// A node by its index.
     #[inline]
     pub fn node(&self, index: usize) -> &Arc<Node<T>> {

@@ -60,18 +60,31 @@ pub fn leaves_database(command: &Command, request: &Request<'_>) -> bool {
 pub fn needs_whole_node(command: &Command, request: &Request<'_>) -> bool {
     match (command.class, command.name) {
         (Class::Script, _) => request.arg(2) == b"0",
-        (_, "sort" | "sort_ro") => sort(request).patterns,
+        (_, "sort" | "sort_ro") => !sort(request).patterns.is_empty(),
         _ => false,
     }
 }
 
+/// The patterns in the request that name further keys to be read: those of `SORT` with a `*`.
+pub fn key_patterns<'r>(
+    command: &Command,
+    request: &Request<'r>,
+) -> impl Iterator<Item = &'r [u8]> + use<'r> {
+    let patterns = match command.name {
+        "sort" | "sort_ro" => sort(request).patterns,
+        _ => Vec::new(),
+    };
+    let request = *request;
+    patterns.into_iter().map(move |at| request.arg(at))
+}
+
 /// What the options of `SORT` say.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct SortOptions {
     /// Place of the key where the result goes.
     pub(super) store: Option<usize>,
-    /// Whether other keys are looked up by a pattern.
-    pub(super) patterns: bool,
+    /// Places of patterns by which other keys are looked up.
+    pub(super) patterns: Vec<usize>,
 }
 
 /// Reads the options as `sortCommandGeneric` does, so the last `STORE` wins. Redis's own
@@ -88,7 +101,9 @@ pub(super) fn sort(request: &Request<'_>) -> SortOptions {
             }
             Some(_) => {
                 at += 1;
-                options.patterns |= request.arg(at).contains(&b'*');
+                if request.arg(at).contains(&b'*') {
+                    options.patterns.push(at);
+                }
             }
             None => {}
         }

@@ -90,18 +90,17 @@ impl Ring {
         self.owners.get(start + skipped).copied().unwrap_or(first)
     }
 
+    /// The part of `key` in its hash tag, which alone decides where it belongs, if it has one.
+    pub fn tag<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        let (open, close) = self.hash_tag?;
+        let rest = key.get(memchr::memchr(open, key)? + 1..)?;
+        let part = rest.get(..memchr::memchr(close, rest)?)?;
+        Some(part).filter(|part| !part.is_empty())
+    }
+
     /// What of `key` is hashed: the part in the hash tag if there is one, else all.
     fn hashed_part<'k>(&self, key: &'k [u8]) -> &'k [u8] {
-        let Some((open, close)) = self.hash_tag else {
-            return key;
-        };
-        let tagged = memchr::memchr(open, key)
-            .and_then(|at| key.get(at + 1..))
-            .and_then(|rest| rest.get(..memchr::memchr(close, rest)?));
-        match tagged {
-            Some(part) if !part.is_empty() => part,
-            _ => key,
-        }
+        self.tag(key).unwrap_or(key)
     }
 }
 

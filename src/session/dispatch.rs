@@ -353,6 +353,11 @@ impl<'a> Dispatch<'a> {
             self.error("CROSSSLOT Keys in request don't hash to the same slot");
             return Flow::Continue;
         }
+        let mut patterns = command::key_patterns(command, request);
+        if patterns.any(|pattern| !self.shared.router.holds_all(pattern, index)) {
+            self.error("CROSSSLOT Keys of a pattern may belong to several nodes: use a hash tag");
+            return Flow::Continue;
+        }
         if let Some(flow) = self.admit(index) {
             return flow;
         }

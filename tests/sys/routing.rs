@@ -350,3 +350,30 @@ fn narrow_lanes_slow_down_and_change_nothing() {
         }
     });
 }
+
+#[test]
+fn sort_looks_up_keys_only_where_they_all_are() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    for (member, weight) in [("a", 3), ("b", 1), ("c", 2)] {
+        client.run(&format!("RPUSH {{t}}list {member}"));
+        assert!(
+            client
+                .run(&format!("SET {{t}}weight:{member} {weight}"))
+                .is_ok()
+        );
+    }
+    let sorted = client.run("SORT {t}list BY {t}weight:* GET #");
+    let sorted: Vec<_> = sorted.elements().iter().map(Reply::text).collect();
+    assert_eq!(sorted, ["b", "c", "a"]);
+    let refused = client.run("SORT {t}list BY weight:*").text();
+    assert!(refused.starts_with("CROSSSLOT "), "{refused}");
+    // These look nothing up.
+    assert_eq!(
+        client.run("SORT {t}list BY nosort GET #").elements().len(),
+        3
+    );
+}
