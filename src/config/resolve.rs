@@ -37,12 +37,13 @@ pub(super) fn resolve(
     let mut root = root.try_deserialize::<raw::Root>().unwrap_or_default();
     reader.unknown("", &mut root);
     let server = server(&mut reader, root.server);
+    let admin = admin(&mut reader, root.admin, server.protected);
     let nodes = nodes(&mut reader, root.nodes);
     let ring = ring(&mut reader, root.ring);
     let counters = counters(&mut reader, root.counters);
     let cache = cache(&mut reader, root.cache);
     let config = Config {
-        admin: admin(&mut reader, root.admin, server.protected),
+        admin,
         server,
         nodes,
         ring,

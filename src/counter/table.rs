@@ -21,8 +21,9 @@ pub struct TableLimits {
     pub max_keys: usize,
     /// Most bytes of cached values (keys included). Beyond it, values are not kept.
     pub max_cached_bytes: usize,
-    /// The times of all keys, unless [`KeyTable::with_rules`] says more. How long an answer of Redis may be repeated here. Zero: only counters with pending
-    /// increments are answered.
+    /// How long an answer of Redis may be repeated here. Zero: only counters with pending
+    /// increments are answered. This time and those below are those of every key, unless the table
+    /// is made by [`KeyTable::with_rules`].
     pub lease: Duration,
     /// The same for clean counters.
     pub counter_lease: Duration,

@@ -237,7 +237,12 @@ impl<'a> Dispatch<'a> {
             }
             Answer::Overflow => self.error("ERR increment or decrement would overflow"),
             Answer::Elsewhere if self.is_through(index, key) => {
-                return self.through(command, request);
+                let flow = self.keyed(command, request);
+                if flow != Flow::Stall {
+                    self.touch(key, Use::Rose(clamped(delta)));
+                    self.tally.increments += 1;
+                }
+                return flow;
             }
             Answer::Elsewhere => {
                 if let Some(flow) = self.refuse_reserved(key).or_else(|| self.admit(index)) {
@@ -281,7 +286,12 @@ impl<'a> Dispatch<'a> {
             return Flow::Continue;
         }
         if self.is_through(index, key) {
-            return self.through(command, request);
+            let flow = self.keyed(command, request);
+            if flow != Flow::Stall {
+                self.touch(key, Use::Read(1));
+                self.tally.misses += 1;
+            }
+            return flow;
         }
         if let Some(flow) = self.refuse_reserved(key).or_else(|| self.admit(index)) {
             return flow;
@@ -293,23 +303,6 @@ impl<'a> Dispatch<'a> {
         let (entry, woken) = self.lane(index);
         entry.step(now, woken, |lane, step| lane.get(step, key, ticket));
         Flow::Continue
-    }
-
-    /// An increment or a `GET` of a key in mode `through`.
-    fn through(&mut self, command: &Command, request: &Request<'_>) -> Flow {
-        let flow = self.keyed(command, request);
-        if flow != Flow::Stall {
-            let key = request.arg(1);
-            if let Class::Increment(kind) = command.class {
-                let delta = delta(kind, request.arg(2)).unwrap_or(0);
-                self.touch(key, Use::Rose(clamped(delta)));
-                self.tally.increments += 1;
-            } else {
-                self.touch(key, Use::Read(1));
-                self.tally.misses += 1;
-            }
-        }
-        flow
     }
 
     /// Whether this request is one of the [`SAMPLED`] that is told of. Costs nothing to speak of:

@@ -55,15 +55,15 @@ pub struct Stats {
     pub errors_replied: Counter,
     /// Requests sent to nodes.
     pub upstream_requests: Counter,
-    /// The last of the increments that Redis refused after they were acknowledged. Survives
-    /// [`Stats::reset`].
-    pub refused: DeadLetters,
     /// Of [`Stats::commands_processed`], how many of each command.
     pub commands: CommandCounts,
     /// Keys asked for lately.
     pub seen: Seen,
     /// What was refused lately.
     pub refusals: Refusals,
+    /// The last of the increments that Redis refused after they were acknowledged. Survives
+    /// [`Stats::reset`].
+    pub refused: DeadLetters,
     commands_rate: Mutex<Rate>,
 }
 
