@@ -571,5 +571,5 @@ fn cost(key: &Key, value: Option<&[u8]>) -> usize {
 const SHARDS: u64 = 64;
 
 /// Bytes that a cached value costs beside its key and itself: the entry and its share of empty
-/// places (an entry is 96 bytes, a table is at most 7/8 full).
-const OVERHEAD: usize = 112;
+/// places (an entry is 136 bytes, a table is at most 7/8 full).
+const OVERHEAD: usize = 156;
