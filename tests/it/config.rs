@@ -261,7 +261,7 @@ fn all_faults_of_rules_are_reported_at_once() {
         &[
             "TALLY_RULES__MATCH: unknown variable; allowed: TALLY_NODES, TALLY_SERVER__<KEY>, \
            TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_UPSTREAM__<KEY>, \
-           TALLY_LOG__<KEY>",
+           TALLY_ADMIN__<KEY>, TALLY_LOG__<KEY>",
         ],
     );
 }
