@@ -148,8 +148,8 @@ fn keyed_detail(command: &Command) -> &'static str {
     match command.name {
         "xread" | "xreadgroup" => "with `BLOCK`: not yet",
         "sort" | "sort_ro" => {
-            "with a pattern in `BY` or `GET`: after all pending increments of its node, and looks \
-             up keys of that node only"
+            "with a pattern in `BY` or `GET`: after all pending increments of its node, and only if a \
+             hash tag keeps the pattern's keys there"
         }
         _ => "",
     }
