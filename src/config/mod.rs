@@ -89,6 +89,8 @@ pub struct Node {
     pub address: String,
     /// Share of the keys, relative to the other nodes; at least 1.
     pub weight: u32,
+    /// Number of the database there that holds the keys.
+    pub database: u32,
     /// ACL user for `AUTH`; `None` for the default user.
     pub username: Option<String>,
     /// What the node wants from `AUTH`.

@@ -72,6 +72,13 @@ fn node(reader: &mut Reader, at: usize, raw: raw::Node) -> Node {
         name,
         address,
         weight: reader.number(&path("weight"), raw.weight, 1, &(1..=1000)),
+        // Redis's `databases` may be raised as far (`config.c`); beyond it the node refuses.
+        database: reader.number(
+            &path("database"),
+            raw.database,
+            0,
+            &(0..=i32::MAX.unsigned_abs()),
+        ),
         username: reader.text(
             &path("username"),
             raw.username,

@@ -16,6 +16,7 @@ impl Config {
             out.text("name", &node.name);
             out.text("address", &node.address);
             out.plain("weight", node.weight);
+            out.plain("database", node.database);
             out.text("username", node.username.as_deref().unwrap_or_default());
             out.secret("password", node.password.as_ref());
         }

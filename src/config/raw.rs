@@ -59,7 +59,7 @@ section! {
 
 section! {
     /// One of `[[nodes]]`
-    Node { name, address, weight, username, password, password_file }
+    Node { name, address, weight, database, username, password, password_file }
 }
 
 section! {

@@ -134,6 +134,14 @@ impl Socket {
                 ConnectError::Handshake(text)
             });
         }
+        if node.database != 0 {
+            let mut digits = itoa::Buffer::new();
+            let database = digits.format(node.database).as_bytes();
+            let selected = self.ask(&[b"SELECT", database]).await?;
+            if reply::is_error(&selected) {
+                return Err(ConnectError::Handshake(Refusal::from_reply(&selected).text));
+            }
+        }
         let mut peer = Peer::default();
         let mut fields = reply::elements(&hello).into_iter().flatten();
         while let (Some(name), Some(value)) = (fields.next(), fields.next()) {

@@ -129,8 +129,8 @@ const ITS_FAULTS: &[&str] = &[
     "server.threads: 300 is not allowed; allowed: a whole number from 0 to 256",
     "server.max_bulk: \"512mb\" is not allowed; allowed: a size from \"1KiB\" to \
              \"4GiB\" (bytes, or units KB, MB, GB, KiB, MiB, GiB)",
-    "nodes[0].port: unknown key; allowed: name, address, weight, username, password, \
-             password_file",
+    "nodes[0].port: unknown key; allowed: name, address, weight, database, username, \
+             password, password_file",
     "nodes[0].name: \"a b\" is not allowed; allowed: 1 to 255 visible ASCII characters \
              without a space",
     "nodes[0].address: missing; allowed: host:port, such as \"127.0.0.1:7070\"",
@@ -545,6 +545,7 @@ fn what_is_printed_loads_again() {
         [[nodes]]
         name = 'odd"name\'
         address = "[::1]:1"
+        database = 3
         username = "a\u0001\u007f\tö"
         weight = 7
     "#;

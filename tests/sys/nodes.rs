@@ -354,6 +354,27 @@ fn nodes_with_a_password_are_logged_in_to() {
 }
 
 #[test]
+fn keys_live_in_the_database_of_their_node() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[("nodes.database", "3")]);
+    let mut client = stack.connect();
+    for number in 1..=5 {
+        assert_eq!(client.run("INCR counter").integer(), number);
+    }
+    let found = |database: &str| {
+        stack.nodes.iter().any(|node| {
+            let mut node = node.connect();
+            assert!(node.run(database).is_ok());
+            node.run("GET counter") == Reply::Bulk(b"5".to_vec())
+        })
+    };
+    assert!(eventually(Duration::from_secs(5), || found("SELECT 3")));
+    assert!(!found("SELECT 0"));
+}
+
+#[test]
 fn a_node_that_refuses_the_password_is_named() {
     if skipped_on_bare_redis() {
         return;

@@ -366,6 +366,7 @@ fn configuration(
     settings: Settings<'_>,
 ) -> String {
     let mut tables: BTreeMap<&str, BTreeMap<&str, String>> = BTreeMap::new();
+    let mut each_node = String::new();
     let [listen, http] = ports.map(|port| format!("\"{}\"", loopback(port)));
     let defaults = [
         ("server.listen", listen.as_str()),
@@ -375,6 +376,11 @@ fn configuration(
     for (name, value) in defaults.iter().chain(settings) {
         // A list of tables stands before the tables.
         let (table, key) = name.split_once('.').unwrap_or(("", name));
+        // Settings of nodes are for each of them.
+        if table == "nodes" {
+            writeln!(each_node, "{key} = {value}").unwrap();
+            continue;
+        }
         tables
             .entry(table)
             .or_default()
@@ -395,6 +401,7 @@ fn configuration(
         if let Some(password) = password {
             writeln!(text, "password = \"{password}\"").unwrap();
         }
+        text.push_str(&each_node);
     }
     text
 }
