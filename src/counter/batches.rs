@@ -21,15 +21,18 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Begins a flush: from now on [`Lane::take_wire`] seals every dirty key, as far as there is
-    /// room, until all that were dirty have been.
-    pub fn begin_flush(&mut self) {
+    /// Begins a flush: from now on [`Lane::take_wire`] seals every key that is dirty now, as far
+    /// as there is room. It goes once round the shards of the table, so a key that is dirty again
+    /// by then waits for the next flush.
+    pub fn begin_flush(&mut self, table: &KeyTable) {
         self.flushing = Classes::ALL;
+        self.shards_left = table.shards();
     }
 
     /// The same for the keys of one class of flush interval, see [`super::Rules::intervals`].
-    pub fn begin_flush_of(&mut self, class: u8) {
+    pub fn begin_flush_of(&mut self, table: &KeyTable, class: u8) {
         self.flushing.insert(class);
+        self.shards_left = table.shards();
     }
 
     /// How often a flush came to its end, everything dirty of its classes being sealed, and the
@@ -51,7 +54,7 @@ impl<T> Lane<T> {
 
     /// Whether everything that was sealed has been applied, and nothing is to be sealed at once.
     pub fn is_applied(&self) -> bool {
-        self.series.is_settled() && self.urgent.is_empty()
+        self.series.is_settled() && self.urgent.is_empty() && self.dirty.is_empty()
     }
 
     /// The key on the node in which it keeps the number of the last flush batch.
@@ -88,14 +91,17 @@ impl<T> Lane<T> {
                 };
                 batch.extend(table.lock(key.as_bytes()).unlist_and_seal(true));
             }
-            if !self.flushing.is_empty() && batch.len() < flush::MAX_KEYS {
-                let mut keys = std::mem::take(&mut self.dirty);
-                table.take_dirty(self.flushing, flush::MAX_KEYS - batch.len(), &mut keys);
-                ended = keys.is_empty();
-                for key in keys.drain(..) {
+            while !self.flushing.is_empty() && batch.len() < flush::MAX_KEYS {
+                if let Some(key) = self.dirty.pop() {
                     batch.extend(table.lock(key.as_bytes()).unlist_and_seal(false));
+                } else if self.shards_left > 0 {
+                    table.take_dirty(self.next_shard, self.flushing, &mut self.dirty);
+                    self.next_shard = (self.next_shard + 1) % table.shards();
+                    self.shards_left -= 1;
+                } else {
+                    ended = true;
+                    break;
                 }
-                self.dirty = keys;
             }
             if !batch.is_empty() {
                 self.counts.batches += 1;

@@ -61,7 +61,7 @@ impl<T> Lane<T> {
         }
         if hold.extent != Extent::Ordered {
             // Commands that left their queues meanwhile may have counted something.
-            self.begin_flush();
+            self.begin_flush(step.table);
             self.seal_batches(step.table, step.now);
             if !self.is_quiet(step) {
                 return;

@@ -55,8 +55,12 @@ pub struct Lane<T> {
     pub(super) urgent: Vec<Key>,
     /// Flushes under way: every dirty key of these classes is to be sealed.
     pub(super) flushing: Classes,
+    /// Where the flush goes on in the table, and how many shards are left of its round.
+    pub(super) next_shard: usize,
+    pub(super) shards_left: usize,
     /// How often a flush came to its end, and the number of the last batch sealed then.
     pub(super) flushed: (u64, u64),
+    /// Keys that the flush has taken off the lists and not sealed.
     pub(super) dirty: Vec<Key>,
 }
 
@@ -196,6 +200,8 @@ impl<T> Lane<T> {
             clock: None,
             urgent: Vec::new(),
             flushing: Classes::default(),
+            next_shard: 0,
+            shards_left: 0,
             flushed: (0, 0),
             dirty: Vec::new(),
         }

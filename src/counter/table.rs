@@ -273,19 +273,21 @@ impl KeyTable {
         }
     }
 
-    /// Takes up to `most` keys off the lists of keys to flush, of these classes only.
-    pub(super) fn take_dirty(&self, classes: Classes, most: usize, out: &mut Vec<Key>) {
-        for shard in &self.shards {
-            let mut shard = shard.lock();
-            let lists = shard.dirty.iter_mut().enumerate();
-            for (_, dirty) in lists.filter(|(class, _)| classes.holds(*class)) {
-                let keep = dirty.len().saturating_sub(most - out.len());
-                out.extend(dirty.drain(keep..));
-                if out.len() >= most {
-                    return;
-                }
-            }
+    /// Takes all keys off one shard's lists of keys to flush, of these classes only.
+    pub(super) fn take_dirty(&self, shard: usize, classes: Classes, out: &mut Vec<Key>) {
+        let Some(shard) = self.shards.get(shard) else {
+            return;
+        };
+        let mut shard = shard.lock();
+        let lists = shard.dirty.iter_mut().enumerate();
+        for (_, dirty) in lists.filter(|(class, _)| classes.holds(*class)) {
+            out.append(dirty);
         }
+    }
+
+    /// Number of shards.
+    pub(super) fn shards(&self) -> usize {
+        self.shards.len()
     }
 
     /// Drops what is no longer answered in `count` shards from `first` on (wrapping round);

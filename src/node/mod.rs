@@ -302,7 +302,7 @@ impl<T: Deliver> Node<T> {
     pub fn flush(&self) {
         let mut inner = self.inner.lock();
         if matches!(inner.link, Link::Up(_)) {
-            inner.lane.begin_flush();
+            inner.lane.begin_flush(&self.table);
             inner.flushed_before = std::mem::replace(&mut inner.flushed, now());
             drop(inner);
             self.send();
@@ -313,7 +313,7 @@ impl<T: Deliver> Node<T> {
     fn flush_class(&self, class: u8) {
         let mut inner = self.inner.lock();
         if matches!(inner.link, Link::Up(_)) {
-            inner.lane.begin_flush_of(class);
+            inner.lane.begin_flush_of(&self.table, class);
             drop(inner);
             self.send();
         }
@@ -328,7 +328,7 @@ impl<T: Deliver> Node<T> {
         let before = {
             let mut inner = self.inner.lock();
             inner.link.reason()?;
-            inner.lane.begin_flush();
+            inner.lane.begin_flush(&self.table);
             inner.lane.flushed().0
         };
         self.send();

@@ -347,7 +347,7 @@ impl Sim {
 
     pub(crate) fn flush(&mut self) {
         if !self.away {
-            self.lane.begin_flush();
+            self.lane.begin_flush(&self.table);
         }
     }
 
@@ -356,7 +356,7 @@ impl Sim {
         let classes = self.table.rules().intervals().len();
         if !self.away {
             let class = u8::try_from(self.book.random.below(classes)).unwrap();
-            self.lane.begin_flush_of(class);
+            self.lane.begin_flush_of(&self.table, class);
         }
     }
 
