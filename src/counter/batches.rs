@@ -57,6 +57,12 @@ impl<T> Lane<T> {
         self.series.is_settled() && self.urgent.is_empty() && self.dirty.is_empty()
     }
 
+    /// Keys with increments that are in no batch yet: those on the table's lists, and those that a
+    /// flush took off them. Locks each shard once.
+    pub fn pending_keys(&self, table: &KeyTable) -> usize {
+        self.dirty.len() + table.dirty()
+    }
+
     /// The key on the node in which it keeps the number of the last flush batch.
     pub fn marker(&self) -> &[u8] {
         self.series.marker()

@@ -226,8 +226,8 @@ impl KeyTable {
         self.cached_bytes.load(Ordering::Relaxed)
     }
 
-    /// Number of keys to be looked at by the next flush; what was sealed for a barrier meanwhile
-    /// counts until then. Locks each shard once.
+    /// Number of keys on the lists that a flush takes; what was sealed for a barrier meanwhile
+    /// counts until then. See [`super::Lane::pending_keys`]. Locks each shard once.
     pub fn dirty(&self) -> usize {
         self.shards
             .iter()

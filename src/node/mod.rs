@@ -245,7 +245,7 @@ impl<T: Deliver> Node<T> {
             },
         };
         let now = now();
-        let pending_keys = self.table.dirty();
+        let pending_keys = inner.lane.pending_keys(&self.table);
         let batch = inner.lane.oldest_batch();
         let sealed = batch.map(|sent| sent.min(inner.flushed_before));
         let unsealed = Some(inner.flushed).filter(|_| pending_keys > 0);
@@ -274,6 +274,11 @@ impl<T: Deliver> Node<T> {
     /// What the lane has done so far.
     pub fn counts(&self) -> crate::counter::Counts {
         self.inner.lock().lane.counts()
+    }
+
+    /// Keys with increments that are in no batch yet.
+    pub fn pending_keys(&self) -> usize {
+        self.inner.lock().lane.pending_keys(&self.table)
     }
 
     /// Where the increments are that were acknowledged before they were applied.

@@ -84,9 +84,9 @@ pub(super) async fn drain(
     Ok(())
 }
 
-/// Keys with increments that their node does not have.
+/// Keys with increments that are in no batch yet.
 pub(super) fn pending(router: &Router<Ticket>) -> usize {
-    router.nodes().iter().map(|node| node.table().dirty()).sum()
+    router.nodes().iter().map(|node| node.pending_keys()).sum()
 }
 
 /// Between two looks at the nodes.

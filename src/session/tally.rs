@@ -58,7 +58,7 @@ impl Dispatch<'_> {
         for node in nodes {
             fates += node.fates();
             keys += node.table().len();
-            pending_keys += node.table().dirty();
+            pending_keys += node.pending_keys();
             cached_bytes += node.table().cached_bytes();
         }
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);

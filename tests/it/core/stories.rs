@@ -3,6 +3,7 @@
 use super::node::Fault;
 use super::sim::Sim;
 use super::traces::world;
+use tally::flush;
 
 /// Counts one on each key and seals it into a batch of its own, all in flight at once.
 fn in_flight(sim: &mut Sim, keys: &[&str]) {
@@ -238,6 +239,29 @@ fn many_keys_that_somebody_waits_for_do_not_end_a_flush() {
     }
     sim.flush();
     sim.settle();
+    for key in &keys {
+        assert_eq!(sim.held(key), 6, "key {key}");
+    }
+}
+
+#[test]
+fn keys_that_a_flush_has_no_room_for_are_still_counted_as_pending() {
+    let mut plan = world().book.plan;
+    plan.lane.max_in_flight = 1000;
+    plan.table.max_keys = 1000;
+    let mut sim = Sim::new(plan, 1);
+    let keys: Vec<_> = (0..300).map(|key| format!("k{key}")).collect();
+    for key in &keys {
+        sim.warm(key, 5);
+    }
+    for key in &keys {
+        sim.ask(&format!("INCRBY {key} 1"));
+    }
+    sim.flush();
+    sim.send();
+    let sealed = flush::MAX_IN_FLIGHT * flush::MAX_KEYS;
+    assert_eq!(sim.lane.pending_keys(&sim.table), 300 - sealed);
+    sim.rest();
     for key in &keys {
         assert_eq!(sim.held(key), 6, "key {key}");
     }
