@@ -1,4 +1,5 @@
-//! Which node a key belongs to, and all nodes in the order of the configuration.
+//! Which node a key belongs to, and the nodes in the order of the configuration, once for each
+//! database.
 
 use std::sync::Arc;
 
@@ -6,20 +7,29 @@ use crate::node::{Deliver, Node};
 use crate::ring::Ring;
 use crate::telemetry::NodeStatus;
 
-/// The ring and the nodes on it.
+/// The ring and the nodes on it, each once for every database: keys of different databases are
+/// different keys, so a database has tables, lanes and connections of its own. Only those of
+/// databases in use are connected.
 #[derive(Debug)]
 pub struct Router<T> {
     ring: Ring,
-    nodes: Box<[Arc<Node<T>>]>,
+    /// By database, then by node.
+    databases: Box<[Nodes<T>]>,
 }
 
+/// The nodes of one database.
+type Nodes<T> = Box<[Arc<Node<T>>]>;
+
 impl<T: Deliver> Router<T> {
-    /// `nodes` in the order in which the ring was made of them; at least one.
-    pub fn new(ring: Ring, nodes: Vec<Arc<Node<T>>>) -> Self {
-        Self {
+    /// For each database, database 0 first, its nodes in the order in which the ring was made of
+    /// them; at least one of each. Database 0 is open at once.
+    pub fn new(ring: Ring, databases: Vec<Vec<Arc<Node<T>>>>) -> Self {
+        let router = Self {
             ring,
-            nodes: nodes.into(),
-        }
+            databases: databases.into_iter().map(Into::into).collect(),
+        };
+        router.open(0);
+        router
     }
 
     /// Index of the node that holds `key`. Cost: one hash and one binary search.
@@ -32,34 +42,65 @@ impl<T: Deliver> Router<T> {
     /// one, or a hash tag without a wildcard says so.
     pub fn holds_all(&self, pattern: &[u8], index: usize) -> bool {
         let tag = self.ring.tag(pattern).filter(|tag| !tag.contains(&b'*'));
-        self.nodes.len() == 1 || tag.is_some() && self.index(pattern) == index
+        self.nodes().len() == 1 || tag.is_some() && self.index(pattern) == index
     }
 
-    /// A node by its index.
-    #[inline]
-    pub fn node(&self, index: usize) -> &Arc<Node<T>> {
+    /// The nodes of a database, in the order of the configuration; those of database 0 where there
+    /// is no such database.
+    pub fn database(&self, number: u32) -> &[Arc<Node<T>>] {
+        let index = usize::try_from(number).unwrap_or(usize::MAX);
+        let found = self.databases.get(index).or_else(|| self.databases.first());
+        found.map_or(&[], |nodes| nodes)
+    }
+
+    /// One node of a database, by its index.
+    pub fn node(&self, database: u32, index: usize) -> &Arc<Node<T>> {
         #[expect(
             clippy::indexing_slicing,
             reason = "indices come from this router's ring"
         )]
-        &self.nodes[index]
+        &self.database(database)[index]
     }
 
-    /// All nodes, in the order of the configuration.
+    /// The nodes of database 0: one for each server.
     pub fn nodes(&self) -> &[Arc<Node<T>>] {
-        &self.nodes
+        self.database(0)
     }
 
-    /// A node that is connected, else the first one.
-    pub fn any(&self) -> usize {
-        self.nodes
+    /// Makes a database's nodes connect, if they do not yet. Commands may be given to their lanes
+    /// from now on: they wait for the first attempt.
+    pub fn open(&self, number: u32) {
+        self.database(number).iter().for_each(|node| node.open());
+    }
+
+    /// The nodes of every database that is in use.
+    pub fn in_use(&self) -> impl Iterator<Item = &Arc<Node<T>>> {
+        let all = self.databases.iter().flatten();
+        all.filter(|node| node.is_open())
+    }
+
+    /// One server in all its databases that are in use, database 0 first.
+    pub fn server(&self, index: usize) -> impl Iterator<Item = &Arc<Node<T>>> {
+        let all = self
+            .databases
             .iter()
-            .position(|node| !node.is_away())
-            .unwrap_or(0)
+            .filter_map(move |nodes| nodes.get(index));
+        all.filter(|node| node.is_open())
     }
 
-    /// A snapshot of every node. Locks each lane once: the caller holds none.
+    /// The nodes of every database, whether in use or not.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Node<T>>> {
+        self.databases.iter().flatten()
+    }
+
+    /// A snapshot of every server: whether it is connected is said of database 0, the figures are
+    /// those of all databases. Locks the lanes one by one: the caller holds none.
     pub fn statuses(&self) -> Vec<NodeStatus> {
-        self.nodes.iter().map(|node| node.status()).collect()
+        let count = self.nodes().len();
+        let status = |index| {
+            let statuses = self.server(index).map(|node| node.status());
+            statuses.reduce(|all, status| all.with(&status))
+        };
+        (0..count).filter_map(status).collect()
     }
 }

@@ -42,7 +42,7 @@ fn tick(state: &State) {
     let mut board = state.board.lock();
     board.tick(now, totals, statuses, touches, |key| {
         let node = shared.router.index(key);
-        (node, shared.router.node(node).table().peek(key, now))
+        (node, shared.router.node(0, node).table().peek(key, now))
     });
     if state.events.receiver_count() > 0 {
         let event = view::event(shared, &board, now);

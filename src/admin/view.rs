@@ -297,7 +297,7 @@ pub(super) fn counter(
     tracked: &Tracked,
     with_spark: bool,
 ) -> CounterView {
-    let node = shared.router.node(tracked.node).name().to_owned();
+    let node = shared.router.node(0, tracked.node).name().to_owned();
     CounterView {
         key: shown(key),
         value: tracked.value.count(),

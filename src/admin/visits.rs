@@ -73,7 +73,7 @@ pub(super) async fn count(
         "in_memory".to_owned()
     } else {
         let router = &state.shared.router;
-        router.node(router.index(&key)).name().to_owned()
+        router.node(0, router.index(&key)).name().to_owned()
     };
     Ok(Json(Visits { count, served_via }))
 }

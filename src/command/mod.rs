@@ -15,7 +15,7 @@ pub use doc::markdown;
 pub use flags::Flags;
 pub use keys::{CountRule, Keys, KeysError, key_positions};
 pub use lookup::{LookupError, lookup};
-pub use options::{blocks, key_patterns, leaves_database, needs_whole_node};
+pub use options::{blocks, key_patterns, needs_whole_node, other_database};
 
 use crate::resp::{Form, Request};
 

@@ -30,27 +30,27 @@ pub fn blocks(command: &Command, request: &Request<'_>) -> bool {
     }
 }
 
-/// Whether the request names a database other than 0, as `COPY ... DB n` may. A number that is none
-/// is left to Redis's own error.
-pub fn leaves_database(command: &Command, request: &Request<'_>) -> bool {
-    if command.name != "copy" {
-        return false;
-    }
-    let mut at = 3;
+/// The database that the request names for its second key, as `COPY ... DB n` may; the last one
+/// if it names several. A number that is none is left to Redis's own error.
+pub fn other_database(command: &Command, request: &Request<'_>) -> Option<i64> {
+    let mut named = None;
+    let mut at = if command.name == "copy" {
+        3
+    } else {
+        request.len()
+    };
     while at < request.len() {
         match find_option(request.arg(at), &["replace", "db"]) {
             Some("db") => {
                 at += 1;
-                if integer(request.arg(at)).is_some_and(|database| database != 0) {
-                    return true;
-                }
+                named = integer(request.arg(at)).or(named);
             }
             Some(_) => {}
-            None => return false,
+            None => return None,
         }
         at += 1;
     }
-    false
+    named
 }
 
 /// Whether the request may touch keys of its node that it does not name: a script or function

@@ -76,6 +76,8 @@ pub struct Server {
     pub query_buffer_bytes: usize,
     /// Most bytes of replies that a client has not read; beyond it the client is closed.
     pub output_buffer_bytes: usize,
+    /// How many databases clients may select; 1 when a node keeps its keys in another than 0.
+    pub databases: u32,
     /// How long a stop waits for replies and the last flush.
     pub drain_timeout: Duration,
 }
@@ -89,7 +91,7 @@ pub struct Node {
     pub address: String,
     /// Share of the keys, relative to the other nodes; at least 1.
     pub weight: u32,
-    /// Number of the database there that holds the keys.
+    /// Number of the database there that holds the keys of database 0 here.
     pub database: u32,
     /// ACL user for `AUTH`; `None` for the default user.
     pub username: Option<String>,

@@ -69,6 +69,7 @@ impl Config {
         out.text("max_bulk", &size_text(server.max_bulk_bytes));
         out.text("query_buffer", &size_text(server.query_buffer_bytes));
         out.text("output_buffer", &size_text(server.output_buffer_bytes));
+        out.plain("databases", server.databases);
         out.text("drain_timeout", &duration_text(server.drain_timeout));
     }
 

@@ -53,7 +53,7 @@ section! {
     /// `[server]`
     Server {
         listen, threads, protected, password, password_file, max_clients, idle_timeout, max_bulk,
-        query_buffer, output_buffer, drain_timeout,
+        query_buffer, output_buffer, databases, drain_timeout,
     }
 }
 

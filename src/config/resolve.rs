@@ -22,6 +22,9 @@ const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"]
 /// Longest prefix of the keys of pages; more than any naming scheme needs.
 const MAX_PREFIX_BYTES: usize = 256;
 
+/// Redis's own default (`databases` in `config.c`).
+const MAX_DATABASES: u32 = 16;
+
 pub(super) const SECOND_MS: u64 = 1000;
 pub(super) const MINUTE_MS: u64 = 60 * SECOND_MS;
 pub(super) const HOUR_MS: u64 = 60 * MINUTE_MS;
@@ -36,9 +39,12 @@ pub(super) fn resolve(
     let mut reader = Reader::new(variables, faults);
     let mut root = root.try_deserialize::<raw::Root>().unwrap_or_default();
     reader.unknown("", &mut root);
-    let server = server(&mut reader, root.server);
+    let mut server = server(&mut reader, root.server);
     let admin = admin(&mut reader, root.admin, server.protected);
     let nodes = nodes(&mut reader, root.nodes);
+    if nodes.iter().any(|node| node.database != 0) {
+        server.databases = 1;
+    }
     let ring = ring(&mut reader, root.ring);
     let counters = counters(&mut reader, root.counters);
     let cache = cache(&mut reader, root.cache);
@@ -120,6 +126,7 @@ fn server(reader: &mut Reader, value: Option<Value>) -> Server {
             256 * MIB,
             &(16 * KIB..=16 * GIB),
         ),
+        databases: databases(reader, raw.databases),
         drain_timeout: reader.duration(
             "server.drain_timeout",
             raw.drain_timeout,
@@ -128,6 +135,11 @@ fn server(reader: &mut Reader, value: Option<Value>) -> Server {
             None,
         ),
     }
+}
+
+fn databases(reader: &mut Reader, value: Option<Value>) -> u32 {
+    let allowed = 1..=MAX_DATABASES;
+    reader.number("server.databases", value, MAX_DATABASES, &allowed)
 }
 
 /// Half the cores: the other half serves the nodes and the kernel's side of the sockets, which

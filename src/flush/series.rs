@@ -153,9 +153,10 @@ impl Series {
     }
 
     /// A series that has sent nothing. `instance` names this process among all that share the
-    /// node; `epoch` is higher than that of any process before it with the same name.
-    pub fn new(instance: &str, epoch: u64) -> Self {
-        let marker = [RESERVED_PREFIX, b"marker:", instance.as_bytes(), b":0"].concat();
+    /// node, `database` is a number of its own there; `epoch` is higher than that of any process before it with the same name.
+    pub fn new(instance: &str, database: u32, epoch: u64) -> Self {
+        let name = format!("marker:{instance}:{database}");
+        let marker = [RESERVED_PREFIX, name.as_bytes()].concat();
         Self {
             marker,
             epoch,

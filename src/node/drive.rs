@@ -63,6 +63,9 @@ struct Driver<T> {
 
 impl<T: Deliver> Driver<T> {
     async fn run(&mut self) {
+        while !self.node.is_open() {
+            self.node.attention.notified().await;
+        }
         let (first, longest) = self.node.upstream.backoff;
         let mut pause = first;
         loop {
@@ -302,6 +305,7 @@ impl<T: Deliver> Driver<T> {
                 increments: increment.count,
                 cause: cause.name(),
                 node: node.to_owned(),
+                database: self.node.database,
                 time: wall_time(),
             });
         }

@@ -1,4 +1,4 @@
-//! One Redis server: its keys, its lane, and the connection that carries it.
+//! One database of a Redis server: its keys, its lane, and the connection that carries it.
 //!
 //! ```text
 //!  sessions (any worker) ──enter──> lane ──┐ one mutex over {FIFO, unsent bytes, link}
@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Exactly one connection carries ordinary commands, so a node executes them in the order in which
-//! they were appended. No lock is held while a socket is read or written.
+//! they were appended. Each database has a lane of its own, connected once somebody uses it: order
+//! matters for each key, and keys of different databases are different keys. No lock is held while a socket is read or written.
 
 mod connect;
 mod drive;
@@ -39,9 +40,11 @@ pub trait Deliver: Send + 'static {
     fn deliver(self, frame: &[u8]) -> Option<Waker>;
 }
 
-/// One Redis server.
+/// One Redis server, as far as one of its databases goes.
 pub struct Node<T> {
     config: config::Node,
+    /// The database's number for clients.
+    database: u32,
     upstream: config::Upstream,
     table: KeyTable,
     inner: Mutex<Inner<T>>,
@@ -106,6 +109,8 @@ impl Peer {
 
 /// The connection's state.
 enum Link {
+    /// Nobody has used the database yet.
+    Unused,
     /// The first attempt after the start or a loss: commands wait for it.
     Connecting,
     /// Commands are sent.
@@ -130,20 +135,28 @@ pub enum Refused {
 }
 
 impl<T: Deliver> Node<T> {
-    /// A node that is not connected yet; [`drive`] does that.
+    /// A node that is not connected yet; [`drive`] does that, once it is [opened](Node::open).
+    /// `database` is the number for clients; on the node it is so much higher than that of the
+    /// configuration.
     pub fn new(
         config: config::Node,
+        database: u32,
         upstream: config::Upstream,
         table: KeyTable,
         lane: Lane<T>,
     ) -> Self {
+        let number = config.database.saturating_add(database);
         Self {
-            config,
+            config: config::Node {
+                database: number,
+                ..config
+            },
+            database,
             upstream,
             table,
             inner: Mutex::new(Inner {
                 lane,
-                link: Link::Connecting,
+                link: Link::Unused,
                 writing: false,
                 rest: (Vec::new(), 0),
                 broken: None,
@@ -162,6 +175,26 @@ impl<T: Deliver> Node<T> {
     /// The name that places it on the ring.
     pub fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// The number of its database, for clients.
+    pub fn database(&self) -> u32 {
+        self.database
+    }
+
+    /// Lets its driver connect, if it may not yet. Commands wait for the first attempt.
+    pub fn open(&self) {
+        let mut inner = self.inner.lock();
+        if matches!(inner.link, Link::Unused) {
+            inner.link = Link::Connecting;
+            drop(inner);
+            self.attention.notify_one();
+        }
+    }
+
+    /// Whether somebody has used the database.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.inner.lock().link, Link::Unused)
     }
 
     /// What is known of its keys.
@@ -238,7 +271,7 @@ impl<T: Deliver> Node<T> {
     pub fn status(&self) -> NodeStatus {
         let inner = self.inner.lock();
         let state = match &inner.link {
-            Link::Connecting => NodeState::Connecting,
+            Link::Unused | Link::Connecting => NodeState::Connecting,
             Link::Up(_) => NodeState::Connected,
             Link::Down(reason) => NodeState::Down {
                 reason: reason.to_string(),
@@ -426,7 +459,7 @@ impl Link {
     fn reason(&self) -> Result<(), Arc<str>> {
         match self {
             Self::Up(_) => Ok(()),
-            Self::Connecting => Err("connecting".into()),
+            Self::Unused | Self::Connecting => Err("connecting".into()),
             Self::Down(reason) => Err(Arc::clone(reason)),
         }
     }

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Admin};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::counter::{KeyTable, Lane, Limits, TableLimits};
 use crate::flush::Series;
 use crate::limit;
@@ -169,16 +169,16 @@ fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
     };
     // No process goes on with the batches of one before it.
     let instance = random_run_id();
-    let nodes = config.nodes.iter().map(|node| {
+    let node = |node: &config::Node, database: u32| {
         let seed = RandomState::new().build_hasher().finish();
         let table = KeyTable::with_rules(limits, rules.clone(), seed);
-        let lane = Lane::new(bounds, Series::new(&instance, 1));
-        Arc::new(Node::new(
-            node.clone(),
-            config.upstream.clone(),
-            table,
-            lane,
-        ))
+        let lane = Lane::new(bounds, Series::new(&instance, database, 1));
+        let upstream = config.upstream.clone();
+        Arc::new(Node::new(node.clone(), database, upstream, table, lane))
+    };
+    let databases = (0..config.server.databases).map(|database| {
+        let nodes = config.nodes.iter();
+        nodes.map(|config| node(config, database)).collect()
     });
-    Ok(Router::new(ring, nodes.collect()))
+    Ok(Router::new(ring, databases.collect()))
 }

@@ -41,7 +41,7 @@ impl Signals {
 /// Waits until every node was connected or found away, at most `bound`.
 pub(super) async fn tried(router: &Router<Ticket>, bound: Duration) {
     let deadline = Instant::now() + bound;
-    while router.nodes().iter().any(|node| node.is_connecting()) && Instant::now() < deadline {
+    while router.in_use().any(|node| node.is_connecting()) && Instant::now() < deadline {
         sleep(TURN).await;
     }
 }
@@ -69,13 +69,13 @@ pub(super) async fn drain(
             tracing::warn!("some sessions did not end");
         }
     }
-    while shared.router.nodes().iter().any(|node| !node.is_settled()) {
+    while shared.router.in_use().any(|node| !node.is_settled()) {
         if Instant::now() >= deadline {
             return Err(ServeError::Unflushed {
                 keys: pending(&shared.router),
             });
         }
-        for node in shared.router.nodes() {
+        for node in shared.router.in_use() {
             node.flush();
         }
         sleep(TURN).await;
@@ -86,7 +86,7 @@ pub(super) async fn drain(
 
 /// Keys with increments that are in no batch yet.
 pub(super) fn pending(router: &Router<Ticket>) -> usize {
-    router.nodes().iter().map(|node| node.pending_keys()).sum()
+    router.in_use().map(|node| node.pending_keys()).sum()
 }
 
 /// Between two looks at the nodes.

@@ -11,12 +11,12 @@ use crate::session::Shared;
 pub(super) async fn watch(shared: &Shared) {
     let mut ticker = interval(PERIOD);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = vec![Counts::default(); shared.router.nodes().len()];
+    let mut seen = vec![Counts::default(); shared.router.all().count()];
     loop {
         ticker.tick().await;
         let now = Instant::now().into_std();
         shared.stats.sample(now);
-        for (node, seen) in shared.router.nodes().iter().zip(&mut seen) {
+        for (node, seen) in shared.router.all().zip(&mut seen) {
             let counts = node.counts();
             let stats = &shared.stats;
             stats.flush_batches.add(counts.batches - seen.batches);

@@ -48,7 +48,7 @@ pub(super) fn start(config: &Config, shared: &Shared, rhythm: Rhythm) -> io::Res
     for index in 0..config.server.threads {
         workers.push(spawn(index, shared, &stop)?);
     }
-    for (node, worker) in shared.router.nodes().iter().zip(workers.iter().cycle()) {
+    for (node, worker) in shared.router.all().zip(workers.iter().cycle()) {
         let stats = Arc::clone(&shared.stats);
         worker
             .handle

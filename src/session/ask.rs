@@ -103,7 +103,7 @@ impl Asking<'_> {
             Flow::Continue
         };
         let tally = dispatch.finish();
-        if flow == Flow::Stall {
+        if matches!(flow, Flow::Stall | Flow::Await) {
             return None;
         }
         if self.counted {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -29,6 +29,7 @@ pub struct Client {
     pub kill: CancellationToken,
     resp3: AtomicBool,
     authenticated: AtomicBool,
+    database: AtomicU32,
     replies: AtomicU8,
     waiting: AtomicBool,
     facts: Mutex<Facts>,
@@ -79,6 +80,7 @@ impl Client {
             kill: CancellationToken::new(),
             resp3: AtomicBool::new(false),
             authenticated: AtomicBool::new(authenticated),
+            database: AtomicU32::new(0),
             replies: AtomicU8::new(ReplyMode::default().bits()),
             waiting: AtomicBool::new(false),
             facts: Mutex::new(Facts {
@@ -119,6 +121,16 @@ impl Client {
     /// Lets it in, or out again (`RESET`).
     pub fn set_authenticated(&self, authenticated: bool) {
         self.authenticated.store(authenticated, Ordering::Relaxed);
+    }
+
+    /// The database of its next command.
+    pub fn database(&self) -> u32 {
+        self.database.load(Ordering::Relaxed)
+    }
+
+    /// Sets the database (`SELECT`). Only its own session may.
+    pub fn set_database(&self, database: u32) {
+        self.database.store(database, Ordering::Relaxed);
     }
 
     /// Which replies it wants.
@@ -219,7 +231,7 @@ impl Client {
         };
         let written = writeln!(
             out,
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={idle} flags={} db=0 sub=0 psub=0 \
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={idle} flags={} db={} sub=0 psub=0 \
              ssub=0 multi=-1 qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 \
              omem={} tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={} \
              lib-ver={} tot-cmds={}",
@@ -229,6 +241,7 @@ impl Client {
             facts.name.as_deref().unwrap_or_default(),
             seconds(self.created),
             self.flags(&facts),
+            self.database(),
             query_bytes,
             facts.output_bytes,
             query_bytes.saturating_add(facts.output_bytes),
@@ -279,6 +292,7 @@ mod tests {
         client.set_lib_name("redis-py".to_owned());
         client.set_protocol(Protocol::Resp3);
         client.set_no_evict(true);
+        client.set_database(3);
         client.note(&Activity {
             now: start + Duration::from_secs(3),
             last_command: "incr",
@@ -291,7 +305,7 @@ mod tests {
         assert_eq!(
             line,
             "id=7 addr=127.0.0.1:5000 laddr=127.0.0.1:6380 fd=-1 name=web age=5 idle=2 flags=e \
-             db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=100 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 \
+             db=3 sub=0 psub=0 ssub=0 multi=-1 qbuf=100 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 \
              rbp=0 obl=0 oll=0 omem=20 tot-mem=120 events=r cmd=incr user=default redir=-1 resp=3 \
              lib-name=redis-py lib-ver= tot-cmds=12\n"
         );

@@ -12,7 +12,7 @@ use crate::command::{self, Class, Command, Increment, LookupError};
 use crate::counter::{Answer, Effect, Extent, Mode};
 use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
-use crate::node::{Entry, Refused, unreachable};
+use crate::node::{Entry, Node, Refused, unreachable};
 use crate::resp::{Form, Protocol, Request, encode, parse_i64};
 use crate::telemetry::clock::wall_time;
 use crate::telemetry::{Stats, Touch, Use};
@@ -25,6 +25,8 @@ pub(super) struct Dispatch<'a> {
     pub(super) replies: &'a Arc<Replies>,
     pub(super) waker: &'a Waker,
     pub(super) now: Instant,
+    /// The nodes of the session's database.
+    pub(super) nodes: &'a [Arc<Node<Ticket>>],
     entered: Option<(usize, Entry<'a, Ticket>)>,
     /// Replies made here that follow each other, not pushed to `replies` yet.
     pub(super) made: &'a mut Vec<u8>,
@@ -99,6 +101,8 @@ pub(super) enum Flow {
     Continue,
     /// With the same request, when its node has room again.
     Stall,
+    /// With the same request, once every request before it has been answered.
+    Await,
     /// It ends once its replies are written.
     Close,
     /// It ends at once: the peer is no Redis client.
@@ -113,12 +117,14 @@ impl<'a> Dispatch<'a> {
         now: Instant,
         (made, woken): (&'a mut Vec<u8>, &'a mut Vec<Waker>),
     ) -> Self {
+        let database = client.database();
         Self {
             shared,
             client,
             replies,
             waker,
             now,
+            nodes: shared.router.database(database),
             entered: None,
             made,
             woken,
@@ -127,7 +133,7 @@ impl<'a> Dispatch<'a> {
             positions: Vec::new(),
             seen: Vec::new(),
             unseen: 0,
-            is_seen: shared.stats.seen.is_watched(),
+            is_seen: database == 0 && shared.stats.seen.is_watched(),
             salt: u64::from(now.saturating_duration_since(shared.started).subsec_nanos()),
         }
     }
@@ -141,19 +147,36 @@ impl<'a> Dispatch<'a> {
             let seen = std::mem::take(&mut self.seen);
             self.shared.stats.seen.offer(seen, self.unseen);
         }
-        for index in self.touched {
-            let node = self.shared.router.node(index);
-            if node.schedule() {
-                self.shared.send_soon(node);
-            }
-        }
+        self.send_touched();
         for waker in self.woken.drain(..) {
             waker.wake();
         }
         self.tally
     }
 
-    /// Executes one request. On [`Flow::Stall`] nothing has happened.
+    /// Sees to it that what the lanes were given is sent.
+    fn send_touched(&mut self) {
+        for index in self.touched.drain(..) {
+            let Some(node) = self.nodes.get(index) else {
+                continue;
+            };
+            if node.schedule() {
+                self.shared.send_soon(node);
+            }
+        }
+    }
+
+    /// Goes on with the database that the client has now.
+    fn enter_database(&mut self) {
+        self.leave();
+        self.send_touched();
+        let database = self.client.database();
+        self.shared.router.open(database);
+        self.nodes = self.shared.router.database(database);
+        self.is_seen &= database == 0;
+    }
+
+    /// Executes one request. On [`Flow::Stall`] and [`Flow::Await`] nothing has happened.
     pub(super) fn execute(&mut self, request: &Request<'_>) -> Flow {
         if request.is_empty() {
             return Flow::Continue;
@@ -182,7 +205,7 @@ impl<'a> Dispatch<'a> {
             }
         };
         match flow {
-            Flow::Stall => flow,
+            Flow::Stall | Flow::Await => flow,
             flow => {
                 self.done(command);
                 flow
@@ -219,13 +242,7 @@ impl<'a> Dispatch<'a> {
         };
         let key = request.arg(1);
         let index = self.shared.router.index(key);
-        match self
-            .shared
-            .router
-            .node(index)
-            .table()
-            .increment(key, delta, self.now)
-        {
+        match self.node(index).table().increment(key, delta, self.now) {
             Answer::Value(value) => {
                 self.tally.increments_local += 1;
                 if self.is_sampled() {
@@ -264,13 +281,7 @@ impl<'a> Dispatch<'a> {
         let key = request.arg(1);
         let index = self.shared.router.index(key);
         let start = self.made.len();
-        if self
-            .shared
-            .router
-            .node(index)
-            .table()
-            .get(key, self.now, self.made)
-        {
+        if self.node(index).table().get(key, self.now, self.made) {
             self.tally.hits += 1;
             if self.is_sampled() {
                 self.touch(key, Use::Read(SAMPLED));
@@ -332,8 +343,9 @@ impl<'a> Dispatch<'a> {
             self.error(command::Refusal::NotYet.text(command));
             return Flow::Continue;
         }
-        if command::leaves_database(command, request) {
-            self.error("ERR DB index is out of range");
+        let database = i64::from(self.client.database());
+        if command::other_database(command, request).is_some_and(|other| other != database) {
+            self.error("ERR COPY to another database is not supported by Tally yet");
             return Flow::Continue;
         }
         let mut positions = std::mem::take(&mut self.positions);
@@ -362,7 +374,7 @@ impl<'a> Dispatch<'a> {
             return flow;
         }
         // Where nothing is known of any key, nothing has to be seen to.
-        let rules = self.shared.router.node(index).table().rules();
+        let rules = self.node(index).table().rules();
         let whole = command::needs_whole_node(command, request) && !rules.forwards_all();
         let effect = if command.class == Class::Peek {
             Effect::Peek
@@ -396,7 +408,9 @@ impl<'a> Dispatch<'a> {
     /// A command without keys that every node answers alike.
     fn any_node(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         self.leave();
-        let index = self.shared.router.any();
+        // One that is connected, else the first one.
+        let index = self.nodes.iter().position(|node| !node.is_away());
+        let index = index.unwrap_or(0);
         if let Some(flow) = self.admit(index) {
             return flow;
         }
@@ -410,6 +424,10 @@ impl<'a> Dispatch<'a> {
     }
 
     fn local(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        let awaits = self.changes_database(command, request);
+        if awaits && self.replies.backlog().outstanding > 0 {
+            return Flow::Await;
+        }
         // INFO locks the lanes for a snapshot.
         self.leave();
         let shared = self.shared;
@@ -425,7 +443,11 @@ impl<'a> Dispatch<'a> {
             wall: wall_time(),
         };
         let start = self.made.len();
-        match local::answer(&local, command.name, request, self.made) {
+        let after = local::answer(&local, command.name, request, self.made);
+        if awaits {
+            self.enter_database();
+        }
+        match after {
             After::Continue => self.mute_from(start),
             After::Close => {
                 self.mute_from(start);
@@ -437,9 +459,31 @@ impl<'a> Dispatch<'a> {
         Flow::Continue
     }
 
+    /// Whether the next request may be for another database. Lanes of different databases are not
+    /// in step, so one is left only when everything asked there has been answered: then a client
+    /// sees one order over all databases, and so does whoever looks at what it did.
+    fn changes_database(&self, command: &Command, request: &Request<'_>) -> bool {
+        let to = match command.name {
+            "select" => parse_i64(request.arg(1)),
+            "reset" => Some(0),
+            _ => return false,
+        };
+        to != Some(i64::from(self.client.database()))
+    }
+
+    /// A node of the session's database; `index` comes from the ring.
+    #[inline]
+    pub(super) fn node(&self, index: usize) -> &'a Arc<Node<Ticket>> {
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "every database has all nodes of the ring"
+        )]
+        &self.nodes[index]
+    }
+
     /// Whether a key is forwarded as it is.
     fn is_through(&self, index: usize, key: &[u8]) -> bool {
-        let table = self.shared.router.node(index).table();
+        let table = self.node(index).table();
         table.policy(key).mode == Mode::Through
     }
 
@@ -496,7 +540,7 @@ impl<'a> Dispatch<'a> {
             Ok(()) => None,
             Err(Refused::Full) => Some(Flow::Stall),
             Err(Refused::Down(reason)) => {
-                let name = self.shared.router.node(index).name();
+                let name = self.node(index).name();
                 self.error(unreachable(name, &reason));
                 Some(Flow::Continue)
             }
@@ -512,13 +556,13 @@ impl<'a> Dispatch<'a> {
         {
             self.leave();
         }
-        let shared = self.shared;
+        let node = self.node(index);
         let touched = &mut self.touched;
         let (_, entry) = self.entered.get_or_insert_with(|| {
             if !touched.contains(&index) {
                 touched.push(index);
             }
-            (index, shared.router.node(index).enter())
+            (index, node.enter())
         });
         (entry, self.woken)
     }

@@ -155,7 +155,8 @@ impl Session {
             match executed {
                 Executed::Some => continue,
                 Executed::Full if backlog.outstanding < MAX_OUTSTANDING => continue,
-                Executed::Full | Executed::Stalled => return Poll::Pending,
+                Executed::Awaits if backlog.outstanding == 0 => continue,
+                Executed::Full | Executed::Stalled | Executed::Awaits => return Poll::Pending,
                 Executed::All | Executed::Abort => {}
             }
             if self.input == Input::Closed {
@@ -221,9 +222,9 @@ impl Session {
             };
             match dispatch.execute(&self.scanner.request(unread)) {
                 Flow::Continue => used += length,
-                Flow::Stall => {
+                flow @ (Flow::Stall | Flow::Await) => {
                     self.scanned = Some(length);
-                    executed = Executed::Stalled;
+                    executed = Executed::held(flow);
                     break;
                 }
                 Flow::Close => {
@@ -353,7 +354,19 @@ enum Executed {
     Full,
     /// A complete request has to wait for room in its lane, which wakes the session.
     Stalled,
+    /// A complete request has to wait until every reply before it has come.
+    Awaits,
     Abort,
+}
+
+impl Executed {
+    /// What a request that can not be executed yet waits for.
+    fn held(flow: Flow) -> Self {
+        match flow {
+            Flow::Await => Self::Awaits,
+            _ => Self::Stalled,
+        }
+    }
 }
 
 /// Batches of one client executed in a row before others have their turn.

@@ -25,18 +25,12 @@ impl Dispatch<'_> {
         let place = self.place(command.form);
         let gather = Gather::new(keys.len(), place, fan_out::array());
         let mut missing: Vec<Vec<(Key, Ticket)>> = Vec::new();
-        missing.resize_with(self.shared.router.nodes().len(), Vec::new);
+        missing.resize_with(self.nodes.len(), Vec::new);
         let mut frame = Vec::new();
         for (at, key) in keys.into_iter().enumerate() {
             let index = self.shared.router.index(key);
             frame.clear();
-            if self
-                .shared
-                .router
-                .node(index)
-                .table()
-                .get(key, self.now, &mut frame)
-            {
+            if self.node(index).table().get(key, self.now, &mut frame) {
                 self.tally.hits += 1;
                 self.woken.extend(gather.part(at, &frame));
             } else if let Some(missing) = missing.get_mut(index) {
@@ -133,6 +127,12 @@ impl Dispatch<'_> {
             EveryNode::Scan => return self.scan(command, request),
             EveryNode::Wait => return self.wait(command, request),
         };
+        if kind == EveryNode::FlushAll
+            && self.shared.router.in_use().any(|node| node.database() > 0)
+        {
+            self.error("ERR FLUSHALL of several databases is not supported by Tally yet");
+            return Flow::Continue;
+        }
         match kind {
             EveryNode::ScriptLoad => _ = self.shared.scripts.brought(request.arg(2)),
             EveryNode::ScriptFlush => self.shared.scripts.forget(),
@@ -156,11 +156,11 @@ impl Dispatch<'_> {
             return flow;
         }
         let place = self.place(command.form);
-        let count = self.shared.router.nodes().len();
+        let count = self.nodes.len();
         let gather = Gather::new(2 * count, place, fan_out::count_keys());
         for index in 0..count {
             let (waker, now) = (self.waker, self.now);
-            let name = self.shared.router.node(index).name();
+            let name = self.node(index).name();
             let (entry, woken) = self.lane(index);
             let all = Ticket::Part(Arc::clone(&gather), 2 * index);
             let own = Ticket::Part(Arc::clone(&gather), 2 * index + 1);
@@ -200,7 +200,7 @@ impl Dispatch<'_> {
             self.error("ERR invalid cursor");
             return Flow::Continue;
         };
-        let nodes = self.shared.router.nodes().len();
+        let nodes = self.nodes.len();
         let Cursor { node, inner } = Cursor::of(cursor, nodes);
         if let Some(flow) = self.admit(node) {
             return flow;
@@ -304,14 +304,14 @@ impl Dispatch<'_> {
 
     /// Sends the same request to every node. A part whose node is away fails at once.
     fn send_every(&mut self, wire: &[u8], extent: Extent, place: Place, merge: fan_out::Merge) {
-        let count = self.shared.router.nodes().len();
+        let count = self.nodes.len();
         let gather = Gather::new(count, place, merge);
         for index in 0..count {
             let (waker, now) = (self.waker, self.now);
             let (entry, woken) = self.lane(index);
             if let Err(Refused::Down(reason)) = entry.admit(waker) {
                 let mut frame = Vec::new();
-                let name = self.shared.router.node(index).name();
+                let name = self.node(index).name();
                 encode::error(&mut frame, unreachable(name, &reason));
                 self.woken.extend(gather.part(index, &frame));
                 continue;
@@ -340,7 +340,7 @@ impl Dispatch<'_> {
     }
 
     fn admit_every(&mut self) -> Option<Flow> {
-        (0..self.shared.router.nodes().len()).find_map(|index| self.admit(index))
+        (0..self.nodes.len()).find_map(|index| self.admit(index))
     }
 }
 

@@ -31,7 +31,7 @@ impl Dispatch<'_> {
 
     /// `TALLY WHERE key`
     fn place_of(&mut self, key: &[u8]) {
-        let node = self.shared.router.node(self.shared.router.index(key));
+        let node = self.node(self.shared.router.index(key));
         let table = node.table();
         let source = match table.source(key, self.now) {
             Source::Memory => "memory",
@@ -52,10 +52,10 @@ impl Dispatch<'_> {
 
     /// `TALLY STATS`
     fn figures(&mut self) {
-        let (stats, nodes) = (&self.shared.stats, self.shared.router.nodes());
+        let stats = &self.shared.stats;
         let mut fates = Fates::default();
         let (mut keys, mut pending_keys, mut cached_bytes) = (0, 0, 0);
-        for node in nodes {
+        for node in self.shared.router.in_use() {
             fates += node.fates();
             keys += node.table().len();
             pending_keys += node.pending_keys();
@@ -116,7 +116,7 @@ impl Dispatch<'_> {
         let letters = self.shared.stats.refused.newest(count);
         encode::array(out, letters.len());
         for letter in letters {
-            encode::map(out, protocol, 6);
+            encode::map(out, protocol, 7);
             let text = |out: &mut Vec<u8>, name: &str, value: &[u8]| {
                 encode::bulk(out, name.as_bytes());
                 encode::bulk(out, value);
@@ -128,6 +128,8 @@ impl Dispatch<'_> {
             encode::integer(out, i64::from(letter.increments));
             text(out, "cause", letter.cause.as_bytes());
             text(out, "node", letter.node.as_bytes());
+            encode::bulk(out, b"database");
+            encode::integer(out, i64::from(letter.database));
             encode::bulk(out, b"time");
             let time = i64::try_from(letter.time.as_secs()).unwrap_or(i64::MAX);
             encode::integer(out, time);
@@ -141,7 +143,7 @@ impl Dispatch<'_> {
             self.error("ERR too many clients are in WAIT or TALLY FLUSH");
             return Flow::Continue;
         };
-        let nodes = self.shared.router.nodes().to_vec();
+        let nodes = self.shared.router.in_use().cloned().collect();
         let bound = self.shared.config.upstream.request_timeout;
         let place = self.place(Form::Plain);
         tokio::spawn(async move {

@@ -20,6 +20,8 @@ pub struct DeadLetter {
     pub cause: &'static str,
     /// Name of the node.
     pub node: String,
+    /// Number of its database.
+    pub database: u32,
     /// When that became known, since 1970.
     pub time: Duration,
 }
@@ -72,6 +74,7 @@ mod tests {
             increments: 1,
             cause: "wrong type",
             node: "a".to_owned(),
+            database: 0,
             time: Duration::ZERO,
         }
     }

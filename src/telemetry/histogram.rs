@@ -47,6 +47,19 @@ impl Sample {
         self.counts.iter().sum()
     }
 
+    /// What was counted in either.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let mut counts = self.counts;
+        for (count, other) in counts.iter_mut().zip(other.counts) {
+            *count += other;
+        }
+        Self {
+            counts,
+            sum: self.sum + other.sum,
+        }
+    }
+
     /// What was counted after `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {

@@ -41,6 +41,23 @@ pub struct NodeStatus {
     pub reply_times: Sample,
 }
 
+impl NodeStatus {
+    /// The same server with what is done there for another database.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        self.in_flight += other.in_flight;
+        self.unsent_bytes += other.unsent_bytes;
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.keys += other.keys;
+        self.pending_keys += other.pending_keys;
+        self.reconnects += other.reconnects;
+        self.pending_for = self.pending_for.max(other.pending_for);
+        self.reply_times = self.reply_times.and(&other.reply_times);
+        self
+    }
+}
+
 /// Whether requests reach a node.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NodeState {

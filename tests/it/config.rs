@@ -123,7 +123,7 @@ const ITS_FAULTS: &[&str] = &[
     "verbose: unknown key; allowed: server, nodes, ring, counters, cache, rules, upstream, admin, log",
     "server.lisen: unknown key; allowed: listen, threads, protected, password, \
              password_file, max_clients, idle_timeout, max_bulk, query_buffer, output_buffer, \
-             drain_timeout",
+             databases, drain_timeout",
     "server.listen: \"localhost\" is not allowed; allowed: IP:port, such as \
              \"127.0.0.1:6380\", \"0.0.0.0:6380\" or \"[::1]:6380\"",
     "server.threads: 300 is not allowed; allowed: a whole number from 0 to 256",

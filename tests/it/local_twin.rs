@@ -102,6 +102,9 @@ CLIENT SETNAME n ; RESET ; CLIENT GETNAME
 HELLO 3 ; RESET ; CLIENT GETNAME
 SELECT 0
 SELECT -1
+SELECT 15
+SELECT 15 ; SELECT 16 ; CLIENT GETNAME
+SELECT 15 ; RESET
 SELECT 16
 SELECT abc
 SELECT 00
@@ -477,6 +480,7 @@ fn config(password: Option<&str>) -> Config {
             max_bulk_bytes: 512 << 20,
             query_buffer_bytes: 1 << 30,
             output_buffer_bytes: 1 << 20,
+            databases: 16,
             drain_timeout: second,
         },
         nodes: Vec::new(),

@@ -21,6 +21,7 @@ mod clients;
 mod coalescing;
 mod concurrency;
 mod connection;
+mod databases;
 mod deadlines;
 mod faults;
 mod harness;

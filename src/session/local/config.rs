@@ -236,7 +236,7 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         ),
         ("cluster-enabled", no()),
         ("daemonize", no()),
-        ("databases", "1".to_owned()),
+        ("databases", server.databases.to_string()),
         ("io-threads", server.threads.to_string()),
         ("latency-monitor-threshold", zero()),
         ("latency-tracking", no()),

@@ -16,11 +16,12 @@ pub(super) fn ping(request: &Request<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// `RESET`: RESP2, no name, no `AUTH`, every reply sent; what `clearClientConnectionState` does.
+/// `RESET`: RESP2, database 0, no name, no `AUTH`, every reply sent; what `clearClientConnectionState` does.
 pub(super) fn reset(local: &Local<'_>, out: &mut Vec<u8>) {
     let client = local.client;
     client.set_protocol(Protocol::Resp2);
     client.set_name(None);
+    client.set_database(0);
     client.set_authenticated(local.open_to_all());
     client.change_reply_mode(ReplyMode::reset);
     client.set_no_evict(false);
@@ -28,20 +29,23 @@ pub(super) fn reset(local: &Local<'_>, out: &mut Vec<u8>) {
     encode::simple(out, "RESET");
 }
 
-/// `SELECT`: there is one database, 0.
-pub(super) fn select(request: &Request<'_>, out: &mut Vec<u8>) {
-    match parse_i64(request.arg(1)).map(i32::try_from) {
-        None => encode::error(out, NOT_AN_INTEGER),
-        Some(Err(_)) => encode::error(
-            out,
-            format!(
-                "ERR value is out of range, value must between {} and {}",
-                i32::MIN,
-                i32::MAX
-            ),
-        ),
-        Some(Ok(0)) => encode::simple(out, "OK"),
-        Some(Ok(_)) => encode::error(out, "ERR DB index is out of range"),
+/// `SELECT`. The session sees to it that what it asked in the database before is answered first.
+pub(super) fn select(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
+    let number = match parse_i64(request.arg(1)).map(i32::try_from) {
+        None => return encode::error(out, NOT_AN_INTEGER),
+        Some(Err(_)) => {
+            let (least, most) = (i32::MIN, i32::MAX);
+            let text = format!("ERR value is out of range, value must between {least} and {most}");
+            return encode::error(out, text);
+        }
+        Some(Ok(number)) => u32::try_from(number).ok(),
+    };
+    match number.filter(|number| *number < local.config.server.databases) {
+        Some(number) => {
+            local.client.set_database(number);
+            encode::simple(out, "OK");
+        }
+        None => encode::error(out, "ERR DB index is out of range"),
     }
 }
 

@@ -130,7 +130,7 @@ fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) 
         "hello" => connection::hello(local, request, out),
         "ping" => connection::ping(request, out),
         "reset" => connection::reset(local, out),
-        "select" => connection::select(request, out),
+        "select" => connection::select(local, request, out),
         _ => match name.split_once('|') {
             Some(("client", subcommand)) => clients::run(local, subcommand, request, out),
             Some(("config", subcommand)) => return config::run(local, subcommand, request, out),

@@ -109,6 +109,7 @@ fn config(password: Option<&str>) -> Config {
             max_bulk_bytes: 1 << 29,
             query_buffer_bytes: 1 << 30,
             output_buffer_bytes: 2048,
+            databases: 16,
             drain_timeout: second,
         },
         nodes: Vec::new(),

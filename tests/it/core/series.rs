@@ -32,7 +32,7 @@ struct Run {
 impl Run {
     fn new(seed: u64) -> Self {
         let mut run = Self {
-            series: Series::new("series", 1),
+            series: Series::new("series", 0, 1),
             node: Node::default(),
             random: Random::new(seed),
             inbox: Vec::new(),

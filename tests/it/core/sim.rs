@@ -139,7 +139,7 @@ impl Sim {
     pub(crate) fn new(plan: Plan, seed: u64) -> Self {
         let mut sim = Self {
             table: table(&plan, seed),
-            lane: Lane::new(plan.lane, Series::new("sim", 1)),
+            lane: Lane::new(plan.lane, Series::new("sim", 0, 1)),
             node: Node::default(),
             now: tokio::time::Instant::now().into_std(),
             losses: HashMap::new(),

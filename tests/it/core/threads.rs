@@ -59,7 +59,7 @@ fn barriers_take_every_increment_counted_meanwhile() {
                 }
             });
         }
-        let mut lane = Lane::new(plan.lane, Series::new("threads", 1));
+        let mut lane = Lane::new(plan.lane, Series::new("threads", 0, 1));
         let mut node = Node::default();
         node.script = true;
         let now = tokio::time::Instant::now().into_std();

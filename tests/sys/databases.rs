@@ -1,0 +1,219 @@
+//! Databases 0 to 15: each has keys of its own, in one order with the others.
+
+use std::time::Duration;
+
+use crate::connection::Connection;
+use crate::harness::{Stack, eventually, skipped_on_bare_redis};
+use crate::reply::Reply;
+
+/// A client in a database.
+#[track_caller]
+fn client_in(stack: &Stack, database: u32) -> Connection {
+    let mut client = stack.connect();
+    assert!(client.run(&format!("SELECT {database}")).is_ok());
+    client
+}
+
+/// What the nodes themselves hold for a key of a database.
+#[track_caller]
+fn stored(stack: &Stack, database: u32, key: &str) -> Vec<String> {
+    let nodes = stack.nodes.iter().map(|node| {
+        let mut node = node.connect();
+        assert!(node.run(&format!("SELECT {database}")).is_ok());
+        node.run(&format!("GET {key}"))
+    });
+    let found = nodes.filter(|reply| *reply != Reply::Nil);
+    found.map(|reply| reply.text()).collect()
+}
+
+#[test]
+fn counters_of_equal_names_are_apart() {
+    let mut stack = Stack::start(&[]);
+    let mut clients: Vec<_> = [0, 1, 7, 15].map(|n| (n, client_in(&stack, n))).into();
+    for round in 1..=200_i64 {
+        for (database, client) in &mut clients {
+            let by = i64::from(*database) + 1;
+            let reply = client.run(&format!("INCRBY hits {by}"));
+            assert_eq!(reply.integer(), round * by, "database {database}");
+        }
+    }
+    for (database, client) in &mut clients {
+        let want = (200 * (*database + 1)).to_string();
+        assert_eq!(client.run("GET hits").text(), want, "database {database}");
+        assert_eq!(client.run("MGET hits none hits").elements()[2].text(), want);
+        assert_eq!(
+            client.run("STRLEN hits").integer(),
+            i64::try_from(want.len()).unwrap()
+        );
+    }
+    // A stop flushes them all.
+    stack.stop_tally();
+    for (database, _) in clients {
+        let want = (200 * (database + 1)).to_string();
+        assert_eq!(
+            stored(&stack, database, "hits"),
+            [want],
+            "database {database}"
+        );
+    }
+    assert_eq!(stored(&stack, 2, "hits"), [String::new(); 0]);
+}
+
+#[test]
+fn one_client_sees_one_order_over_databases() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    let mut lines = Vec::new();
+    let mut expected = Vec::new();
+    for round in 1..=50_i64 {
+        for database in [0, 3, 1] {
+            lines.push(format!("SELECT {database}"));
+            lines.push("INCR a".to_owned());
+            lines.push(format!("SET b {database}:{round}"));
+            lines.push("GET b".to_owned());
+            expected.extend([
+                Reply::Simple(b"OK".to_vec()),
+                Reply::Integer(round),
+                Reply::Simple(b"OK".to_vec()),
+                Reply::Bulk(format!("{database}:{round}").into_bytes()),
+            ]);
+        }
+    }
+    assert_eq!(client.run_all(&lines), expected);
+}
+
+#[test]
+fn a_script_loaded_in_one_database_is_known_in_the_next() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    for number in 0..20 {
+        let body = format!("return redis.call('INCRBY', KEYS[1], {number})");
+        let sha = client.run(&format!("SCRIPT LOAD \"{body}\"")).text();
+        // In one write: the second database's lane must not be faster.
+        let lines = [
+            format!("SCRIPT LOAD \"{body} + 1\""),
+            format!("SELECT {}", number % 3),
+            format!("EVALSHA {sha} 1 k"),
+        ];
+        let replies = client.run_all(&lines);
+        assert!(matches!(replies[2], Reply::Integer(_)), "{replies:?}");
+    }
+}
+
+#[test]
+fn commands_over_all_keys_are_those_of_the_database() {
+    let stack = Stack::start(&[]);
+    let mut first = stack.connect();
+    let mut second = client_in(&stack, 9);
+    for key in 0..40 {
+        assert_eq!(first.run(&format!("INCR first:{key}")).integer(), 1);
+        assert!(second.run(&format!("SET second:{key} x")).is_ok());
+    }
+    assert!(second.run("DEL second:0").integer() == 1);
+    assert_eq!(first.run("DBSIZE").integer(), 40);
+    assert_eq!(second.run("DBSIZE").integer(), 39);
+    assert_eq!(second.run("KEYS *").elements().len(), 39);
+    assert_eq!(first.run("KEYS second:*").elements().len(), 0);
+    assert!(second.run("RANDOMKEY").text().starts_with("second:"));
+    let found = second.run("SCAN 0 COUNT 1000");
+    let keys = found.elements()[1].elements();
+    assert!(
+        keys.iter().all(|key| key.text().starts_with("second:")),
+        "{keys:?}"
+    );
+    assert!(second.run("FLUSHDB").is_ok());
+    assert_eq!(second.run("DBSIZE").integer(), 0);
+    assert_eq!(first.run("DBSIZE").integer(), 40);
+    assert_eq!(first.run("INCR first:7").integer(), 2);
+}
+
+#[test]
+fn a_client_s_database_is_its_own_and_reset_returns_to_0() {
+    let stack = Stack::start(&[]);
+    let mut client = client_in(&stack, 5);
+    assert!(client.run("SET where 5").is_ok());
+    assert!(client.run("CLIENT INFO").text().contains(" db=5 "));
+    assert_eq!(
+        client.run("SELECT 16").text(),
+        "ERR DB index is out of range"
+    );
+    assert_eq!(client.run("GET where").text(), "5");
+    assert_eq!(stack.connect().run("GET where"), Reply::Nil);
+    assert_eq!(client.run("RESET").text(), "RESET");
+    assert!(client.run("CLIENT INFO").text().contains(" db=0 "));
+    assert_eq!(client.run("GET where"), Reply::Nil);
+    assert_eq!(
+        client.run("CONFIG GET databases").elements()[1].text(),
+        "16"
+    );
+}
+
+#[test]
+fn a_cut_connection_loses_no_increment_of_any_database() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::start(&[("counters.flush_interval", "\"50ms\"")]);
+    let mut clients: Vec<_> = [0, 3, 4].map(|n| (n, client_in(&stack, n))).into();
+    let mut counted = [0_i64; 3];
+    for round in 0..600 {
+        for ((_, client), counted) in clients.iter_mut().zip(&mut counted) {
+            let reply = client.run("INCR hits");
+            match reply {
+                Reply::Integer(value) => {
+                    assert_eq!(value, *counted + 1);
+                    *counted = value;
+                }
+                // Unknown: what it came to is read below.
+                _ => assert!(reply.is_error(), "{reply:?}"),
+            }
+            if reply.is_error() {
+                let recovered = eventually(Duration::from_secs(5), || {
+                    let reply = client.run("GET hits");
+                    if let Reply::Bulk(_) = reply {
+                        *counted = reply.text().parse().unwrap();
+                    }
+                    !reply.is_error()
+                });
+                assert!(recovered);
+            }
+        }
+        if round % 100 == 50 {
+            for node in &stack.nodes {
+                node.connect().run("CLIENT KILL TYPE normal SKIPME yes");
+            }
+        }
+    }
+    stack.stop_tally();
+    for ((database, _), counted) in clients.into_iter().zip(counted) {
+        assert_eq!(
+            stored(&stack, database, "hits"),
+            [counted.to_string()],
+            "{database}"
+        );
+    }
+}
+
+#[test]
+fn an_unused_database_costs_no_connection_and_fewer_can_be_set() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[("server.databases", "3")]);
+    let lanes = |stack: &Stack| {
+        let list = stack.nodes[0].connect().run("CLIENT LIST").text();
+        list.lines()
+            .filter(|line| line.contains(" name=tally "))
+            .count()
+    };
+    assert_eq!(lanes(&stack), 1);
+    let mut client = stack.connect();
+    assert_eq!(
+        client.run("SELECT 3").text(),
+        "ERR DB index is out of range"
+    );
+    assert!(client.run("SELECT 2").is_ok());
+    assert_eq!(client.run("INCR a").integer(), 1);
+    assert!(client.run("SELECT 2").is_ok());
+    assert!(eventually(Duration::from_secs(5), || lanes(&stack) == 2));
+}
