@@ -1,5 +1,6 @@
 //! The keys of one node, in shards that threads lock one at a time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -41,12 +42,18 @@ pub struct TableLimits {
 pub struct KeyTable {
     shards: Box<[Mutex<Shard>]>,
     seed: u64,
-    keys: AtomicUsize,
-    cached_bytes: AtomicUsize,
+    used: Arc<Used>,
     /// Acknowledged increments that are gone from the table because their sum was zero.
     cancelled: AtomicU64,
     limits: TableLimits,
     rules: Rules,
+}
+
+/// How much of the bounds is used up, by all tables that share them.
+#[derive(Debug, Default)]
+struct Used {
+    keys: AtomicUsize,
+    cached_bytes: AtomicUsize,
 }
 
 /// Where a GET would be answered from.
@@ -117,11 +124,20 @@ impl KeyTable {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
             seed,
-            keys: AtomicUsize::new(0),
-            cached_bytes: AtomicUsize::new(0),
+            used: Arc::default(),
             cancelled: AtomicU64::new(0),
             limits,
             rules,
+        }
+    }
+
+    /// An empty table of another database of the node: what both know together stays within the
+    /// bounds of one.
+    #[must_use]
+    pub fn sharing(&self, seed: u64) -> Self {
+        Self {
+            used: Arc::clone(&self.used),
+            ..Self::with_rules(self.limits, self.rules.clone(), seed)
         }
     }
 
@@ -211,9 +227,9 @@ impl KeyTable {
         place.answer(now, out)
     }
 
-    /// Number of keys known, whatever their state.
+    /// Number of keys known, whatever their state, in all tables that share these bounds.
     pub fn len(&self) -> usize {
-        self.keys.load(Ordering::Relaxed)
+        self.used.keys.load(Ordering::Relaxed)
     }
 
     /// Whether no key is known.
@@ -221,9 +237,9 @@ impl KeyTable {
         self.len() == 0
     }
 
-    /// Bytes of cached values, their keys included.
+    /// Bytes of cached values, their keys included, in all tables that share these bounds.
     pub fn cached_bytes(&self) -> usize {
-        self.cached_bytes.load(Ordering::Relaxed)
+        self.used.cached_bytes.load(Ordering::Relaxed)
     }
 
     /// Number of keys on the lists that a flush takes; what was sealed for a barrier meanwhile
@@ -359,7 +375,7 @@ impl KeyTable {
             keep
         });
         let gone = before - shard.entries.len();
-        self.keys.fetch_sub(gone, Ordering::Relaxed);
+        self.used.keys.fetch_sub(gone, Ordering::Relaxed);
         // Memory falls again after a burst.
         if shard.entries.capacity() > 4 * shard.entries.len() + 64 {
             let seed = self.seed;
@@ -371,7 +387,7 @@ impl KeyTable {
     fn uncount(&self, entry: &Entry) {
         if let State::Cached { value, .. } = &entry.state {
             let bytes = cost(&entry.key, value.as_deref());
-            self.cached_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.used.cached_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
         if let State::Warm(counter) = &entry.state {
             // Nothing is pending on a counter that goes, so what was counted is zero in sum.
@@ -515,13 +531,13 @@ impl Place<'_> {
         let seed = self.table.seed;
         let hasher = |entry: &Entry| XxHash3_64::oneshot_with_seed(seed, entry.key.as_bytes());
         self.shard.entries.insert_unique(self.hash, entry, hasher);
-        self.table.keys.fetch_add(1, Ordering::Relaxed);
+        self.table.used.keys.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Keeps a value as Redis gave it, if there is room for it; else the key is merely touched.
     pub(super) fn cache(&mut self, value: Option<&[u8]>, until: Instant) {
         let bytes = self.key.len() + value.map_or(0, <[u8]>::len) + OVERHEAD;
-        let cached = &self.table.cached_bytes;
+        let cached = &self.table.used.cached_bytes;
         if cached.load(Ordering::Relaxed) + bytes > self.table.limits.max_cached_bytes {
             self.set(State::Touched {
                 until,
@@ -546,7 +562,7 @@ impl Place<'_> {
         if let Ok(occupied) = found {
             let (entry, _) = occupied.remove();
             self.table.uncount(&entry);
-            self.table.keys.fetch_sub(1, Ordering::Relaxed);
+            self.table.used.keys.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Admin};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::counter::{KeyTable, Lane, Limits, TableLimits};
 use crate::flush::Series;
 use crate::limit;
@@ -169,16 +169,27 @@ fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
     };
     // No process goes on with the batches of one before it.
     let instance = random_run_id();
-    let node = |node: &config::Node, database: u32| {
-        let seed = RandomState::new().build_hasher().finish();
-        let table = KeyTable::with_rules(limits, rules.clone(), seed);
-        let lane = Lane::new(bounds, Series::new(&instance, database, 1));
-        let upstream = config.upstream.clone();
-        Arc::new(Node::new(node.clone(), database, upstream, table, lane))
-    };
-    let databases = (0..config.server.databases).map(|database| {
-        let nodes = config.nodes.iter();
-        nodes.map(|config| node(config, database)).collect()
-    });
-    Ok(Router::new(ring, databases.collect()))
+    let databases = 0..config.server.databases;
+    let mut nodes: Vec<Vec<_>> = databases.clone().map(|_| Vec::new()).collect();
+    for node in &config.nodes {
+        // The bounds are those of all its databases together.
+        let first = KeyTable::with_rules(limits, rules.clone(), random_seed());
+        for (number, nodes) in databases.clone().zip(&mut nodes) {
+            let table = first.sharing(random_seed());
+            let lane = Lane::new(bounds, Series::new(&instance, number, 1));
+            let upstream = config.upstream.clone();
+            nodes.push(Arc::new(Node::new(
+                node.clone(),
+                number,
+                upstream,
+                table,
+                lane,
+            )));
+        }
+    }
+    Ok(Router::new(ring, nodes))
+}
+
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
 }

@@ -57,8 +57,11 @@ impl Dispatch<'_> {
         let (mut keys, mut pending_keys, mut cached_bytes) = (0, 0, 0);
         for node in self.shared.router.in_use() {
             fates += node.fates();
-            keys += node.table().len();
             pending_keys += node.pending_keys();
+        }
+        // These are counted for all databases of a server together.
+        for node in self.shared.router.nodes() {
+            keys += node.table().len();
             cached_bytes += node.table().cached_bytes();
         }
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);

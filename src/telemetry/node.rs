@@ -28,7 +28,7 @@ pub struct NodeStatus {
     pub requests: u64,
     /// Requests that failed without a reply from the node.
     pub errors: u64,
-    /// Keys remembered here that belong to it.
+    /// Keys remembered here that belong to it, of all databases.
     pub keys: usize,
     /// Of these, keys with increments that are acknowledged and not yet applied.
     pub pending_keys: usize,
@@ -49,7 +49,6 @@ impl NodeStatus {
         self.unsent_bytes += other.unsent_bytes;
         self.requests += other.requests;
         self.errors += other.errors;
-        self.keys += other.keys;
         self.pending_keys += other.pending_keys;
         self.reconnects += other.reconnects;
         self.pending_for = self.pending_for.max(other.pending_for);
