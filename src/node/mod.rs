@@ -48,6 +48,8 @@ pub struct Node<T> {
     upstream: config::Upstream,
     table: KeyTable,
     inner: Mutex<Inner<T>>,
+    /// Whether somebody has used the database.
+    opened: AtomicBool,
     /// Whether some worker will call [`Node::send`] soon.
     scheduled: AtomicBool,
     /// Wakes the driver: the socket was full, or broke while writing.
@@ -166,6 +168,7 @@ impl<T: Deliver> Node<T> {
                 flushed: now(),
                 flushed_before: now(),
             }),
+            opened: AtomicBool::new(false),
             scheduled: AtomicBool::new(false),
             attention: Notify::new(),
             counters: Counters::default(),
@@ -184,17 +187,21 @@ impl<T: Deliver> Node<T> {
 
     /// Lets its driver connect, if it may not yet. Commands wait for the first attempt.
     pub fn open(&self) {
+        if self.is_open() {
+            return;
+        }
         let mut inner = self.inner.lock();
         if matches!(inner.link, Link::Unused) {
             inner.link = Link::Connecting;
             drop(inner);
+            self.opened.store(true, Ordering::Release);
             self.attention.notify_one();
         }
     }
 
-    /// Whether somebody has used the database.
+    /// Whether somebody has used the database. Takes no lock.
     pub fn is_open(&self) -> bool {
-        !matches!(self.inner.lock().link, Link::Unused)
+        self.opened.load(Ordering::Acquire)
     }
 
     /// What is known of its keys.
