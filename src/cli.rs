@@ -3,7 +3,6 @@
 use std::env;
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +10,7 @@ use clap::Parser;
 
 use crate::config::{self, Config, Faults};
 use crate::dev;
+use crate::server::Addresses;
 
 /// Exit code when the configuration is at fault: `EX_CONFIG` of BSD's `sysexits.h`.
 const EXIT_CONFIG: u8 = 78;
@@ -56,8 +56,8 @@ pub enum Action {
     Print(String),
 }
 
-/// Called once with the address when clients can connect.
-pub type Ready = Box<dyn FnOnce(SocketAddr) + Send>;
+/// Called once when clients can connect.
+pub type Ready = Box<dyn FnOnce(Addresses) + Send>;
 
 impl Cli {
     /// Loads the configuration and says what to do; `env` are the environment's variables.
@@ -112,7 +112,7 @@ pub fn main<E: Display>(run: impl FnOnce(Config, Ready) -> Result<(), E>) -> Exi
             print(&text);
             ExitCode::SUCCESS
         }
-        Ok(Action::Run(config)) => ended(run(config, Box::new(print_address))),
+        Ok(Action::Run(config)) => ended(run(config, Box::new(print_addresses))),
         Ok(Action::Dev(config, options)) => run_dev(config, &options, run),
         Err(faults) => {
             let file = cli
@@ -135,9 +135,14 @@ fn run_dev<E: Display>(
         Err(error) => return ended(Err(error)),
     };
     let banner = dev_banner(&config, options);
-    let ready: Ready = Box::new(move |address| {
-        print_address(address);
-        print(&banner.replace("{port}", &address.port().to_string()));
+    let ready: Ready = Box::new(move |addresses| {
+        print_addresses(addresses);
+        let (address, tls) = match addresses.plain {
+            Some(plain) => (Some(plain), ""),
+            None => (addresses.tls, " --tls"),
+        };
+        let port = address.map_or(0, |address| address.port());
+        print(&banner.replace("{port}", &format!("{port}{tls}")));
     });
     let served = ended(run(config, ready));
     let stopped = ended(nodes.stop());
@@ -175,9 +180,15 @@ fn dev_banner(config: &Config, options: &dev::Options) -> String {
     )
 }
 
-fn print_address(address: SocketAddr) {
+fn print_addresses(addresses: Addresses) {
     let version = env!("CARGO_PKG_VERSION");
-    print(&format!("Tally {version} listens on redis://{address}\n"));
+    let plain = addresses.plain.map(|plain| format!("redis://{plain}"));
+    let tls = addresses.tls.map(|tls| format!("rediss://{tls}"));
+    let urls: Vec<_> = plain.into_iter().chain(tls).collect();
+    print(&format!(
+        "Tally {version} listens on {}\n",
+        urls.join(" and ")
+    ));
 }
 
 /// The exit code of a run, its error told.

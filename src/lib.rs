@@ -6,7 +6,7 @@
 //! | layer | modules | may do I/O |
 //! |-------|---------|------------|
 //! | 0 core | `resp`, `command`, `ring`, `key`, `glob`, `flush`, `counter`, `limit` | no: time is an argument |
-//! | 1 support | `config`, `telemetry` | only its own file |
+//! | 1 support | `config`, `telemetry`, `tls` | only its own file; `tls` carries what others send |
 //! | 2 upstream | `node`, `router` | yes |
 //! | 3 serving | `session`, `fan_out` | yes |
 //! | 4 top | `server`, `admin`, `dev`, `cli` | yes |
@@ -29,3 +29,4 @@ pub mod router;
 pub mod server;
 pub mod session;
 pub mod telemetry;
+pub mod tls;

@@ -174,7 +174,10 @@ pub(super) fn summary(shared: &Shared, board: &Board, now: Instant) -> Summary {
     let is_up = |state: &NodeState| *state == NodeState::Connected;
     Summary {
         version: env!("CARGO_PKG_VERSION"),
-        listen: config.server.listen.to_string(),
+        listen: config
+            .listens()
+            .next()
+            .map_or_else(String::new, |address| address.to_string()),
         mode: config.counters.mode.name(),
         flush_interval_ms: ms(config.counters.flush_interval),
         cache_ttl_ms: ms(config.cache.ttl),

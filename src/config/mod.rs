@@ -2,7 +2,8 @@
 //!
 //! File and environment -> tree of values (`load`) -> sections and keys (`raw`) -> [`Config`]
 //! (`resolve`). [`Config`] can not hold nonsense: every range is checked on the way, and all that
-//! is wrong is reported at once. Owns no time; reads only its own file and those of passwords.
+//! is wrong is reported at once. Owns no time; reads only its own file and those of passwords,
+//! certificates and keys.
 
 mod fault;
 mod load;
@@ -12,6 +13,7 @@ mod raw;
 mod reader;
 mod resolve;
 mod rules;
+mod tls;
 mod units;
 
 use std::fmt;
@@ -24,6 +26,7 @@ pub use load::{load, parse};
 pub use crate::counter::Mode;
 use crate::counter::{Rules, Treatment};
 use crate::ring::Hash;
+use crate::tls::{Acceptor, ClientFiles, Connector, ServerFiles};
 
 /// Every key of a file: its section (`nodes` for a node) and its name, in the order of
 /// `config/default.toml`.
@@ -37,6 +40,8 @@ pub fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
 pub struct Config {
     /// The RESP side.
     pub server: Server,
+    /// TLS for clients; `None`: off.
+    pub tls: Option<Tls>,
     /// At least one node; names are unique.
     pub nodes: Vec<Node>,
     /// How keys are placed on nodes.
@@ -58,8 +63,8 @@ pub struct Config {
 /// The RESP side.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Where clients connect.
-    pub listen: SocketAddr,
+    /// Where clients connect without TLS; `None`: nowhere, and there is [`Tls`].
+    pub listen: Option<SocketAddr>,
     /// Worker threads, at least 1 (the file's 0 is resolved already).
     pub threads: usize,
     /// Whether listening on more than a loopback address needs a password.
@@ -82,6 +87,26 @@ pub struct Server {
     pub drain_timeout: Duration,
 }
 
+/// TLS for clients.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Where clients connect with it.
+    pub listen: SocketAddr,
+    /// Where it comes from.
+    pub files: ServerFiles,
+    /// What was in the files.
+    pub acceptor: Acceptor,
+}
+
+/// TLS to a node.
+#[derive(Clone, Debug)]
+pub struct NodeTls {
+    /// Where it comes from.
+    pub files: ClientFiles,
+    /// What was in the files.
+    pub connector: Connector,
+}
+
 /// One Redis server.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -97,6 +122,8 @@ pub struct Node {
     pub username: Option<String>,
     /// What the node wants from `AUTH`.
     pub password: Option<Secret>,
+    /// TLS to it; `None`: off.
+    pub tls: Option<NodeTls>,
 }
 
 /// How keys are placed on nodes.
@@ -187,6 +214,12 @@ impl Secret {
 }
 
 impl Config {
+    /// Where clients connect, without TLS and with it: at least one address.
+    pub fn listens(&self) -> impl Iterator<Item = SocketAddr> {
+        let tls = self.tls.as_ref().map(|tls| tls.listen);
+        self.server.listen.into_iter().chain(tls)
+    }
+
     /// How each key is treated.
     pub fn treatments(&self) -> Rules {
         let default = Treatment {

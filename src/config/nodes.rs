@@ -7,6 +7,7 @@ use config::Value;
 
 use super::raw;
 use super::reader::Reader;
+use super::tls::node_tls;
 use super::{Fault, Node};
 
 /// The variable that gives the node list.
@@ -67,6 +68,14 @@ fn node(reader: &mut Reader, at: usize, raw: raw::Node) -> Node {
     let name = required("name", raw.name, &name_allowed, is_name);
     let address_allowed = "host:port, such as \"127.0.0.1:7070\"";
     let address = required("address", raw.address, address_allowed, is_address);
+    let tls = raw::NodeTls {
+        tls: raw.tls,
+        ca_file: raw.tls_ca_file,
+        cert_file: raw.tls_cert_file,
+        key_file: raw.tls_key_file,
+        server_name: raw.tls_server_name,
+    };
+    let tls = node_tls(reader, &path, tls, &address);
     let username_allowed = "an ACL user's name";
     Node {
         name,
@@ -91,6 +100,7 @@ fn node(reader: &mut Reader, at: usize, raw: raw::Node) -> Node {
             raw.password,
             raw.password_file,
         ),
+        tls,
     }
 }
 

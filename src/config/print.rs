@@ -1,5 +1,7 @@
 //! The effective configuration as a file, passwords masked.
 
+use std::net::SocketAddr;
+
 use super::units::{duration_text, size_text};
 use super::{Config, Mode, Secret};
 
@@ -11,6 +13,7 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let mut out = Toml(String::new());
         self.server_to_toml(&mut out);
+        self.tls_to_toml(&mut out);
         for node in &self.nodes {
             out.section("[[nodes]]");
             out.text("name", &node.name);
@@ -19,6 +22,15 @@ impl Config {
             out.plain("database", node.database);
             out.text("username", node.username.as_deref().unwrap_or_default());
             out.secret("password", node.password.as_ref());
+            out.plain("tls", node.tls.is_some());
+            let files = node.tls.as_ref().map(|tls| &tls.files);
+            let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+            let identity = files.and_then(|files| files.identity.as_ref());
+            out.text("tls_ca_file", &text(files.map(|files| &files.ca)));
+            out.text("tls_cert_file", &text(identity.map(|(cert, _)| cert)));
+            out.text("tls_key_file", &text(identity.map(|(_, key)| key)));
+            let name = files.map(|files| &files.server_name);
+            out.text("tls_server_name", &text(name));
         }
         out.section("[ring]");
         out.text("distribution", "ketama");
@@ -45,8 +57,7 @@ impl Config {
         }
         self.upstream_to_toml(&mut out);
         out.section("[admin]");
-        let listen = self.admin.listen.map(|listen| listen.to_string());
-        out.text("listen", listen.as_deref().unwrap_or("off"));
+        out.text("listen", &address_text(self.admin.listen));
         out.secret("token", self.admin.token.as_ref());
         out.text("visits_prefix", &self.admin.visits_prefix);
         out.section("[log]");
@@ -57,7 +68,7 @@ impl Config {
     fn server_to_toml(&self, out: &mut Toml) {
         let server = &self.server;
         out.section("[server]");
-        out.text("listen", &server.listen.to_string());
+        out.text("listen", &address_text(server.listen));
         out.plain("threads", server.threads);
         out.plain("protected", server.protected);
         out.secret("password", server.password.as_ref());
@@ -71,6 +82,23 @@ impl Config {
         out.text("output_buffer", &size_text(server.output_buffer_bytes));
         out.plain("databases", server.databases);
         out.text("drain_timeout", &duration_text(server.drain_timeout));
+    }
+
+    fn tls_to_toml(&self, out: &mut Toml) {
+        out.section("[tls]");
+        out.text(
+            "listen",
+            &address_text(self.tls.as_ref().map(|tls| tls.listen)),
+        );
+        let files = self.tls.as_ref().map(|tls| &tls.files);
+        let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+        out.text("cert_file", &text(files.map(|files| &files.cert)));
+        out.text("key_file", &text(files.map(|files| &files.key)));
+        let client_ca = files.and_then(|files| files.client_ca.as_ref());
+        out.text("client_ca_file", &text(client_ca));
+        let is_optional = files.is_some_and(|files| files.client_optional);
+        let client_auth = if is_optional { "optional" } else { "required" };
+        out.text("client_auth", client_auth);
     }
 
     fn upstream_to_toml(&self, out: &mut Toml) {
@@ -100,6 +128,10 @@ impl Mode {
             Self::Through => "through",
         }
     }
+}
+
+fn address_text(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "off".to_owned(), |address| address.to_string())
 }
 
 /// A TOML file being written.

@@ -46,7 +46,7 @@ macro_rules! section {
 
 section! {
     /// The whole file.
-    Root { server, nodes, ring, counters, cache, rules, upstream, admin, log }
+    Root { server, tls, nodes, ring, counters, cache, rules, upstream, admin, log }
 }
 
 section! {
@@ -58,8 +58,25 @@ section! {
 }
 
 section! {
+    /// `[tls]`
+    Tls { listen, cert_file, key_file, client_ca_file, client_auth }
+}
+
+section! {
     /// One of `[[nodes]]`
-    Node { name, address, weight, database, username, password, password_file }
+    Node {
+        name, address, weight, database, username, password, password_file, tls, tls_ca_file,
+        tls_cert_file, tls_key_file, tls_server_name,
+    }
+}
+
+/// What a node says of TLS.
+pub(super) struct NodeTls {
+    pub(super) tls: Option<Value>,
+    pub(super) ca_file: Option<Value>,
+    pub(super) cert_file: Option<Value>,
+    pub(super) key_file: Option<Value>,
+    pub(super) server_name: Option<Value>,
 }
 
 section! {
@@ -118,8 +135,9 @@ section! {
 }
 
 /// Every key: its section and its name, in the order of `config/default.toml`.
-pub(super) const SECTIONS: [(&str, &[&str]); 9] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 10] = [
     ("server", Server::KEYS),
+    ("tls", Tls::KEYS),
     ("nodes", Node::KEYS),
     ("ring", Ring::KEYS),
     ("counters", Counters::KEYS),

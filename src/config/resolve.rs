@@ -12,8 +12,9 @@ use super::nodes::nodes;
 use super::raw;
 use super::reader::Reader;
 use super::rules::{cache, counters, rules};
+use super::tls::tls;
 use super::units::{GIB, KIB, MIB};
-use super::{Admin, Config, Fault, Faults, Ring, Server, Upstream};
+use super::{Admin, Config, Fault, Faults, Ring, Server, Tls, Upstream};
 use crate::ring::Hash;
 
 /// The levels of `tracing`.
@@ -39,7 +40,8 @@ pub(super) fn resolve(
     let mut reader = Reader::new(variables, faults);
     let mut root = root.try_deserialize::<raw::Root>().unwrap_or_default();
     reader.unknown("", &mut root);
-    let mut server = server(&mut reader, root.server);
+    let tls = tls(&mut reader, root.tls);
+    let mut server = server(&mut reader, root.server, tls.as_ref());
     let admin = admin(&mut reader, root.admin, server.protected);
     let nodes = nodes(&mut reader, root.nodes);
     if nodes.iter().any(|node| node.database != 0) {
@@ -51,6 +53,7 @@ pub(super) fn resolve(
     let config = Config {
         admin,
         server,
+        tls,
         nodes,
         ring,
         rules: rules(&mut reader, root.rules, &counters, &cache),
@@ -67,15 +70,21 @@ pub(super) fn resolve(
     }
 }
 
-fn server(reader: &mut Reader, value: Option<Value>) -> Server {
+fn server(reader: &mut Reader, value: Option<Value>, tls: Option<&Tls>) -> Server {
     let raw: raw::Server = reader.section("server", value);
     let listen = reader.text(
         "server.listen",
         raw.listen,
-        SocketAddr::from((Ipv4Addr::LOCALHOST, 6380)),
-        "IP:port, such as \"127.0.0.1:6380\", \"0.0.0.0:6380\" or \"[::1]:6380\"",
-        |text| text.parse().ok(),
+        Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 6380))),
+        "IP:port, such as \"127.0.0.1:6380\", \"0.0.0.0:6380\" or \"[::1]:6380\", or \"off\"",
+        |text| match text {
+            "off" => Some(None),
+            address => address.parse().ok().map(Some),
+        },
     );
+    if listen.is_none() && tls.is_none() && !reader.is_faulty("tls") {
+        reader.fault("server.listen", "\"off\" needs tls.listen");
+    }
     let threads = reader.number("server.threads", raw.threads, 0, &(0..=256));
     let protected = reader.boolean("server.protected", raw.protected, true);
     let password = reader.secret("server.password", raw.password, raw.password_file);
@@ -86,17 +95,9 @@ fn server(reader: &mut Reader, value: Option<Value>) -> Server {
         &(10..=24 * HOUR_MS),
         Some("never"),
     );
-    let is_open = password.is_none() && !listen.ip().to_canonical().is_loopback();
     // A password that was given and is faulty is that one fault, not two.
-    if protected && is_open && !reader.is_faulty("server.password") {
-        reader.fault(
-            "server.listen",
-            format!(
-                "\"{listen}\" lets other machines in without a password; set server.password or \
-                 server.password_file, listen on a loopback address, or set \
-                 server.protected = false"
-            ),
-        );
+    if protected && password.is_none() && !reader.is_faulty("server.password") {
+        refuse_open(reader, listen, tls);
     }
     Server {
         listen,
@@ -140,6 +141,36 @@ fn server(reader: &mut Reader, value: Option<Value>) -> Server {
 fn databases(reader: &mut Reader, value: Option<Value>) -> u32 {
     let allowed = 1..=MAX_DATABASES;
     reader.number("server.databases", value, MAX_DATABASES, &allowed)
+}
+
+/// Faults addresses that let other machines in. Who must show a certificate that we trust is not let
+/// in by the address alone.
+fn refuse_open(reader: &mut Reader, listen: Option<SocketAddr>, tls: Option<&Tls>) {
+    let asks = |tls: &&Tls| tls.files.client_ca.is_some() && !tls.files.client_optional;
+    let tls = tls.filter(|tls| !asks(tls)).map(|tls| tls.listen);
+    for (path, listen, ways) in [
+        (
+            "server.listen",
+            listen,
+            "server.password or server.password_file",
+        ),
+        (
+            "tls.listen",
+            tls,
+            "server.password, server.password_file or tls.client_ca_file",
+        ),
+    ] {
+        let Some(listen) = listen.filter(|listen| !listen.ip().to_canonical().is_loopback()) else {
+            continue;
+        };
+        reader.fault(
+            path,
+            format!(
+                "\"{listen}\" lets other machines in without a password; set {ways}, listen on a \
+                 loopback address, or set server.protected = false"
+            ),
+        );
+    }
 }
 
 /// Half the cores: the other half serves the nodes and the kernel's side of the sockets, which

@@ -11,12 +11,15 @@ use super::Peer;
 use crate::config;
 use crate::flush::{self, Refusal};
 use crate::resp::{ReplyError, ReplyScanner, encode, reply};
+use crate::tls::Stream;
 
 /// Why there is no connection. The text goes to clients in `-ERR node ... is unreachable (...)`.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("TLS: {0}")]
+    Tls(#[source] io::Error),
     #[error("no connection within {0:?}")]
     Timeout(Duration),
     #[error("{0}")]
@@ -30,7 +33,7 @@ pub(super) enum ConnectError {
 /// A connection that has just been opened.
 #[derive(Debug)]
 pub(super) struct Connected {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) peer: Peer,
     /// The flush script; `None` when the server takes no scripts.
     pub(super) script: Option<Script>,
@@ -93,17 +96,25 @@ pub(super) async fn connect(
 /// A connection used for one request at a time.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
     scanner: ReplyScanner,
 }
 
 impl Socket {
-    /// Opens a TCP connection.
+    /// Opens a connection, with TLS if the node wants it.
     pub(super) async fn open(node: &config::Node) -> Result<Self, ConnectError> {
         let stream = TcpStream::connect(node.address.as_str()).await?;
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+        let stream = match &node.tls {
+            Some(tls) => tls
+                .connector
+                .connect(stream)
+                .await
+                .map_err(ConnectError::Tls)?,
+            None => Stream::Plain(stream),
+        };
         Ok(Self {
             stream,
             buffer: Vec::new(),
@@ -189,6 +200,7 @@ impl Socket {
         let mut wire = Vec::new();
         encode::request(&mut wire, request);
         self.stream.write_all(&wire).await?;
+        self.stream.flush().await?;
         loop {
             if let Some(length) = self.scanner.scan(&self.buffer)? {
                 return Ok(self.buffer.drain(..length).collect());

@@ -2,16 +2,12 @@
 
 use std::future::poll_fn;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +17,7 @@ use crate::counter::{Lane, Losses, Step};
 use crate::resp::{ReplyScanner, encode, reply};
 use crate::telemetry::clock::wall_time;
 use crate::telemetry::{DeadLetter, Stats};
+use crate::tls::{Reader, Stream};
 
 /// How often and how long a node's table is looked through. When flushes come its rules say.
 #[derive(Clone, Copy, Debug)]
@@ -100,8 +97,8 @@ impl<T: Deliver> Driver<T> {
     }
 
     /// Serves one connection until it ends; returns why it did.
-    async fn carry(&mut self, stream: TcpStream, script: Option<Script>) -> String {
-        let (mut reader, writer) = stream.into_split();
+    async fn carry(&mut self, stream: Stream, script: Option<Script>) -> String {
+        let (mut reader, writer) = stream.split();
         let writer = Arc::new(writer);
         {
             let mut inner = self.node.inner.lock();
@@ -120,7 +117,7 @@ impl<T: Deliver> Driver<T> {
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
         let mut scanner = ReplyScanner::new();
         loop {
-            let blocked = self.node.inner.lock().is_blocked();
+            let blocked = self.node.inner.lock().blocked;
             tokio::select! {
                 read = read(&mut reader, &mut buffer, scanner.wanted()) => match read {
                     Ok(0) => return "the node closed it".into(),
@@ -261,6 +258,7 @@ impl<T: Deliver> Driver<T> {
         let mut entry = self.node.enter();
         entry.inner.link = link;
         entry.inner.writing = false;
+        entry.inner.blocked = false;
         entry.inner.rest = (Vec::new(), 0);
         entry.inner.broken = None;
         entry.step(now(), &mut self.wakes, |lane, step| {
@@ -342,14 +340,10 @@ fn push<T>(lane: &mut Lane<T>, step: &mut Step<'_, T>, frame: &[u8]) {
 }
 
 /// Reads once, making room for what the scanner waits for, a megabyte at a time.
-async fn read(
-    reader: &mut OwnedReadHalf,
-    buffer: &mut BytesMut,
-    wanted: usize,
-) -> io::Result<usize> {
+async fn read(reader: &mut Reader, buffer: &mut BytesMut, wanted: usize) -> std::io::Result<usize> {
     let missing = wanted.saturating_sub(buffer.len());
     buffer.reserve(missing.clamp(READ_BYTES, 1 << 20));
-    reader.read_buf(buffer).await
+    reader.read(buffer).await
 }
 
 /// One ticker for each flush interval.

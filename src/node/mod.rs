@@ -9,7 +9,8 @@
 //!
 //! Exactly one connection carries ordinary commands, so a node executes them in the order in which
 //! they were appended. Each database has a lane of its own, connected once somebody uses it: order
-//! matters for each key, and keys of different databases are different keys. No lock is held while a socket is read or written.
+//! matters for each key, and keys of different databases are different keys. No lane is locked
+//! while a socket is read or written.
 
 mod connect;
 mod drive;
@@ -23,13 +24,13 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 use crate::config;
 use crate::counter::{Fates, KeyTable, Lane, Step};
 use crate::telemetry::histogram::Histogram;
 use crate::telemetry::{NodeState, NodeStatus};
+use crate::tls::Writer;
 
 pub use drive::{Rhythm, drive};
 pub use side::{SideError, ask};
@@ -71,7 +72,10 @@ struct Inner<T> {
     link: Link,
     /// Whether somebody is writing to the socket.
     writing: bool,
-    /// What the socket did not take whole, and how much of it it did take.
+    /// Whether the socket took less than it was given.
+    blocked: bool,
+    /// What it did not take whole, and how much of it it did take. Empty when what it did not take
+    /// waits encrypted.
     rest: (Vec<u8>, usize),
     /// Why the socket takes nothing any more.
     broken: Option<io::Error>,
@@ -116,7 +120,7 @@ enum Link {
     /// The first attempt after the start or a loss: commands wait for it.
     Connecting,
     /// Commands are sent.
-    Up(Arc<OwnedWriteHalf>),
+    Up(Arc<Writer>),
     /// Commands fail at once, until an attempt succeeds.
     Down(Arc<str>),
 }
@@ -160,6 +164,7 @@ impl<T: Deliver> Node<T> {
                 lane,
                 link: Link::Unused,
                 writing: false,
+                blocked: false,
                 rest: (Vec::new(), 0),
                 broken: None,
                 spare: Vec::new(),
@@ -238,33 +243,35 @@ impl<T: Deliver> Node<T> {
             let Link::Up(socket) = &inner.link else {
                 return;
             };
-            if inner.writing || inner.broken.is_some() || (inner.is_blocked() && !resume) {
+            if inner.writing || inner.broken.is_some() || (inner.blocked && !resume) {
                 return;
             }
             let socket = Arc::clone(socket);
-            let (buffer, start) = if inner.is_blocked() {
+            let blocked = inner.blocked;
+            let (buffer, start) = if blocked {
                 std::mem::take(&mut inner.rest)
             } else {
                 let spare = std::mem::take(&mut inner.spare);
                 let now = tokio::time::Instant::now().into_std();
                 (inner.lane.take_wire(&self.table, now, spare), 0)
             };
-            if buffer.is_empty() {
+            if buffer.is_empty() && !blocked {
                 inner.spare = buffer;
                 return;
             }
             inner.writing = true;
             drop(inner);
-            let (written, broken) = write(&socket, buffer.get(start..).unwrap_or_default());
+            let written = socket.write(buffer.get(start..).unwrap_or_default());
             let mut inner = self.inner.lock();
             if !inner.link.is(&socket) {
                 // The connection was replaced meanwhile; its driver has settled everything.
                 return;
             }
             inner.writing = false;
-            inner.broken = broken;
-            if start + written < buffer.len() {
-                inner.rest = (buffer, start + written);
+            inner.broken = written.broken;
+            inner.blocked = !written.flushed;
+            if inner.blocked {
+                inner.rest = (buffer, start + written.count);
                 drop(inner);
                 self.attention.notify_one();
                 return;
@@ -454,13 +461,6 @@ impl<T> fmt::Debug for Entry<'_, T> {
     }
 }
 
-impl<T> Inner<T> {
-    /// Whether the socket took less than it was given.
-    fn is_blocked(&self) -> bool {
-        !self.rest.0.is_empty()
-    }
-}
-
 impl Link {
     /// Why nothing can be sent, if so.
     fn reason(&self) -> Result<(), Arc<str>> {
@@ -472,7 +472,7 @@ impl Link {
     }
 
     /// Whether this is the connection with that socket.
-    fn is(&self, socket: &Arc<OwnedWriteHalf>) -> bool {
+    fn is(&self, socket: &Arc<Writer>) -> bool {
         matches!(self, Self::Up(current) if Arc::ptr_eq(current, socket))
     }
 }
@@ -480,20 +480,6 @@ impl Link {
 /// The error of a command whose node is away, after `-`.
 pub fn unreachable(name: &str, reason: &str) -> String {
     format!("ERR node {name} is unreachable ({reason})")
-}
-
-/// Writes as much as the socket takes now. An error other than "not now" ends the connection.
-fn write(socket: &OwnedWriteHalf, buffer: &[u8]) -> (usize, Option<io::Error>) {
-    let mut written = 0;
-    while let Some(rest) = buffer.get(written..).filter(|rest| !rest.is_empty()) {
-        match socket.try_write(rest) {
-            Ok(0) => return (written, Some(io::ErrorKind::WriteZero.into())),
-            Ok(count) => written += count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return (written, Some(error)),
-        }
-    }
-    (written, None)
 }
 
 /// The present, by tokio's clock, which tests can pause.

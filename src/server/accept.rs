@@ -6,10 +6,12 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use super::ServeError;
 use super::worker::Workers;
-use crate::session::Shared;
+use crate::session::{Client, Shared};
+use crate::tls::{Acceptor, Stream};
 
 /// Binds the port.
 pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -28,11 +30,16 @@ pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     bind().map_err(|source| ServeError::Listen { address, source })
 }
 
-/// Accepts until it is dropped.
-pub(super) async fn accept(listener: TcpListener, shared: &Shared, workers: &Workers) {
+/// Accepts until it is dropped. With `has_tls` every client has to begin with TLS.
+pub(super) async fn accept(
+    listener: &TcpListener,
+    has_tls: bool,
+    shared: &Shared,
+    workers: &Workers,
+) {
     loop {
         match listener.accept().await {
-            Ok((stream, address)) => welcome(stream, address, shared, workers).await,
+            Ok((stream, address)) => welcome(stream, address, has_tls, shared, workers).await,
             Err(error) => {
                 // Mostly "too many open files": others may close some.
                 tracing::warn!(%error, "accept failed");
@@ -42,15 +49,28 @@ pub(super) async fn accept(listener: TcpListener, shared: &Shared, workers: &Wor
     }
 }
 
-async fn welcome(mut stream: TcpStream, address: SocketAddr, shared: &Shared, workers: &Workers) {
+async fn welcome(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    has_tls: bool,
+    shared: &Shared,
+    workers: &Workers,
+) {
     shared.stats.connections_received.increment();
     let now = tokio::time::Instant::now().into_std();
-    let local = stream.local_addr().unwrap_or(shared.config.server.listen);
+    let Ok(local) = stream.local_addr() else {
+        tracing::debug!(%address, "a connection was lost at once");
+        return;
+    };
     let Some(client) = shared.registry.register(address, local, now) else {
         shared.stats.rejected_connections.increment();
+        if has_tls {
+            // There is no session yet to say it in.
+            return;
+        }
         // As Redis (`acceptCommonHandler`): one try, the connection is closed either way.
         let refusal = stream.write_all(b"-ERR max number of clients reached\r\n");
-        if tokio::time::timeout(REFUSAL, refusal).await.is_err() {
+        if timeout(REFUSAL, refusal).await.is_err() {
             tracing::debug!(%address, "a refused client does not read");
         }
         return;
@@ -59,12 +79,40 @@ async fn welcome(mut stream: TcpStream, address: SocketAddr, shared: &Shared, wo
         SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
     });
     match options.and_then(|()| stream.into_std()) {
-        Ok(stream) => workers.deal(stream, client),
+        Ok(stream) => {
+            let tls = shared.config.tls.as_ref().filter(|_| has_tls);
+            workers.deal(stream, tls.map(|tls| tls.acceptor.clone()), client);
+        }
         Err(error) => {
             tracing::debug!(%address, %error, "a connection was lost at once");
             shared.registry.remove(client.id);
         }
     }
+}
+
+/// The client's connection on its own worker; `None`, and said so, when it could not be made.
+pub(super) async fn connected(
+    stream: std::net::TcpStream,
+    acceptor: Option<Acceptor>,
+    client: &Client,
+    shared: &Shared,
+) -> Option<Stream> {
+    // The socket joins the reactor of the worker.
+    let made = match (TcpStream::from_std(stream), acceptor) {
+        (Ok(stream), None) => Ok(Stream::Plain(stream)),
+        (Ok(stream), Some(acceptor)) => tokio::select! {
+            made = timeout(HANDSHAKE, acceptor.accept(stream)) => {
+                made.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+            }
+            () = client.kill.cancelled() => return None,
+            () = shared.drain.cancelled() => return None,
+        },
+        (Err(error), _) => Err(error),
+    };
+    made.inspect_err(|error| {
+        tracing::info!(client = %client.addr, %error, "a connection could not be made");
+    })
+    .ok()
 }
 
 /// Connections that wait to be accepted: twice Redis's `tcp-backlog` (`config.c`), which is 511.
@@ -78,3 +126,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Longest wait for a client that is refused to take the error.
 const REFUSAL: Duration = Duration::from_millis(100);
+
+/// Longest TLS handshake: several times that of a slow line, in which a client holds one place
+/// and nothing else.
+const HANDSHAKE: Duration = Duration::from_secs(10);

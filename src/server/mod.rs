@@ -30,8 +30,17 @@ use crate::router::Router;
 use crate::session::{Shared, Ticket};
 use crate::telemetry::{Stats, log, random_run_id};
 
-/// Called once with the address when clients can connect.
-pub type Ready = Box<dyn FnOnce(SocketAddr) + Send>;
+/// Where clients can connect: at least one of the two.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Without TLS.
+    pub plain: Option<SocketAddr>,
+    /// With it.
+    pub tls: Option<SocketAddr>,
+}
+
+/// Called once when clients can connect.
+pub type Ready = Box<dyn FnOnce(Addresses) + Send>;
 
 /// Why the server did not start, or did not stop in good order.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +85,14 @@ pub fn run(config: Config, ready: Ready) -> Result<(), ServeError> {
 async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
     let mut signals = stop::Signals::new().map_err(ServeError::Worker)?;
     let config = Arc::new(config);
-    let listener = accept::listen(config.server.listen)?;
+    let ports = Ports {
+        plain: config.server.listen.map(accept::listen).transpose()?,
+        tls: config
+            .tls
+            .as_ref()
+            .map(|tls| accept::listen(tls.listen))
+            .transpose()?,
+    };
     let http = config.admin.listen.map(accept::listen).transpose()?;
     let shared = Shared::new(
         Arc::clone(&config),
@@ -95,15 +111,15 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
     let admin = http.map(start).transpose().map_err(ServeError::Worker)?;
     let ready: Ready = Box::new({
         let serving = admin.as_ref().map(Admin::serving);
-        move |address| {
+        move |addresses| {
             if let Some(serving) = serving {
                 serving.store(true, Ordering::Relaxed);
             }
-            ready(address);
+            ready(addresses);
         }
     });
     let served = tokio::select! {
-        served = until_stopped(&shared, &workers, listener, ready, &mut signals) => served,
+        served = until_stopped(&shared, &workers, ports, ready, &mut signals) => served,
         () = watch::watch(&shared) => Ok(()),
     };
     if let Some(admin) = admin {
@@ -121,17 +137,22 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
 async fn until_stopped(
     shared: &Shared,
     workers: &worker::Workers,
-    listener: TcpListener,
+    ports: Ports,
     ready: Ready,
     signals: &mut stop::Signals,
 ) -> Result<(), ServeError> {
     let serving = async {
         stop::tried(&shared.router, shared.config.upstream.connect_timeout).await;
-        if let Ok(address) = listener.local_addr() {
+        let addresses = ports.addresses();
+        for address in addresses.plain.iter().chain(&addresses.tls) {
             tracing::info!(%address, nodes = shared.router.nodes().len(), "ready");
-            ready(address);
         }
-        accept::accept(listener, shared, workers).await;
+        ready(addresses);
+        let accept = async |port: &Option<TcpListener>, has_tls: bool| match port {
+            Some(port) => accept::accept(port, has_tls, shared, workers).await,
+            None => std::future::pending().await,
+        };
+        tokio::join!(accept(&ports.plain, false), accept(&ports.tls, true));
     };
     tokio::select! {
         () = serving => {}
@@ -141,6 +162,22 @@ async fn until_stopped(
     tokio::select! {
         stopped = stop::drain(shared, workers, bound) => stopped,
         () = signals.next() => Err(ServeError::Unflushed { keys: stop::pending(&shared.router) }),
+    }
+}
+
+/// What clients' connections come in by.
+struct Ports {
+    plain: Option<TcpListener>,
+    tls: Option<TcpListener>,
+}
+
+impl Ports {
+    fn addresses(&self) -> Addresses {
+        let address = |port: &Option<TcpListener>| port.as_ref()?.local_addr().ok();
+        Addresses {
+            plain: address(&self.plain),
+            tls: address(&self.tls),
+        }
     }
 }
 

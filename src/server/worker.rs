@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::accept;
 use crate::config::Config;
 use crate::node::{self, Node, Rhythm};
 use crate::session::{self, Client, Shared, Ticket};
+use crate::tls::Acceptor;
 
 /// One worker thread.
 #[derive(Debug)]
@@ -82,7 +83,12 @@ fn spawn(index: usize, shared: &Shared, stop: &CancellationToken) -> io::Result<
 
 impl Workers {
     /// Deals a connection to the worker with the fewest.
-    pub(super) fn deal(&self, stream: std::net::TcpStream, client: Arc<Client>) {
+    pub(super) fn deal(
+        &self,
+        stream: std::net::TcpStream,
+        acceptor: Option<Acceptor>,
+        client: Arc<Client>,
+    ) {
         let fewest = self
             .threads
             .iter()
@@ -94,13 +100,9 @@ impl Workers {
         let shared = Arc::clone(&worker.shared);
         sessions.fetch_add(1, Ordering::Relaxed);
         let session = async move {
-            // The socket joins the reactor of its own worker.
-            match TcpStream::from_std(stream) {
-                Ok(stream) => session::serve(stream, client, shared).await,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be served");
-                    shared.registry.remove(client.id);
-                }
+            match accept::connected(stream, acceptor, &client, &shared).await {
+                Some(stream) => session::serve(stream, client, shared).await,
+                None => shared.registry.remove(client.id),
             }
             sessions.fetch_sub(1, Ordering::Relaxed);
         };

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::io::poll_read_buf;
 
@@ -17,9 +16,10 @@ use super::dispatch::{Dispatch, Flow};
 use super::replies::Replies;
 use super::{Activity, Client, Shared};
 use crate::resp::{Limits, ProtocolError, RequestScanner, encode};
+use crate::tls::Stream;
 
 /// Serves one client until it leaves, is cut, or the server drains.
-pub async fn serve(stream: TcpStream, client: Arc<Client>, shared: Arc<Shared>) {
+pub async fn serve(stream: Stream, client: Arc<Client>, shared: Arc<Shared>) {
     let mut session = Session::new(stream, Arc::clone(&client), Arc::clone(&shared));
     tokio::select! {
         biased;
@@ -38,7 +38,7 @@ pub async fn serve(stream: TcpStream, client: Arc<Client>, shared: Arc<Shared>) 
 }
 
 struct Session {
-    stream: TcpStream,
+    stream: Stream,
     client: Arc<Client>,
     shared: Arc<Shared>,
     limits: Limits,
@@ -78,7 +78,7 @@ enum End {
 }
 
 impl Session {
-    fn new(stream: TcpStream, client: Arc<Client>, shared: Arc<Shared>) -> Self {
+    fn new(stream: Stream, client: Arc<Client>, shared: Arc<Shared>) -> Self {
         let output_bytes = shared.config.server.output_buffer_bytes;
         let limits = Limits {
             max_bulk_bytes: shared.config.server.max_bulk_bytes,
@@ -286,7 +286,11 @@ impl Session {
                 }
                 self.replies.take(&mut self.out, cx.waker());
                 if self.out.is_empty() {
-                    return Ok(true);
+                    // With TLS, what was written may not be with the socket yet.
+                    return match Pin::new(&mut self.stream).poll_flush(cx) {
+                        Poll::Ready(flushed) => flushed.map(|()| true),
+                        Poll::Pending => Ok(false),
+                    };
                 }
             }
             let rest = self.out.get(self.written..).unwrap_or_default();

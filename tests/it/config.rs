@@ -117,20 +117,21 @@ const FAULTY: &str = r#"
 /// What is wrong in [`FAULTY`], and in two variables.
 const ITS_FAULTS: &[&str] = &[
     "TALLY_COUNTER__MODE: unknown variable; allowed: TALLY_NODES, TALLY_SERVER__<KEY>, \
-             TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_UPSTREAM__<KEY>, \
+             TALLY_TLS__<KEY>, TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_UPSTREAM__<KEY>, \
              TALLY_ADMIN__<KEY>, TALLY_LOG__<KEY>",
-    "journal: unknown key; allowed: server, nodes, ring, counters, cache, rules, upstream, admin, log",
-    "verbose: unknown key; allowed: server, nodes, ring, counters, cache, rules, upstream, admin, log",
+    "journal: unknown key; allowed: server, tls, nodes, ring, counters, cache, rules, upstream, admin, log",
+    "verbose: unknown key; allowed: server, tls, nodes, ring, counters, cache, rules, upstream, admin, log",
     "server.lisen: unknown key; allowed: listen, threads, protected, password, \
              password_file, max_clients, idle_timeout, max_bulk, query_buffer, output_buffer, \
              databases, drain_timeout",
     "server.listen: \"localhost\" is not allowed; allowed: IP:port, such as \
-             \"127.0.0.1:6380\", \"0.0.0.0:6380\" or \"[::1]:6380\"",
+             \"127.0.0.1:6380\", \"0.0.0.0:6380\" or \"[::1]:6380\", or \"off\"",
     "server.threads: 300 is not allowed; allowed: a whole number from 0 to 256",
     "server.max_bulk: \"512mb\" is not allowed; allowed: a size from \"1KiB\" to \
              \"4GiB\" (bytes, or units KB, MB, GB, KiB, MiB, GiB)",
     "nodes[0].port: unknown key; allowed: name, address, weight, database, username, \
-             password, password_file",
+             password, password_file, tls, tls_ca_file, tls_cert_file, tls_key_file, \
+             tls_server_name",
     "nodes[0].name: \"a b\" is not allowed; allowed: 1 to 255 visible ASCII characters \
              without a space",
     "nodes[0].address: missing; allowed: host:port, such as \"127.0.0.1:7070\"",
@@ -169,7 +170,7 @@ fn all_faults_of_a_file_are_reported_at_once() {
 
 #[test]
 fn keys_that_are_not_built_are_unknown() {
-    let allowed = "allowed: server, nodes, ring, counters, cache, rules, upstream, admin, log";
+    let allowed = "allowed: server, tls, nodes, ring, counters, cache, rules, upstream, admin, log";
     check_section(
         "transactions = true",
         &[&format!("transactions: unknown key; {allowed}")],
@@ -260,7 +261,7 @@ fn all_faults_of_rules_are_reported_at_once() {
         &[("TALLY_RULES__MATCH", "a")],
         &[
             "TALLY_RULES__MATCH: unknown variable; allowed: TALLY_NODES, TALLY_SERVER__<KEY>, \
-           TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_UPSTREAM__<KEY>, \
+           TALLY_TLS__<KEY>, TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_UPSTREAM__<KEY>, \
            TALLY_ADMIN__<KEY>, TALLY_LOG__<KEY>",
         ],
     );
@@ -285,7 +286,7 @@ fn values_of_the_wrong_kind_are_faults() {
          max_clients = -1\npassword = 1234\nidle_timeout = [1]",
         &[
             "server.listen: 6380 is not allowed; allowed: IP:port, such as \"127.0.0.1:6380\", \
-             \"0.0.0.0:6380\" or \"[::1]:6380\"",
+             \"0.0.0.0:6380\" or \"[::1]:6380\", or \"off\"",
             "server.threads: \"4\" is not allowed; allowed: a whole number from 0 to 256",
             "server.protected: \"no\" is not allowed; allowed: true or false",
             "server.password: not text; put the password in quotes",
@@ -366,7 +367,7 @@ fn the_environment_wins_over_the_file() {
     assert_eq!(config.counters.mode, Mode::Exact);
     assert_eq!(config.server.threads, 3);
     assert!(!config.server.protected);
-    assert_eq!(config.server.listen.to_string(), "0.0.0.0:0");
+    assert_eq!(config.server.listen.unwrap().to_string(), "0.0.0.0:0");
     assert_eq!(config.server.password.unwrap().reveal(), "0123");
     assert_eq!(config.ring.hash, Hash::Fnv1a64);
     assert_eq!(config.ring.hash_tag, None);
@@ -411,7 +412,7 @@ fn the_node_variable_replaces_the_list() {
 
 #[test]
 fn stray_variables_are_faults() {
-    let sections = "TALLY_NODES, TALLY_SERVER__<KEY>, TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, \
+    let sections = "TALLY_NODES, TALLY_SERVER__<KEY>, TALLY_TLS__<KEY>, TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, \
                     TALLY_CACHE__<KEY>, TALLY_UPSTREAM__<KEY>, TALLY_ADMIN__<KEY>, TALLY_LOG__<KEY>";
     check_faults(
         TWO_NODES,
@@ -582,4 +583,79 @@ fn secrets_are_masked_wherever_a_configuration_is_shown() {
     }
     let faults = parse(&format!("{text}\nlisten = 0"), &[]).unwrap_err();
     assert!(!faults.to_string().contains("hunter"), "{faults}");
+}
+
+#[test]
+fn faults_of_tls_name_the_key_and_never_hold_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let empty = file("empty", "hunter2");
+    let broken = file("broken", "-----BEGIN CERTIFICATE-----\nhunter2\n");
+    let on = "[tls]\nlisten = \"127.0.0.1:6379\"\n";
+    let allowed = "missing; allowed: a file's path in quotes";
+    for (text, faults) in [
+        (
+            on.to_owned(),
+            vec![
+                format!("tls.cert_file: {allowed}"),
+                format!("tls.key_file: {allowed}"),
+            ],
+        ),
+        (
+            format!("{on}cert_file = {empty:?}\nkey_file = {empty:?}"),
+            vec![format!(
+                "tls.cert_file: {empty:?} holds no certificate in PEM"
+            )],
+        ),
+        (
+            format!("{on}cert_file = {broken:?}\nkey_file = {empty:?}"),
+            vec![format!(
+                "tls.cert_file: {broken:?} is no PEM file: a section does not end"
+            )],
+        ),
+        (
+            format!("{on}cert_file = \"no/such\"\nkey_file = {empty:?}"),
+            vec![
+                "tls.cert_file: can not read \"no/such\": No such file or directory (os error 2)"
+                    .to_owned(),
+            ],
+        ),
+        (
+            format!("[tls]\nclient_ca_file = {empty:?}"),
+            vec!["tls.client_ca_file: does nothing while tls.listen is \"off\"".to_owned()],
+        ),
+        (
+            "[server]\nlisten = \"off\"".to_owned(),
+            vec!["server.listen: \"off\" needs tls.listen".to_owned()],
+        ),
+    ] {
+        let faults: Vec<_> = faults.iter().map(String::as_str).collect();
+        check_section(&text, &faults);
+    }
+    let node = "[[nodes]]\nname = \"a\"\naddress = \"h:1\"\n";
+    for (text, fault) in [
+        ("tls = true".to_owned(), format!("tls_ca_file: {allowed}")),
+        (
+            format!("tls = true\ntls_ca_file = {empty:?}"),
+            format!("tls_ca_file: {empty:?} holds no certificate in PEM"),
+        ),
+        (
+            format!("tls = true\ntls_ca_file = {empty:?}\ntls_cert_file = {empty:?}"),
+            "tls_key_file: missing beside tls_cert_file".to_owned(),
+        ),
+        (
+            format!("tls_ca_file = {empty:?}"),
+            "tls_ca_file: does nothing without tls = true".to_owned(),
+        ),
+    ] {
+        check_faults(
+            &format!("{node}{text}"),
+            &[],
+            &[&format!("nodes[0].{fault}")],
+        );
+    }
 }

@@ -470,9 +470,10 @@ fn mask(line: &str, replies: &[u8]) -> String {
 fn config(password: Option<&str>) -> Config {
     let second = Duration::from_secs(1);
     Config {
+        tls: None,
         server: ServerConfig {
             protected: true,
-            listen: SocketAddr::from(([127, 0, 0, 1], 6380)),
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 6380))),
             threads: 1,
             password: password.map(|text| Secret::new(text.to_owned())),
             max_clients: 10_000,

@@ -9,7 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "resp", "command", "ring", "key", "glob", "flush", "counter", "limit",
     ],
-    &["config", "telemetry"],
+    &["config", "telemetry", "tls"],
     &["node", "router"],
     &["session", "fan_out"],
     &["server", "admin", "dev", "cli"],

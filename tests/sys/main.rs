@@ -40,5 +40,6 @@ mod rules;
 mod script;
 mod servers;
 mod tally;
+mod tls;
 mod tools;
 mod twin;

@@ -298,7 +298,7 @@ pub(crate) fn is_other_server() -> bool {
 
 /// A port on which nothing listens now, below the ephemeral range (32768 and up on Linux): there
 /// a client's own port could take it while a node is down, or connect to itself.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = u16::try_from(std::process::id() % 200).unwrap() * 100;
     for _ in 0..20_000 {

@@ -2,6 +2,8 @@
 //! Tally's own can not be set while running; how the nodes keep their keys is asked of and set on
 //! the nodes, see [`NODE_PARAMETERS`].
 
+use std::collections::BTreeSet;
+
 use super::argument::{self, SYNTAX_ERROR};
 use super::{After, Local};
 use crate::glob::{self, Case};
@@ -221,11 +223,17 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         Some(_) => "<masked>",
         None => "",
     };
+    let bind: BTreeSet<String> = local
+        .config
+        .listens()
+        .map(|on| on.ip().to_string())
+        .collect();
+    let bind = bind.into_iter().collect::<Vec<_>>().join(" ");
     let no = || "no".to_owned();
     let zero = || "0".to_owned();
     vec![
         ("appendonly", no()),
-        ("bind", server.listen.ip().to_string()),
+        ("bind", bind),
         (
             "client-output-buffer-limit",
             format!("normal {output} 0 0 slave {output} 0 0 pubsub {output} 0 0"),

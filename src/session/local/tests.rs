@@ -99,9 +99,10 @@ impl Setup {
 fn config(password: Option<&str>) -> Config {
     let second = Duration::from_secs(1);
     Config {
+        tls: None,
         server: Server {
             protected: true,
-            listen: SocketAddr::from(([127, 0, 0, 1], 6380)),
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 6380))),
             threads: 2,
             password: password.map(|text| Secret::new(text.to_owned())),
             max_clients: 10,
