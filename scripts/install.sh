@@ -2,7 +2,7 @@
 # Installs what is missing, with the system's package manager, and says so.
 #
 #   redis    redis-server or valkey-server
-#   tools    redis-cli, redis-benchmark; with apt also nutcracker (twemproxy)
+#   tools    redis-cli, redis-benchmark; with apt also nutcracker (twemproxy) and openssl
 #   clients  what the tests drive, at the versions of tests/clients/ and tests/apps/: Python
 #            packages in .venv (older ones of a client in .venv/redis-4 and so on), npm packages in
 #            node_modules beside each package.json
@@ -74,6 +74,7 @@ install_tools() {
     set --
     if ! has redis-cli || ! has redis-benchmark; then set -- "$@" redis-tools; fi
     if ! has nutcracker; then set -- "$@" nutcracker; fi
+    if ! has openssl; then set -- "$@" openssl; fi
     if [ $# -eq 0 ]; then return; fi
     echo "Missing for the tests: $*."
     install "$@"

@@ -636,6 +636,13 @@ fn faults_of_tls_name_the_key_and_never_hold_the_file() {
         let faults: Vec<_> = faults.iter().map(String::as_str).collect();
         check_section(&text, &faults);
     }
+}
+
+#[test]
+fn faults_of_a_nodes_tls_name_the_key() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let empty = file.path().to_str().unwrap();
+    let allowed = "missing; allowed: a file's path in quotes";
     let node = "[[nodes]]\nname = \"a\"\naddress = \"h:1\"\n";
     for (text, fault) in [
         ("tls = true".to_owned(), format!("tls_ca_file: {allowed}")),
