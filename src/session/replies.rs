@@ -184,6 +184,16 @@ impl Replies {
         self.0.lock().backlog()
     }
 
+    /// The same; `waker` is woken when the oldest reply that is missing has come.
+    pub fn watch(&self, waker: &Waker) -> Backlog {
+        let mut queue = self.0.lock();
+        match &mut queue.waker {
+            Some(old) => old.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        queue.backlog()
+    }
+
     fn fill(&self, number: u64, write: impl FnOnce(&mut Vec<u8>)) -> Option<Waker> {
         let mut queue = self.0.lock();
         let queue = &mut *queue;
@@ -295,6 +305,16 @@ mod tests {
         next.fill(b":1\r\n");
         muted.fill(b":0\r\n");
         assert_eq!(taken(&replies), b":1\r\n");
+    }
+
+    #[test]
+    fn who_watches_is_woken_though_there_is_something_to_take() {
+        let replies = Arc::new(Replies::new(1 << 20));
+        replies.push(b"+0\r\n");
+        let (first, second) = (reserve(&replies), reserve(&replies));
+        assert_eq!(replies.watch(Waker::noop()).outstanding, 2);
+        assert!(first.fill(b"+1\r\n").is_some());
+        assert!(second.fill(b"+2\r\n").is_none(), "once for each watch");
     }
 
     #[test]

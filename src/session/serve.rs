@@ -145,8 +145,12 @@ impl Session {
                 Ok(idle) => idle,
                 Err(error) => return Poll::Ready(End::Io(error)),
             };
-            // Read after the waker was left with the replies: what comes later wakes.
-            let backlog = self.replies.backlog();
+            // Read after the waker was left with the replies: what comes later wakes. A socket that
+            // takes nothing has left it nowhere.
+            let backlog = match executed {
+                Executed::Full | Executed::Awaits => self.replies.watch(cx.waker()),
+                _ => self.replies.backlog(),
+            };
             let waits = backlog.outstanding > 0 || executed == Executed::Stalled;
             self.client.set_waiting(waits);
             if backlog.overrun {
