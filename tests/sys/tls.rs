@@ -329,6 +329,7 @@ fn a_node_that_can_not_be_trusted_gets_no_command() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     authority.sign("node", "DNS:node.example", 2);
     authority.sign("late", "IP:127.0.0.1", -1);
+    authority.sign("sound", "IP:127.0.0.1", 2);
     authority.sign("tally", "DNS:tally", 2);
     let check = |ca: &str, certificate: &str, shows: bool, why: &str| {
         let (node, address) = tls_node(&authority, certificate);
@@ -348,8 +349,8 @@ fn a_node_that_can_not_be_trusted_gets_no_command() {
     let own = authority.toml("ca.crt");
     check(&own, "node", true, "certificate not valid for name");
     check(&own, "late", true, "Expired");
-    check(&stranger.toml("ca.crt"), "late", true, "UnknownIssuer");
-    check(&own, "late", false, "Expired");
+    check(&stranger.toml("ca.crt"), "sound", true, "UnknownIssuer");
+    check(&own, "sound", false, "CertificateRequired");
 }
 
 /// Key of a new certificate: small, and as fast to make as any.
