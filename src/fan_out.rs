@@ -8,6 +8,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::flush::RESERVED_PREFIX;
+use crate::node::Came;
 use crate::resp::{Protocol, encode, reply};
 use crate::session::Place;
 
@@ -51,9 +52,11 @@ impl Gather {
 
     /// Takes part `index`, which comes once. Returns whom to wake when it was the last, or when
     /// the parts are more than the client may leave unread: then its session ends.
-    pub fn part(&self, index: usize, frame: &[u8]) -> Option<Waker> {
+    pub fn part(&self, index: usize, frame: &[u8], came: Came) -> Option<Waker> {
         let mut gather = self.0.lock();
         let open = gather.as_mut()?;
+        // Nodes are asked at once: the reply waits for the slowest.
+        open.place.came(came);
         let start = open.parts.bytes.len();
         if start + frame.len() > open.limit {
             // Many keys of large values: the reply would be many times what Redis sent us.

@@ -98,7 +98,12 @@ fn clip(bytes: &[u8], len: usize) -> &[u8] {
     bytes.get(..len).unwrap_or(bytes)
 }
 
-fn resolve(request: &Request<'_>) -> Result<&'static Command, LookupError> {
+/// The same, whatever the number of its arguments.
+///
+/// # Errors
+///
+/// As [`lookup`], save for the arity.
+pub fn resolve(request: &Request<'_>) -> Result<&'static Command, LookupError> {
     let name = request.arg(0);
     if name.is_empty() || name.len() > LONGEST_NAME {
         return Err(LookupError::Unknown);

@@ -9,13 +9,15 @@ mod flags;
 mod keys;
 mod lookup;
 mod options;
+mod secrets;
 mod table;
 
 pub use doc::markdown;
 pub use flags::Flags;
 pub use keys::{CountRule, Keys, KeysError, key_positions};
-pub use lookup::{LookupError, lookup};
+pub use lookup::{LookupError, lookup, resolve};
 pub use options::{blocks, key_patterns, needs_whole_node, other_database};
+pub use secrets::{is_secret, shown, shown_prefix};
 
 use crate::resp::{Form, Request};
 
@@ -66,7 +68,7 @@ impl Command {
 }
 
 /// All commands and subcommands, grouped by family, containers before their subcommands.
-pub fn commands() -> &'static [Command] {
+pub const fn commands() -> &'static [Command] {
     table::TABLE
 }
 
@@ -165,6 +167,8 @@ pub enum Inside {
     Flush,
     /// `HELP`: the subcommands.
     Help,
+    /// `SLOWLOG [count]`: slow requests, and where their time went.
+    SlowLog,
     /// `STATS`: counters and where increments are.
     Stats,
     /// `WHERE key`: its node, what a GET is served from, its mode.

@@ -56,6 +56,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// The HTTP side.
     pub admin: Admin,
+    /// Which requests are kept as slow.
+    pub slow_log: SlowLog,
     /// What is logged, as a `tracing` filter directive (`info`, `tally=debug`).
     pub log_level: String,
 }
@@ -195,6 +197,15 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// What stands before a page's id in its key.
     pub visits_prefix: String,
+}
+
+/// Which requests are kept as slow, until `CONFIG SET` says otherwise.
+#[derive(Clone, Debug)]
+pub struct SlowLog {
+    /// Those that take so long; `None`: none.
+    pub slower_than: Option<Duration>,
+    /// Most of them.
+    pub max_len: usize,
 }
 
 /// A password that is never printed.

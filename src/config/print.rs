@@ -60,6 +60,10 @@ impl Config {
         out.text("listen", &address_text(self.admin.listen));
         out.secret("token", self.admin.token.as_ref());
         out.text("visits_prefix", &self.admin.visits_prefix);
+        out.section("[slowlog]");
+        let slower_than = self.slow_log.slower_than.unwrap_or_default();
+        out.text("slower_than", &duration_text(slower_than));
+        out.plain("max_len", self.slow_log.max_len);
         out.section("[log]");
         out.text("level", &self.log_level);
         out.0

@@ -46,7 +46,7 @@ macro_rules! section {
 
 section! {
     /// The whole file.
-    Root { server, tls, nodes, ring, counters, cache, rules, upstream, admin, log }
+    Root { server, tls, nodes, ring, counters, cache, rules, upstream, admin, slowlog, log }
 }
 
 section! {
@@ -130,12 +130,17 @@ section! {
 }
 
 section! {
+    /// `[slowlog]`
+    SlowLog { slower_than, max_len }
+}
+
+section! {
     /// `[log]`
     Log { level }
 }
 
 /// Every key: its section and its name, in the order of `config/default.toml`.
-pub(super) const SECTIONS: [(&str, &[&str]); 10] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 11] = [
     ("server", Server::KEYS),
     ("tls", Tls::KEYS),
     ("nodes", Node::KEYS),
@@ -145,5 +150,6 @@ pub(super) const SECTIONS: [(&str, &[&str]); 10] = [
     ("rules", Rule::KEYS),
     ("upstream", Upstream::KEYS),
     ("admin", Admin::KEYS),
+    ("slowlog", SlowLog::KEYS),
     ("log", Log::KEYS),
 ];

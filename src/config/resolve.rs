@@ -14,7 +14,7 @@ use super::reader::Reader;
 use super::rules::{cache, counters, rules};
 use super::tls::tls;
 use super::units::{GIB, KIB, MIB};
-use super::{Admin, Config, Fault, Faults, Ring, Server, Tls, Upstream};
+use super::{Admin, Config, Fault, Faults, Ring, Server, SlowLog, Tls, Upstream};
 use crate::ring::Hash;
 
 /// The levels of `tracing`.
@@ -25,6 +25,9 @@ const MAX_PREFIX_BYTES: usize = 256;
 
 /// Redis's own default (`databases` in `config.c`).
 const MAX_DATABASES: u32 = 16;
+
+/// Most entries of the slow log: 20 MB of the longest.
+const MAX_SLOW_LOG: usize = 65_536;
 
 pub(super) const SECOND_MS: u64 = 1000;
 pub(super) const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -60,6 +63,7 @@ pub(super) fn resolve(
         counters,
         cache,
         upstream: upstream(&mut reader, root.upstream),
+        slow_log: slow_log(&mut reader, root.slowlog),
         log_level: log_level(&mut reader, root.log),
     };
     let faults = reader.into_faults();
@@ -318,6 +322,21 @@ fn admin(reader: &mut Reader, value: Option<Value>, protected: bool) -> Admin {
             &allowed,
             |text| (text.len() <= MAX_PREFIX_BYTES).then(|| text.to_owned()),
         ),
+    }
+}
+
+fn slow_log(reader: &mut Reader, value: Option<Value>) -> SlowLog {
+    let raw: raw::SlowLog = reader.section("slowlog", value);
+    let slower_than = reader.duration(
+        "slowlog.slower_than",
+        raw.slower_than,
+        10,
+        &(1..=HOUR_MS),
+        Some("never"),
+    );
+    SlowLog {
+        slower_than: Some(slower_than).filter(|slow| !slow.is_zero()),
+        max_len: reader.number("slowlog.max_len", raw.max_len, 128, &(0..=MAX_SLOW_LOG)),
     }
 }
 

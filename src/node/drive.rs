@@ -1,5 +1,6 @@
 //! A node's own task: connects, reads replies, flushes, watches the clock.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Script, connect};
-use super::{Deliver, KEPT_BUFFER, Link, Node, now, unreachable};
+use super::{Came, Deliver, KEPT_BUFFER, Link, Node, now, unreachable};
 use crate::counter::{Lane, Losses, Step};
 use crate::resp::{ReplyScanner, encode, reply};
 use crate::telemetry::clock::wall_time;
@@ -168,7 +169,12 @@ impl<T: Deliver> Driver<T> {
         let mut broken = None;
         let mut inner = self.node.inner.lock();
         let wakes = &mut self.wakes;
-        let mut deliver = |ticket: T, frame: &[u8]| wakes.extend(ticket.deliver(frame));
+        // The entry whose reply is handled: clients that it answers waited so long for the node.
+        let node_us = Cell::new(0);
+        let mut deliver = |ticket: T, frame: &[u8]| {
+            let node_us = node_us.get();
+            wakes.extend(ticket.deliver(frame, Came { now, node_us }));
+        };
         let mut step = Step {
             table: &self.node.table,
             now,
@@ -194,6 +200,7 @@ impl<T: Deliver> Driver<T> {
             if let Some(appended) = inner.lane.oldest() {
                 let took = now.saturating_duration_since(appended);
                 self.node.counters.reply_times.observe(took);
+                node_us.set(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
             }
             if let Err(error) = inner.lane.on_reply(&mut step, frame) {
                 broken = Some(error.to_string());

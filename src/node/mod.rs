@@ -38,7 +38,23 @@ pub use side::{SideError, ask};
 /// Who waits for a reply.
 pub trait Deliver: Send + 'static {
     /// Takes the reply, a RESP3 frame. Returns whom to wake once no lock is held.
-    fn deliver(self, frame: &[u8]) -> Option<Waker>;
+    fn deliver(self, frame: &[u8], came: Came) -> Option<Waker>;
+}
+
+/// When a reply came.
+#[derive(Clone, Copy, Debug)]
+pub struct Came {
+    /// When it was read, or made.
+    pub now: Instant,
+    /// Microseconds from its request appended to that; 0 for a reply that was made here.
+    pub node_us: u32,
+}
+
+impl Came {
+    /// For a reply that is made now, without a node.
+    pub fn here(now: Instant) -> Self {
+        Self { now, node_us: 0 }
+    }
 }
 
 /// One Redis server, as far as one of its databases goes.
@@ -443,7 +459,8 @@ impl<T: Deliver> Entry<'_, T> {
         wakes: &mut Vec<Waker>,
         run: impl FnOnce(&mut Lane<T>, &mut Step<'_, T>) -> R,
     ) -> R {
-        let mut deliver = |ticket: T, frame: &[u8]| wakes.extend(ticket.deliver(frame));
+        let came = Came::here(now);
+        let mut deliver = |ticket: T, frame: &[u8]| wakes.extend(ticket.deliver(frame, came));
         let mut step = Step {
             table: &self.node.table,
             now,

@@ -97,7 +97,7 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
     let shared = Shared::new(
         Arc::clone(&config),
         Arc::new(router(&config)?),
-        Arc::new(Stats::default()),
+        Arc::new(stats(&config)),
         tokio::time::Instant::now().into_std(),
         limit::Catalogue::new([])?,
         Arc::new(|node: &Arc<Node<Ticket>>| node.send()),
@@ -179,6 +179,17 @@ impl Ports {
             tls: address(&self.tls),
         }
     }
+}
+
+/// Statistics of nothing yet.
+fn stats(config: &Config) -> Stats {
+    let stats = Stats::default();
+    let slow = config.slow_log.slower_than;
+    let us = slow.and_then(|slow| i64::try_from(slow.as_micros()).ok());
+    stats.slow_log.set_slower_than_us(us.unwrap_or(-1));
+    let len = i64::try_from(config.slow_log.max_len).unwrap_or(i64::MAX);
+    stats.slow_log.set_max_len(len);
+    stats
 }
 
 /// The nodes, each with its table and lane, and the ring over them.

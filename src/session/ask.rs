@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use super::dispatch::{Dispatch, Flow};
 use super::replies::Replies;
+use super::timing::{Notes, Requests};
 use super::{Client, Shared};
 use crate::resp::{Limits, Protocol, RequestScanner, encode};
 
@@ -39,6 +40,8 @@ pub async fn ask(shared: &Shared, request: &[&[u8]], counted: bool) -> Answer {
         wire,
         counted,
         from_memory: None,
+        notes: Notes::default(),
+        requests: Requests::default(),
     };
     poll_fn(|cx| asking.poll(cx)).await
 }
@@ -51,6 +54,8 @@ struct Asking<'a> {
     counted: bool,
     /// `None` until the request has been executed or sent.
     from_memory: Option<bool>,
+    notes: Notes,
+    requests: Requests,
 }
 
 impl Asking<'_> {
@@ -63,7 +68,11 @@ impl Asking<'_> {
             },
         };
         let mut frame = Vec::new();
-        let backlog = self.replies.take(&mut frame, cx.waker());
+        let backlog = self.replies.take(&mut frame, &mut self.notes, cx.waker());
+        if self.counted {
+            let (stats, requests) = (&self.shared.stats, &self.requests);
+            self.notes.report(stats, requests, &self.client);
+        }
         if backlog.overrun {
             frame.clear();
             encode::error(
@@ -78,7 +87,7 @@ impl Asking<'_> {
     }
 
     /// Executes the request; `None` while the node has no room for it.
-    fn execute(&self, cx: &Context<'_>) -> Option<bool> {
+    fn execute(&mut self, cx: &Context<'_>) -> Option<bool> {
         let now = tokio::time::Instant::now().into_std();
         let (mut made, mut woken) = (Vec::new(), Vec::new());
         let mut scanner = RequestScanner::new();
@@ -92,8 +101,9 @@ impl Asking<'_> {
             (&self.client, &self.replies),
             cx.waker(),
             now,
-            (&mut made, &mut woken),
+            (&mut made, &mut woken, &mut self.requests),
         );
+        self.notes.slow_after = dispatch.slow_after.filter(|_| self.counted);
         dispatch.is_seen &= self.counted;
         let flow = if let Ok(Some(_)) = length {
             dispatch.execute(&scanner.request(&self.wire))

@@ -17,6 +17,7 @@ mod serve;
 mod shared;
 mod spread;
 mod tally;
+mod timing;
 
 pub use ask::{Answer, ask};
 pub use client::{Activity, Client};
@@ -26,3 +27,4 @@ pub use reply_mode::ReplyMode;
 pub use scripts::Scripts;
 pub use serve::serve;
 pub use shared::{SendSoon, Shared};
+pub use timing::{Asked, Notes};

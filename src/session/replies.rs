@@ -5,11 +5,13 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::timing::{Asked, Notes};
 use crate::fan_out::Gather;
-use crate::node::Deliver;
+use crate::node::{Came, Deliver};
 use crate::resp::{Form, Protocol, to_resp2};
 
 /// Names who waits for a node's reply.
@@ -30,33 +32,59 @@ pub struct Place {
     form: Form,
     /// `CLIENT REPLY OFF` or `SKIP`: nothing is sent.
     mute: bool,
+    /// Longest that a node had a part of the request, in microseconds.
+    node_us: u32,
 }
 
 impl Deliver for Ticket {
-    fn deliver(self, frame: &[u8]) -> Option<Waker> {
+    fn deliver(self, frame: &[u8], came: Came) -> Option<Waker> {
         match self {
-            Self::Reply(place) => place.fill(frame),
-            Self::Part(gather, index) => gather.part(index, frame),
+            Self::Reply(mut place) => {
+                place.came(came);
+                place.fill_at(frame, came.now)
+            }
+            Self::Part(gather, index) => gather.part(index, frame, came),
         }
     }
 }
 
 impl Place {
+    /// Its number among the replies of its session.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Notes that a part of what it waits for came.
+    pub fn came(&mut self, came: Came) {
+        self.node_us = self.node_us.max(came.node_us);
+    }
+
     /// Fills the place with a RESP3 frame, in the client's protocol. Returns the session's waker
     /// if it has something to write now and sleeps.
     pub fn fill(self, frame: &[u8]) -> Option<Waker> {
+        self.fill_at(frame, tokio::time::Instant::now().into_std())
+    }
+
+    /// The same, by a clock that was read already.
+    fn fill_at(self, frame: &[u8], now: Instant) -> Option<Waker> {
         let Self {
             replies,
             number,
             protocol,
             form,
             mute,
+            node_us,
         } = self;
-        replies.fill(number, |out| match protocol {
-            _ if mute => {}
-            Protocol::Resp3 => out.extend_from_slice(frame),
-            Protocol::Resp2 => to_resp2(frame, form, out),
-        })
+        let error = frame.strip_prefix(b"-");
+        replies.fill(
+            number,
+            (Came { now, node_us }, error),
+            |out| match protocol {
+                _ if mute => {}
+                Protocol::Resp3 => out.extend_from_slice(frame),
+                Protocol::Resp2 => to_resp2(frame, form, out),
+            },
+        )
     }
 }
 
@@ -99,16 +127,19 @@ struct Queue {
     limit: usize,
     /// Whether there were more.
     overrun: bool,
+    notes: Notes,
 }
 
 enum Slot {
-    Waiting,
+    Waiting(Asked),
     Spilled(Range<usize>),
 }
 
 /// How much there is, for limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Backlog {
+    /// Number of the first reply that has not been taken.
+    pub first: u64,
     /// Replies that have not come.
     pub outstanding: usize,
     /// Bytes of replies that wait for earlier ones, or to be taken.
@@ -129,14 +160,21 @@ impl Replies {
             waker: None,
             limit,
             overrun: false,
+            notes: Notes::default(),
         }))
     }
 
     /// Takes a place behind all replies so far.
-    pub fn reserve(self: &Arc<Self>, protocol: Protocol, form: Form, mute: bool) -> Place {
+    pub fn reserve(
+        self: &Arc<Self>,
+        asked: Asked,
+        protocol: Protocol,
+        form: Form,
+        mute: bool,
+    ) -> Place {
         let mut queue = self.0.lock();
         let number = queue.first + u64::try_from(queue.slots.len()).unwrap_or(u64::MAX);
-        queue.slots.push_back(Slot::Waiting);
+        queue.slots.push_back(Slot::Waiting(asked));
         drop(queue);
         Place {
             replies: Arc::clone(self),
@@ -144,6 +182,7 @@ impl Replies {
             protocol,
             form,
             mute,
+            node_us: 0,
         }
     }
 
@@ -164,10 +203,11 @@ impl Replies {
         queue.spilled += 1;
     }
 
-    /// Swaps what may be written now into `out`, which is empty. When there is nothing, `waker`
-    /// is woken once there is.
-    pub fn take(&self, out: &mut Vec<u8>, waker: &Waker) -> Backlog {
+    /// Swaps what may be written now into `out`, and what was noted into `notes`; both are empty.
+    /// When there is nothing to write, `waker` is woken once there is.
+    pub fn take(&self, out: &mut Vec<u8>, notes: &mut Notes, waker: &Waker) -> Backlog {
         let mut queue = self.0.lock();
+        queue.notes.exchange(notes);
         if queue.ready.is_empty() {
             match &mut queue.waker {
                 Some(old) => old.clone_from(waker),
@@ -194,13 +234,22 @@ impl Replies {
         queue.backlog()
     }
 
-    fn fill(&self, number: u64, write: impl FnOnce(&mut Vec<u8>)) -> Option<Waker> {
+    fn fill(
+        &self,
+        number: u64,
+        (came, error): (Came, Option<&[u8]>),
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Option<Waker> {
         let mut queue = self.0.lock();
         let queue = &mut *queue;
         if queue.is_overrun(0) {
             return queue.waker.take();
         }
         let index = usize::try_from(number.checked_sub(queue.first)?).ok()?;
+        if let Some(Slot::Waiting(asked)) = queue.slots.get(index) {
+            let asked = (number, *asked);
+            queue.notes.take_down(asked, came, error);
+        }
         if index > 0 {
             let start = queue.spill.len();
             write(&mut queue.spill);
@@ -237,6 +286,7 @@ impl fmt::Debug for Replies {
 impl Queue {
     fn backlog(&self) -> Backlog {
         Backlog {
+            first: self.first,
             outstanding: self.slots.len() - self.spilled,
             bytes: self.ready.len() + self.spill.len(),
             overrun: self.overrun,
@@ -267,12 +317,19 @@ mod tests {
 
     fn taken(replies: &Replies) -> Vec<u8> {
         let mut out = Vec::new();
-        replies.take(&mut out, Waker::noop());
+        replies.take(&mut out, &mut Notes::default(), Waker::noop());
         out
     }
 
+    fn asked() -> Asked {
+        Asked {
+            command: &crate::command::commands()[0],
+            at: tokio::time::Instant::now().into_std(),
+        }
+    }
+
     fn reserve(replies: &Arc<Replies>) -> Place {
-        replies.reserve(Protocol::Resp2, Form::Plain, false)
+        replies.reserve(asked(), Protocol::Resp2, Form::Plain, false)
     }
 
     #[test]
@@ -300,7 +357,7 @@ mod tests {
     #[test]
     fn a_muted_place_keeps_the_order_and_says_nothing() {
         let replies = Arc::new(Replies::new(1 << 20));
-        let muted = replies.reserve(Protocol::Resp2, Form::Plain, true);
+        let muted = replies.reserve(asked(), Protocol::Resp2, Form::Plain, true);
         let next = reserve(&replies);
         next.fill(b":1\r\n");
         muted.fill(b":0\r\n");
@@ -333,7 +390,7 @@ mod tests {
         let replies = Arc::new(Replies::new(1 << 20));
         reserve(&replies).fill(b"_\r\n");
         replies
-            .reserve(Protocol::Resp3, Form::Plain, false)
+            .reserve(asked(), Protocol::Resp3, Form::Plain, false)
             .fill(b"_\r\n");
         assert_eq!(taken(&replies), b"$-1\r\n_\r\n");
     }

@@ -14,6 +14,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::dispatch::{Dispatch, Flow};
 use super::replies::Replies;
+use super::timing::{Notes, Requests};
 use super::{Activity, Client, Shared};
 use crate::resp::{Limits, ProtocolError, RequestScanner, encode};
 use crate::tls::Stream;
@@ -54,6 +55,10 @@ struct Session {
     input: Input,
     made: Vec<u8>,
     wakes: Vec<Waker>,
+    /// What the replies taken last tell of their requests.
+    notes: Notes,
+    /// Requests whose replies are to come.
+    requests: Requests,
 }
 
 /// Whether there is more to read.
@@ -99,6 +104,8 @@ impl Session {
             input: Input::Open,
             made: Vec::new(),
             wakes: Vec::new(),
+            notes: Notes::default(),
+            requests: Requests::default(),
         }
     }
 
@@ -196,8 +203,9 @@ impl Session {
             (&self.client, &self.replies),
             waker,
             now,
-            (&mut self.made, &mut self.wakes),
+            (&mut self.made, &mut self.wakes, &mut self.requests),
         );
+        self.notes.slow_after = dispatch.slow_after;
         let mut executed = Executed::All;
         let mut used = 0;
         for taken in 0.. {
@@ -288,7 +296,12 @@ impl Session {
                 if self.out.capacity() > KEPT_BYTES {
                     self.out = Vec::new();
                 }
-                self.replies.take(&mut self.out, cx.waker());
+                let backlog = self
+                    .replies
+                    .take(&mut self.out, &mut self.notes, cx.waker());
+                if !self.notes.is_empty() {
+                    self.report(backlog.first);
+                }
                 if self.out.is_empty() {
                     // With TLS, what was written may not be with the socket yet.
                     return match Pin::new(&mut self.stream).poll_flush(cx) {
@@ -311,6 +324,13 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Adds what the replies taken tell to the statistics; `first` is the number of the next.
+    fn report(&mut self, first: u64) {
+        let (stats, requests) = (&self.shared.stats, &mut self.requests);
+        self.notes.report(stats, requests, &self.client);
+        requests.forget_before(first);
     }
 
     /// Reads once. The buffer grows with what arrives, never by what a request declares, and a

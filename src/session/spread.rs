@@ -12,7 +12,7 @@ use crate::counter::{Effect, Extent};
 use crate::fan_out::{self, Cursor, Gather};
 use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
-use crate::node::{self, Deliver, Refused, unreachable};
+use crate::node::{self, Came, Deliver, Refused, unreachable};
 use crate::resp::{Form, Request, encode, parse_i64, reply};
 
 impl Dispatch<'_> {
@@ -32,7 +32,8 @@ impl Dispatch<'_> {
             frame.clear();
             if self.node(index).table().get(key, self.now, &mut frame) {
                 self.tally.hits += 1;
-                self.woken.extend(gather.part(at, &frame));
+                self.woken
+                    .extend(gather.part(at, &frame, Came::here(self.now)));
             } else if let Some(missing) = missing.get_mut(index) {
                 self.tally.misses += 1;
                 missing.push((Key::new(key), Ticket::Part(Arc::clone(&gather), at)));
@@ -167,8 +168,8 @@ impl Dispatch<'_> {
             if let Err(Refused::Down(reason)) = entry.admit(waker) {
                 let mut frame = Vec::new();
                 encode::error(&mut frame, unreachable(name, &reason));
-                woken.extend(all.deliver(&frame));
-                woken.extend(own.deliver(&frame));
+                woken.extend(all.deliver(&frame, Came::here(now)));
+                woken.extend(own.deliver(&frame, Came::here(now)));
                 continue;
             }
             entry.step(now, woken, |lane, step| {
@@ -313,7 +314,8 @@ impl Dispatch<'_> {
                 let mut frame = Vec::new();
                 let name = self.node(index).name();
                 encode::error(&mut frame, unreachable(name, &reason));
-                self.woken.extend(gather.part(index, &frame));
+                self.woken
+                    .extend(gather.part(index, &frame, Came::here(self.now)));
                 continue;
             }
             let ticket = Ticket::Part(Arc::clone(&gather), index);

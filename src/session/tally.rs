@@ -10,7 +10,7 @@ use crate::command::Inside;
 use crate::counter::{Fates, Source};
 use crate::node::{Node, unreachable};
 use crate::resp::{Form, Request, encode, parse_i64};
-use crate::telemetry::DeadLetters;
+use crate::telemetry::{DeadLetters, SlowLog};
 
 impl Dispatch<'_> {
     /// Any subcommand of `TALLY`; its arity is right.
@@ -20,6 +20,7 @@ impl Dispatch<'_> {
         let start = self.made.len();
         match inside {
             Inside::DeadLetters => return self.dead_letters(request),
+            Inside::SlowLog => return self.slow_log(request),
             Inside::Flush => return self.flush(),
             Inside::Help => local::tally_help(self.made),
             Inside::Stats => self.figures(),
@@ -93,24 +94,68 @@ impl Dispatch<'_> {
         }
     }
 
-    /// `TALLY DEADLETTERS [count]`
-    fn dead_letters(&mut self, request: &Request<'_>) -> Flow {
+    /// The count after a subcommand, or `all`. `None`: an error was given.
+    fn count_of(&mut self, request: &Request<'_>, all: usize) -> Option<usize> {
         let count = match request.len() {
-            2 => Ok(DeadLetters::MOST),
+            2 => Ok(all),
             3 => parse_i64(request.arg(2))
-                .ok_or("ERR value is not an integer or out of range")
+                .ok_or_else(|| "ERR value is not an integer or out of range".to_owned())
                 .and_then(|count| {
                     let negative = "ERR count should be greater than or equal to 0";
-                    usize::try_from(count).map_err(|_| negative)
+                    usize::try_from(count).map_err(|_| negative.to_owned())
                 }),
-            _ => Err("ERR wrong number of arguments for 'tally|deadletters' command"),
+            _ => Err(format!(
+                "ERR wrong number of arguments for '{}' command",
+                self.command().name
+            )),
         };
-        let count = match count {
-            Ok(count) => count,
-            Err(text) => {
-                self.error(text);
-                return Flow::Continue;
+        count.map_err(|text| self.error(text)).ok()
+    }
+
+    /// `TALLY SLOWLOG [count]`
+    fn slow_log(&mut self, request: &Request<'_>) -> Flow {
+        let Some(count) = self.count_of(request, SlowLog::MOST) else {
+            return Flow::Continue;
+        };
+        if !self.client.finish_command() {
+            return Flow::Continue;
+        }
+        let (out, protocol) = (&mut *self.made, self.client.protocol());
+        let entries = self.shared.stats.slow_log.newest(count);
+        let us = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        encode::array(out, entries.len());
+        for entry in entries {
+            encode::map(out, protocol, 8);
+            for (name, value) in [
+                ("id", i64::try_from(entry.id).unwrap_or(i64::MAX)),
+                (
+                    "time",
+                    i64::try_from(entry.time.as_secs()).unwrap_or(i64::MAX),
+                ),
+                ("usec", us(entry.took)),
+                ("tally_usec", us(entry.took.saturating_sub(entry.node))),
+                ("node_usec", us(entry.node)),
+            ] {
+                encode::bulk(out, name.as_bytes());
+                encode::integer(out, value);
             }
+            encode::bulk(out, b"request");
+            encode::array(out, entry.args.len());
+            for arg in &entry.args {
+                encode::bulk(out, arg);
+            }
+            for (name, text) in [("client", entry.client), ("name", entry.name)] {
+                encode::bulk(out, name.as_bytes());
+                encode::bulk(out, text.as_bytes());
+            }
+        }
+        Flow::Continue
+    }
+
+    /// `TALLY DEADLETTERS [count]`
+    fn dead_letters(&mut self, request: &Request<'_>) -> Flow {
+        let Some(count) = self.count_of(request, DeadLetters::MOST) else {
+            return Flow::Continue;
         };
         if !self.client.finish_command() {
             return Flow::Continue;

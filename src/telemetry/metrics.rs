@@ -14,8 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::histogram::{BOUNDS, Sample};
-use super::{NodeState, NodeStatus, ProcessUsage, Stats};
-use crate::command;
+use super::{CommandSample, NodeState, NodeStatus, ProcessUsage, Stats};
 
 /// Everything that a scrape tells.
 #[derive(Clone, Debug)]
@@ -86,7 +85,9 @@ enum Read {
     Gauge(fn(&Snapshot) -> u64),
     CounterSeconds(fn(&Snapshot) -> Duration),
     GaugeSeconds(fn(&Snapshot) -> Duration),
-    Commands,
+    Command(fn(&CommandSample) -> u64),
+    CommandHistogram,
+    Errors,
     NodeCounter(fn(&NodeStatus) -> u64),
     NodeGauge(fn(&NodeStatus) -> u64),
     NodeGaugeSeconds(fn(&NodeStatus) -> Duration),
@@ -107,14 +108,16 @@ impl Read {
     fn kind(&self) -> MetricType {
         match self {
             Self::Info => MetricType::Info,
-            Self::Counter(_) | Self::CounterSeconds(_) | Self::Commands | Self::NodeCounter(_) => {
-                MetricType::Counter
-            }
+            Self::Counter(_)
+            | Self::CounterSeconds(_)
+            | Self::Command(_)
+            | Self::Errors
+            | Self::NodeCounter(_) => MetricType::Counter,
             Self::Gauge(_)
             | Self::GaugeSeconds(_)
             | Self::NodeGauge(_)
             | Self::NodeGaugeSeconds(_) => MetricType::Gauge,
-            Self::NodeHistogram(_) => MetricType::Histogram,
+            Self::CommandHistogram | Self::NodeHistogram(_) => MetricType::Histogram,
         }
     }
 
@@ -125,12 +128,26 @@ impl Read {
             Self::CounterSeconds(read) => counter(&mut family, &read(from).as_secs_f64()),
             Self::Gauge(read) => family.encode_gauge(&read(from)),
             Self::GaugeSeconds(read) => family.encode_gauge(&read(from).as_secs_f64()),
-            Self::Commands => {
-                for (command, count) in command::commands().iter().zip(from.stats.commands.each()) {
-                    if count > 0 {
-                        let labels = [("cmd", command.name)];
-                        counter(&mut family.encode_family(&labels)?, &count)?;
-                    }
+            Self::Command(read) => {
+                from.each_command(family, |metric, sample| counter(metric, &read(sample)))
+            }
+            Self::CommandHistogram => from.each_command(family, |metric, sample| {
+                let durations = &sample.durations;
+                let mut below = 0;
+                let mut buckets = Vec::with_capacity(COMMAND_OCTAVES.len() + 1);
+                for octave in COMMAND_OCTAVES {
+                    let (bound, within) = durations.within(octave);
+                    buckets.push((bound.as_secs_f64(), within - below));
+                    below = within;
+                }
+                let count = durations.count();
+                buckets.push((f64::INFINITY, count - below));
+                let sum = durations.sum.as_secs_f64();
+                metric.encode_histogram::<NoLabels>(sum, count, &buckets, None)
+            }),
+            Self::Errors => {
+                for (code, count) in from.stats.errors.each() {
+                    counter(&mut family.encode_family(&[("err", &*code)])?, &count)?;
                 }
                 Ok(())
             }
@@ -171,6 +188,26 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// Every command that was called or refused.
+    fn each_command(
+        &self,
+        mut family: MetricEncoder<'_>,
+        encode: impl Fn(&mut MetricEncoder<'_>, &CommandSample) -> fmt::Result,
+    ) -> fmt::Result {
+        for sample in self.stats.commands.samples() {
+            let labels = [("cmd", sample.command.name)];
+            encode(&mut family.encode_family(&labels)?, &sample)?;
+        }
+        Ok(())
+    }
+}
+
+/// Bounds of the buckets of a command's durations: powers of four times 1.024 µs, up to 4.3 s. The
+/// first is ten times what an increment takes that is answered from memory in a pipeline, the
+/// last near the default `upstream.request_timeout`.
+const COMMAND_OCTAVES: [usize; 12] = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22];
+
 type NoLabels = [(&'static str, &'static str); 0];
 
 fn counter(
@@ -195,8 +232,8 @@ const fn metric(name: &'static str, unit: Measure, help: &'static str, read: Rea
 
 use Measure::{Bytes, Number, Seconds};
 use Read::{
-    Commands, Counter, CounterSeconds, Gauge, GaugeSeconds, Info, NodeCounter, NodeGauge,
-    NodeGaugeSeconds, NodeHistogram,
+    Command, CommandHistogram, Counter, CounterSeconds, Errors, Gauge, GaugeSeconds, Info,
+    NodeCounter, NodeGauge, NodeGaugeSeconds, NodeHistogram,
 };
 
 /// All of them, in the order of the text.
@@ -218,8 +255,13 @@ const METRICS: &[Metric] = &[
     metric("net_output", Bytes, "Bytes written to clients.", Counter(|s| s.stats.net_output_bytes.get())),
 
     metric("commands_processed", Number, "Requests executed, failed ones included.", Counter(|s| s.stats.commands_processed.get())),
-    metric("commands", Number, "Requests executed, by command.", Commands),
-    metric("errors_replied", Number, "Error replies made by Tally; those of nodes are passed on and not counted.", Counter(|s| s.stats.errors_replied.get())),
+    metric("commands", Number, "Requests executed, by command.", Command(|c| c.calls)),
+    metric("commands_rejected_calls", Number, "Requests refused before they were executed, by command.", Command(|c| c.rejected)),
+    metric("commands_failed_calls", Number, "Of the requests executed, those answered with an error, by command.", Command(|c| c.failed)),
+    metric("commands_duration", Seconds, "From a request read to its reply ready, by command; requests answered here share the time of their batch.", CommandHistogram),
+    metric("errors", Number, "Error replies given to clients, by their first word.", Errors),
+    metric("errors_replied", Number, "Of the error replies, those made by Tally.", Counter(|s| s.stats.errors_replied.get())),
+    metric("slowlog_length", Number, "Requests in the slow log.", Gauge(|s| number(s.stats.slow_log.len()))),
     metric("keyspace_hits", Number, "Reads answered from memory.", Counter(|s| s.stats.keyspace_hits.get())),
     metric("keyspace_misses", Number, "Reads that had to ask a node.", Counter(|s| s.stats.keyspace_misses.get())),
 
@@ -254,7 +296,10 @@ mod tests {
 
     fn scrape() -> String {
         let stats = Stats::default();
-        stats.commands.add(&command::commands()[0], 3);
+        let command = &crate::command::commands()[0];
+        stats.commands.add(command, 3);
+        stats.commands.observe(command, Duration::from_micros(4), 3);
+        stats.errors.note(b"WRONGTYPE x");
         let snapshot = Snapshot {
             stats: Arc::new(stats),
             nodes: vec![NodeStatus {
@@ -336,7 +381,7 @@ mod tests {
             let labels = line.split_once('{').map_or("", |(_, rest)| rest);
             let label = labels.split('=').next().unwrap_or_default();
             assert!(
-                ["", "cmd", "node", "version", "le"].contains(&label),
+                ["", "cmd", "err", "node", "version", "le"].contains(&label),
                 "{line}"
             );
             let value = line.rsplit_once(' ').unwrap().1;

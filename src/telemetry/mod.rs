@@ -5,8 +5,10 @@
 //! snapshot.
 
 pub mod clock;
+mod commands;
 mod counter;
 mod dead_letters;
+mod durations;
 pub mod histogram;
 pub mod log;
 pub mod metrics;
@@ -14,11 +16,15 @@ mod node;
 mod process;
 mod rate;
 mod seen;
+mod slow_log;
 mod stats;
 
+pub use commands::{CommandSample, CommandStats, ErrorCounts};
 pub use counter::{Counter, Gauge};
 pub use dead_letters::{DeadLetter, DeadLetters};
+pub use durations::{Durations, DurationsSample};
 pub use node::{NodeState, NodeStatus};
 pub use process::{ProcessUsage, kernel_release, random_run_id};
 pub use seen::{Refusal, Refusals, Seen, Touch, Use};
-pub use stats::{CommandCounts, Stats};
+pub use slow_log::{SlowEntry, SlowLog};
+pub use stats::Stats;

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::commands::{CommandStats, ErrorCounts};
 use super::counter::Counter;
 use super::dead_letters::DeadLetters;
 use super::rate::Rate;
 use super::seen::{Refusals, Seen};
-use crate::command::{self, Command};
+use super::slow_log::SlowLog;
 
 /// What has happened since the start or the last `CONFIG RESETSTAT`. Shared by every task.
 #[derive(Debug, Default)]
@@ -55,8 +56,12 @@ pub struct Stats {
     pub errors_replied: Counter,
     /// Requests sent to nodes.
     pub upstream_requests: Counter,
-    /// Of [`Stats::commands_processed`], how many of each command.
-    pub commands: CommandCounts,
+    /// Of [`Stats::commands_processed`], how many of each command, and how long they took.
+    pub commands: CommandStats,
+    /// Errors that clients were given, those of nodes too, by their first word.
+    pub errors: ErrorCounts,
+    /// The last requests that took long. Survives [`Stats::reset`], as in Redis.
+    pub slow_log: SlowLog,
     /// Keys asked for lately.
     pub seen: Seen,
     /// What was refused lately.
@@ -65,31 +70,6 @@ pub struct Stats {
     /// [`Stats::reset`].
     pub refused: DeadLetters,
     commands_rate: Mutex<Rate>,
-}
-
-/// A counter for each command, in the order of [`command::commands`].
-#[derive(Debug)]
-pub struct CommandCounts(Box<[Counter]>);
-
-impl Default for CommandCounts {
-    fn default() -> Self {
-        let counters = command::commands().iter().map(|_| Counter::default());
-        Self(counters.collect())
-    }
-}
-
-impl CommandCounts {
-    /// `n` more of `command`.
-    pub fn add(&self, command: &'static Command, n: u64) {
-        if let Some(counter) = self.0.get(command.index()) {
-            counter.add(n);
-        }
-    }
-
-    /// How many of each.
-    pub fn each(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().map(Counter::get)
-    }
 }
 
 impl Stats {
@@ -133,9 +113,8 @@ impl Stats {
         ] {
             counter.reset();
         }
-        for counter in &self.commands.0 {
-            counter.reset();
-        }
+        self.commands.reset();
+        self.errors.reset();
         self.commands_rate.lock().clear();
     }
 }

@@ -512,6 +512,10 @@ fn config(password: Option<&str>) -> Config {
             token: None,
             visits_prefix: "visits:".to_owned(),
         },
+        slow_log: tally::config::SlowLog {
+            slower_than: None,
+            max_len: 128,
+        },
         log_level: "info".to_owned(),
     }
 }

@@ -24,6 +24,7 @@ mod connection;
 mod databases;
 mod deadlines;
 mod faults;
+mod figures;
 mod harness;
 mod history;
 mod hostile;

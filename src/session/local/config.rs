@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use super::argument::{self, SYNTAX_ERROR};
 use super::{After, Local};
 use crate::glob::{self, Case};
-use crate::resp::{Protocol, Request, encode, reply};
+use crate::resp::{Protocol, Request, encode, parse_i64, reply};
+use crate::telemetry::SlowLog;
 
 /// Any subcommand but `HELP`; its arity is right.
 pub(super) fn run(
@@ -68,7 +69,7 @@ fn get(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
 }
 
 /// The answer to `CONFIG SET`: what is the nodes' is set there; what is Tally's own can only be set
-/// to what it is. Errors are in the words that Redis has for what can not be set.
+/// to what it is, but for those of [`settable`]. Errors are in the words that Redis has for what can not be set.
 fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     if !request.len().is_multiple_of(2) {
         encode::error(out, SYNTAX_ERROR);
@@ -82,6 +83,7 @@ fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
         });
     }
     let own = parameters(local);
+    let mut changes = Vec::new();
     for (at, name) in names.iter().enumerate() {
         let known = own.iter().find(|(known, _)| argument::is(name, known));
         let earlier = names.iter().take(at);
@@ -97,12 +99,17 @@ fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
             {
                 "duplicate parameter"
             }
-            Some((known, value))
-                if !IMMUTABLE.contains(known) && request.arg(3 + 2 * at) == value.as_bytes() =>
-            {
-                continue;
-            }
-            Some(_) => "can't set immutable config",
+            Some((known, now)) => match settable(known, request.arg(3 + 2 * at)) {
+                Some(Ok(change)) => {
+                    changes.push(change);
+                    continue;
+                }
+                Some(Err(reason)) => reason,
+                None if IMMUTABLE.contains(known) || request.arg(3 + 2 * at) != now.as_bytes() => {
+                    "can't set immutable config"
+                }
+                None => continue,
+            },
             None => "set what is the nodes' in a command of its own",
         };
         let before = "ERR CONFIG SET failed (possibly related to argument '";
@@ -112,8 +119,33 @@ fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
         );
         return After::Continue;
     }
+    for (change, value) in changes {
+        change(&local.stats.slow_log, value);
+    }
     encode::simple(out, "OK");
     After::Continue
+}
+
+/// A change of a parameter that can be set while running.
+type Change = (fn(&SlowLog, i64), i64);
+
+/// Such a change, checked; or why not, in Redis's words. `None`: the parameter can not be set.
+fn settable(name: &str, value: &[u8]) -> Option<Result<Change, &'static str>> {
+    let (apply, range): (fn(&SlowLog, i64), _) = match name {
+        "slowlog-log-slower-than" => (SlowLog::set_slower_than_us, -1..=i64::MAX),
+        "slowlog-max-len" => (SlowLog::set_max_len, 0..=65_536),
+        _ => return None,
+    };
+    let number = parse_i64(value).ok_or("argument couldn't be parsed into an integer");
+    Some(number.and_then(|number| {
+        if range.contains(&number) {
+            Ok((apply, number))
+        } else if *range.start() < 0 {
+            Err("argument must be between -1 and 9223372036854775807 inclusive")
+        } else {
+            Err("argument must be between 0 and 65536 inclusive")
+        }
+    }))
 }
 
 fn is_nodes(name: &[u8]) -> bool {
@@ -247,7 +279,8 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         ("databases", server.databases.to_string()),
         ("io-threads", server.threads.to_string()),
         ("latency-monitor-threshold", zero()),
-        ("latency-tracking", no()),
+        ("latency-tracking", "yes".to_owned()),
+        ("latency-tracking-info-percentiles", "50 99 99.9".to_owned()),
         ("maxclients", server.max_clients.to_string()),
         ("maxmemory-clients", zero()),
         ("notify-keyspace-events", String::new()),
@@ -257,9 +290,14 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         ("requirepass", password.to_owned()),
         ("save", String::new()),
         ("slaveof", String::new()),
-        // A negative threshold is how Redis turns the slow log off.
-        ("slowlog-log-slower-than", "-1".to_owned()),
-        ("slowlog-max-len", zero()),
+        (
+            "slowlog-log-slower-than",
+            local.stats.slow_log.slower_than_us().to_string(),
+        ),
+        (
+            "slowlog-max-len",
+            local.stats.slow_log.max_len().to_string(),
+        ),
         ("tcp-keepalive", "300".to_owned()),
         ("timeout", timeout.to_string()),
     ]

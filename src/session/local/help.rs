@@ -57,8 +57,10 @@ const CONFIG: &[&str] = &[
 ];
 
 const LATENCY: &[&str] = &[
-    "LATENCY <subcommand> [<argument> ...]; latency is not monitored here. <subcommand> is:",
-    "DOCTOR | GRAPH <event> | HISTOGRAM [<command> ...] | HISTORY <event> | LATEST",
+    "LATENCY <subcommand> [<argument> ...]; no events are sampled. <subcommand> is:",
+    "HISTOGRAM [<command> ...]",
+    "    How long commands took, by powers of two of microseconds.",
+    "DOCTOR | GRAPH <event> | HISTORY <event> | LATEST",
     "    An empty report.",
     "RESET [<event> ...]",
     "    Resets nothing.",
@@ -72,6 +74,8 @@ const TALLY: &[&str] = &[
     "    The last increments that a node refused after they were acknowledged, newest first.",
     "FLUSH",
     "    Applies everything that is pending on every node, then answers OK.",
+    "SLOWLOG [<count>]",
+    "    The last slow requests, with the time spent in Tally and the time spent at the node.",
     "STATS",
     "    Counters, and where the acknowledged increments are.",
     "WHERE <key>",
@@ -81,13 +85,15 @@ const TALLY: &[&str] = &[
 ];
 
 const SLOWLOG: &[&str] = &[
-    "SLOWLOG <subcommand> [<argument> ...]; there is no slow log here. <subcommand> is:",
+    "SLOWLOG <subcommand> [<argument> ...], where <subcommand> is:",
     "GET [<count>]",
-    "    An empty list.",
+    "    The last slow requests, 10 or so many, the newest first; -1: all. For each: id, time,",
+    "    microseconds, arguments, client's address and name. TALLY SLOWLOG tells the time in Tally",
+    "    and the time at the node apart.",
     "LEN",
-    "    0.",
+    "    How many there are.",
     "RESET",
-    "    Resets nothing.",
+    "    Forgets them.",
     "HELP",
     "    This text.",
 ];

@@ -45,9 +45,9 @@ const SECTIONS: &[(&str, WriteSection)] = &[
     ("Replication", replication),
     ("CPU", cpu),
     ("Modules", |_| {}),
-    ("Commandstats", |_| {}),
-    ("Errorstats", |_| {}),
-    ("Latencystats", |_| {}),
+    ("Commandstats", commandstats),
+    ("Errorstats", errorstats),
+    ("Latencystats", latencystats),
     ("Cluster", |report| report.field("cluster_enabled", 0)),
     ("Tally", tally),
     ("Nodes", nodes),
@@ -200,7 +200,7 @@ fn stats(report: &mut Report<'_, '_>) {
     report.field("keyspace_misses", stats.keyspace_misses.get());
     report.field("pubsub_channels", 0);
     report.field("pubsub_patterns", 0);
-    report.field("total_error_replies", stats.errors_replied.get());
+    report.field("total_error_replies", stats.errors.total());
 }
 
 fn replication(report: &mut Report<'_, '_>) {
@@ -213,6 +213,51 @@ fn cpu(report: &mut Report<'_, '_>) {
     let seconds = |time: std::time::Duration| format!("{:.6}", time.as_secs_f64());
     report.field("used_cpu_sys", seconds(usage.cpu_system));
     report.field("used_cpu_user", seconds(usage.cpu_user));
+}
+
+/// Calls are those that were executed; their time is counted when the reply is ready, so it lags
+/// behind while nodes have not answered.
+fn commandstats(report: &mut Report<'_, '_>) {
+    for sample in report.local.stats.commands.samples() {
+        let us = sample.durations.sum.as_micros();
+        // Two decimals, as Redis shows them.
+        let hundredths = (sample.durations.sum.as_nanos() / 10)
+            .checked_div(u128::from(sample.calls))
+            .unwrap_or(0);
+        report.field(
+            &format!("cmdstat_{}", sample.command.name),
+            format_args!(
+                "calls={},usec={us},usec_per_call={}.{:02},rejected_calls={},failed_calls={}",
+                sample.calls,
+                hundredths / 100,
+                hundredths % 100,
+                sample.rejected,
+                sample.failed
+            ),
+        );
+    }
+}
+
+fn errorstats(report: &mut Report<'_, '_>) {
+    for (code, count) in report.local.stats.errors.each() {
+        report.field(&format!("errorstat_{code}"), format_args!("count={count}"));
+    }
+}
+
+fn latencystats(report: &mut Report<'_, '_>) {
+    for sample in report.local.stats.commands.samples() {
+        if sample.durations.count() == 0 {
+            continue;
+        }
+        let us = |permille| {
+            let ns = sample.durations.permille(permille).as_nanos();
+            format!("{}.{:03}", ns / 1000, ns % 1000)
+        };
+        report.field(
+            &format!("latency_percentiles_usec_{}", sample.command.name),
+            format_args!("p50={},p99={},p99.9={}", us(500), us(990), us(999)),
+        );
+    }
 }
 
 fn tally(report: &mut Report<'_, '_>) {

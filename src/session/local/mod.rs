@@ -111,8 +111,9 @@ pub const NO_AUTH: &str = "NOAUTH Authentication required.";
 pub fn answer(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     let reply_at = out.len();
     let after = run(local, name, request, out);
-    if out.get(reply_at) == Some(&b'-') {
+    if let Some(error) = out.get(reply_at..).and_then(|made| made.strip_prefix(b"-")) {
         local.stats.errors_replied.increment();
+        local.stats.errors.note(error);
     }
     after
 }

@@ -26,11 +26,17 @@ pub(super) fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mu
         }
         "acl|whoami" => encode::bulk(out, b"default"),
         "module|list" | "latency|latest" | "latency|history" => encode::array(out, 0),
-        "memory|purge" | "slowlog|reset" => encode::simple(out, "OK"),
+        "memory|purge" => encode::simple(out, "OK"),
         "memory|doctor" => encode::verbatim(out, protocol, MEMORY_DOCTOR),
-        "slowlog|get" => slowlog_get(request, out),
-        "slowlog|len" | "latency|reset" => encode::integer(out, 0),
-        "latency|histogram" => encode::map(out, protocol, 0),
+        "slowlog|get" => slowlog_get(local, request, out),
+        "slowlog|len" => encode::integer(out, count_of(local.stats.slow_log.len())),
+        "slowlog|reset" => {
+            local.stats.slow_log.clear();
+            encode::simple(out, "OK");
+        }
+        // No events are sampled, so there are none to forget.
+        "latency|reset" => encode::integer(out, 0),
+        "latency|histogram" => histogram(local, request, out),
         "latency|doctor" => encode::verbatim(out, protocol, LATENCY_DOCTOR),
         "latency|graph" => encode::error(
             out,
@@ -42,17 +48,89 @@ pub(super) fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mu
     }
 }
 
-/// There is no slow log, so it is empty; the count is checked as Redis does.
-fn slowlog_get(request: &Request<'_>, out: &mut Vec<u8>) {
-    let count = request.arg(2);
-    match request.len() {
-        2 => encode::array(out, 0),
-        3 if parse_i64(count).is_some_and(|count| count >= -1) => encode::array(out, 0),
-        3 => encode::error(out, "ERR count should be greater than or equal to -1"),
-        _ => encode::error(out, argument::wrong_subcommand("SLOWLOG", request)),
+/// `SLOWLOG GET [count]`: exactly the six elements that Redis gives, as some clients read no more.
+/// Where the time went is told by `TALLY SLOWLOG`.
+fn slowlog_get(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
+    let count = match request.len() {
+        2 => DEFAULT_SLOWLOG,
+        3 => match parse_i64(request.arg(2)).filter(|count| *count >= -1) {
+            // -1 and what is too large for this machine: all.
+            Some(count) => usize::try_from(count).unwrap_or(usize::MAX),
+            None => {
+                return encode::error(out, "ERR count should be greater than or equal to -1");
+            }
+        },
+        _ => return encode::error(out, argument::wrong_subcommand("SLOWLOG", request)),
+    };
+    let entries = local.stats.slow_log.newest(count);
+    encode::array(out, entries.len());
+    for entry in entries {
+        encode::array(out, 6);
+        encode::integer(out, i64::try_from(entry.id).unwrap_or(i64::MAX));
+        encode::integer(out, i64::try_from(entry.time.as_secs()).unwrap_or(i64::MAX));
+        encode::integer(
+            out,
+            i64::try_from(entry.took.as_micros()).unwrap_or(i64::MAX),
+        );
+        encode::array(out, entry.args.len());
+        for arg in &entry.args {
+            encode::bulk(out, arg);
+        }
+        encode::bulk(out, entry.client.as_bytes());
+        encode::bulk(out, entry.name.as_bytes());
     }
 }
 
+/// `LATENCY HISTOGRAM [command ...]`: of each command that was called, how many calls took no
+/// longer than each power of two of microseconds (`latencyHistogramCommand` in Redis's
+/// `latency.c`). A container stands for its subcommands.
+fn histogram(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
+    let protocol = local.protocol();
+    let is_asked = |name: &str| {
+        let container = name
+            .split_once('|')
+            .map_or(name, |(container, _)| container);
+        let mut names = request.args().skip(2);
+        request.len() == 2
+            || names.any(|asked| argument::is(asked, name) || argument::is(asked, container))
+    };
+    let samples = local.stats.commands.samples();
+    let samples: Vec<_> = samples
+        .filter(|sample| sample.durations.count() > 0 && is_asked(sample.command.name))
+        .collect();
+    encode::map(out, protocol, samples.len());
+    for sample in samples {
+        encode::bulk(out, sample.command.name.as_bytes());
+        encode::map(out, protocol, 2);
+        encode::bulk(out, b"calls");
+        let calls = i64::try_from(sample.durations.count()).unwrap_or(i64::MAX);
+        encode::integer(out, calls);
+        encode::bulk(out, b"histogram_usec");
+        // Only the buckets in which there are more than in the one before.
+        let mut below = 0;
+        let steps = sample.durations.cumulative().filter(|(_, count)| {
+            let rises = *count > below;
+            below = *count;
+            rises
+        });
+        let steps: Vec<_> = steps.collect();
+        encode::map(out, protocol, steps.len());
+        for (bound, count) in steps {
+            let us = i64::try_from(bound.as_micros()).unwrap_or(i64::MAX);
+            encode::integer(out, us);
+            encode::integer(out, i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+fn count_of(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+/// Entries that `SLOWLOG GET` gives without a count.
+const DEFAULT_SLOWLOG: usize = 10;
+
 const NO_CLUSTER: &str = "ERR This instance has cluster support disabled";
-const LATENCY_DOCTOR: &str = "Latency is not monitored here; ask the nodes.\n";
+const LATENCY_DOCTOR: &str = "Tally samples no latency events. LATENCY HISTOGRAM has the time of \
+     every command, SLOWLOG and TALLY SLOWLOG the slow ones and where their time went.\n";
 const MEMORY_DOCTOR: &str = "Memory is not analysed here; ask the nodes.\n";

@@ -141,6 +141,10 @@ fn config(password: Option<&str>) -> Config {
             token: None,
             visits_prefix: "visits:".to_owned(),
         },
+        slow_log: crate::config::SlowLog {
+            slower_than: None,
+            max_len: 128,
+        },
         log_level: "info".to_owned(),
     }
 }
@@ -294,8 +298,8 @@ fn config_get_takes_patterns_and_shows_each_parameter_once() {
     setup.check(
         &client,
         &["CONFIG", "GET", "SAVE", "slowlog-*", "save", "nosuch"],
-        "*6\r\n$4\r\nSAVE\r\n$0\r\n\r\n$23\r\nslowlog-log-slower-than\r\n$2\r\n-1\r\n\
-         $15\r\nslowlog-max-len\r\n$1\r\n0\r\n",
+        "*6\r\n$4\r\nSAVE\r\n$0\r\n\r\n$23\r\nslowlog-log-slower-than\r\n$5\r\n10000\r\n\
+         $15\r\nslowlog-max-len\r\n$3\r\n128\r\n",
     );
     let (reply, after) = setup.ask(&client, &["CONFIG", "GET", "*"]);
     assert_eq!(reply, "");
