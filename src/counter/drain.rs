@@ -238,7 +238,7 @@ impl<T> Lane<T> {
             return None;
         }
         let peek = command.effect == Effect::Peek;
-        if !peek && place.counter().is_some_and(|counter| !counter.is_clean()) {
+        if !peek && place.counter().is_some_and(|counter| counter.delays()) {
             self.seal(&mut place);
             return Some(self.put_back(place, queue, Queued::Command(parked)));
         }

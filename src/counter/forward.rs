@@ -5,6 +5,7 @@ use super::queue::{Parked, Queued, Submission};
 use super::state::State;
 use super::table::Place;
 use crate::key::Key;
+use crate::rule::{Rule, holds};
 
 impl<T> Lane<T> {
     /// A command on `keys` (all of this node), sent as it is once its keys are ready for it.
@@ -47,11 +48,14 @@ impl<T> Lane<T> {
         match (place.state(), effect) {
             (Some(state), _) if state.queue().is_some() => false,
             (None, _) | (Some(_), Effect::Peek) => true,
-            (Some(State::Opening { members, .. }), _) if *members > 1 => false,
-            (Some(State::Warm(counter)), _) if !counter.is_clean() => {
+            (Some(State::Opening { members, .. }), _) if *members > 1 && holds(Rule::RunFirst) => {
+                false
+            }
+            (Some(State::Warm(counter)), _) if counter.delays() => {
                 self.seal(place);
                 false
             }
+            (Some(State::Fetching { .. }), _) if !holds(Rule::FetchCut) => true,
             (Some(_), Effect::Barrier) => {
                 place.clear();
                 true
@@ -71,6 +75,9 @@ impl<T> Lane<T> {
         let mut distinct = keys.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
+        if !holds(Rule::AllKeysAtOnce) {
+            distinct.truncate(1);
+        }
         let parked = self.parked.insert(Parked {
             wire: wire.into(),
             keys: Vec::new(),

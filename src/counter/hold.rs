@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::lane::{Extent, Lane, Step};
 use super::queue::{Hold, Submission};
 use crate::key::Key;
+use crate::rule::{Rule, holds};
 
 impl<T> Lane<T> {
     /// A command without keys that changes none, behind everything that waits.
@@ -59,7 +60,7 @@ impl<T> Lane<T> {
         if self.waiting > hold.queue.len() {
             return;
         }
-        if hold.extent != Extent::Ordered {
+        if hold.extent != Extent::Ordered && holds(Rule::WholeNodeAlone) {
             // Commands that left their queues meanwhile may have counted something.
             self.begin_flush(step.table);
             self.seal_batches(step.table, step.now);

@@ -27,6 +27,7 @@ use crate::resp::encode;
 ///      (cold, opening,     ├─> queue of the key ──── drained when a run or batch is answered ──> wire
 ///       warm, ...)         └─> hold ──── when nothing is in flight ──> wire
 /// ```
+#[cfg_attr(test, derive(Clone))]
 pub struct Lane<T> {
     pub(super) limits: Limits,
     pub(super) wire: Vec<u8>,

@@ -12,6 +12,7 @@ use crate::key::Key;
 use crate::limit::{Answers, Call, Combined, Dialect, Settlement};
 
 /// Equal calls in flight as one.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct LimitRun<T> {
     key: Key,

@@ -27,6 +27,8 @@ mod losses;
 mod queue;
 mod replies;
 mod rules;
+#[cfg(test)]
+mod search;
 mod settle;
 mod state;
 mod table;

@@ -10,8 +10,10 @@ use crate::flush::Deadline;
 use crate::key::Key;
 use crate::limit::Call;
 use crate::resp::{encode, parse_i64, reply};
+use crate::rule::{Rule, holds};
 
 /// One place in the lane's FIFO: something that was appended and not answered.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Slot<T> {
     /// When it was appended.
@@ -23,6 +25,7 @@ pub(super) struct Slot<T> {
 
 /// What was appended, and who waits for the reply. A ticket is gone once its client was told of
 /// a timeout.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) enum InFlight<T> {
     /// A request as it came: one reply, passed on.
@@ -43,6 +46,7 @@ pub(super) enum InFlight<T> {
 
 /// Increments of one counter by several clients, sent as one `INCRBY` of their sum. All have the
 /// same sign: a prefix of mixed signs could leave i64 where the sum does not.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Run<T> {
     pub(super) key: Key,
@@ -55,6 +59,7 @@ pub(super) struct Run<T> {
 }
 
 /// `MULTI`, two commands and `EXEC` under way.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Transaction {
     replies_left: u8,
@@ -63,6 +68,7 @@ pub(super) struct Transaction {
 }
 
 /// One client's part of a run.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Member<T> {
     pub(super) ticket: Option<T>,
@@ -89,6 +95,7 @@ pub(super) enum RunReply {
 }
 
 /// A `GET` in flight.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Get {
     pub(super) key: Key,
@@ -103,6 +110,7 @@ pub(super) struct Get {
 }
 
 /// An `MGET` in flight.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct GetMany<T> {
     /// Its number, as in the states of its keys.
@@ -116,6 +124,7 @@ pub(super) struct GetMany<T> {
 }
 
 /// One key of an `MGET`.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Wanted<T> {
     pub(super) key: Key,
@@ -124,6 +133,7 @@ pub(super) struct Wanted<T> {
 }
 
 /// A command that waits in a key's queue.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) enum Queued<T> {
     Increment {
@@ -151,6 +161,7 @@ pub(super) enum Queued<T> {
 }
 
 /// A forwarded command that waits until it stands first in the queues of all its keys.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Parked<T> {
     pub(super) wire: Box<[u8]>,
@@ -164,6 +175,7 @@ pub(super) struct Parked<T> {
 }
 
 /// Anything a session may ask of a lane, kept while a whole-node command waits.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) enum Submission<T> {
     Increment {
@@ -195,6 +207,7 @@ pub(super) enum Submission<T> {
 }
 
 /// A command on everything of the node, waiting until nothing is pending or in flight.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Hold<T> {
     pub(super) wire: Box<[u8]>,
@@ -234,7 +247,8 @@ impl<T> Run<T> {
     pub(super) fn join(&mut self, delta: Option<i64>, ticket: T) -> Result<(), T> {
         if let Some(delta) = delta {
             let fits = self.sum.checked_add(delta);
-            let (Some(sum), true) = (fits, self.sum.signum() * delta.signum() >= 0) else {
+            let one_sign = self.sum.signum() * delta.signum() >= 0 || !holds(Rule::OneSign);
+            let (Some(sum), true) = (fits, one_sign) else {
                 return Err(ticket);
             };
             self.sum = sum;

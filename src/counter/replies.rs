@@ -14,6 +14,7 @@ use super::table::Place;
 use crate::flush::Deadline;
 use crate::key::Key;
 use crate::resp::reply;
+use crate::rule::{Rule, holds};
 
 /// A reply came that nothing was waiting for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -307,7 +308,7 @@ impl<T> Lane<T> {
         members: Vec<Member<T>>,
         error: &[u8],
     ) {
-        let alone = members.len() == 1;
+        let alone = members.len() == 1 || !holds(Rule::RunSplit);
         for member in members {
             match (member.ticket, member.delta) {
                 (None, _) => {}
@@ -326,7 +327,9 @@ impl<T> Lane<T> {
             None => (frame, None),
         };
         let mut place = step.table.lock(get.key.as_bytes());
-        if matches!(place.state(), Some(State::Fetching { fetch, .. }) if *fetch == get.fetch) {
+        if matches!(place.state(), Some(State::Fetching { fetch, .. }) if *fetch == get.fetch)
+            || !holds(Rule::Generations)
+        {
             let until = step.table.policy(get.key.as_bytes()).fresh_until(at);
             keep_value(&mut place, value, ttl, at, until);
         }

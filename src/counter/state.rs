@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::flush::{Deadline, Increment, Reading};
 use crate::key::Key;
 use crate::limit::Denial;
+use crate::rule::{Rule, holds};
 
 /// State of a key that is in the table. A key that is not is *cold*.
 ///
@@ -16,6 +17,7 @@ use crate::limit::Denial;
 ///            └── answer ──> Touched                                     Warm with a queue,
 ///                                                                       flushed, then cold
 /// ```
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) enum State {
     /// Asked for lately, nothing kept: the next touch makes the key warm or cached.
@@ -149,6 +151,12 @@ impl Counter {
         !self.is_pending() && self.in_flight == 0
     }
 
+    /// Whether a command that may change the key has to wait: a batch may be refused whole while
+    /// the command behind it runs.
+    pub(super) fn delays(&self) -> bool {
+        self.is_pending() || self.in_flight > 0 && holds(Rule::BatchesFirst)
+    }
+
     /// Whether there is something to seal.
     pub(super) fn is_pending(&self) -> bool {
         self.pending != 0 || self.due
@@ -156,9 +164,9 @@ impl Counter {
 
     /// Whether the value may be told to clients.
     pub(super) fn answers(&self, now: Instant) -> bool {
-        self.queue.is_none()
+        (self.queue.is_none() || !holds(Rule::QueueFirst))
             && !self.cooling
-            && (!self.is_clean() || now < self.fresh_until)
+            && (!self.is_clean() || now < self.fresh_until || !holds(Rule::Lease))
             && self.closes.is_none_or(|closes| now < closes)
     }
 
@@ -167,11 +175,11 @@ impl Counter {
         if !self.answers(now) {
             return Answer::Elsewhere;
         }
-        let Some(value) = self.value.checked_add(delta) else {
+        let Some(value) = checked(self.value, delta, Rule::ValueChecked) else {
             return Answer::Overflow;
         };
         // The value may fit where the pending sum does not: the lane seals it first.
-        let Some(pending) = self.pending.checked_add(delta) else {
+        let Some(pending) = checked(self.pending, delta, Rule::PendingChecked) else {
             return Answer::Elsewhere;
         };
         self.value = value;
@@ -241,5 +249,14 @@ impl Counter {
         self.settled(delta);
         self.value = self.value.wrapping_sub(delta);
         self.cooling = true;
+    }
+}
+
+/// The sum, if it is one of i64.
+fn checked(value: i64, delta: i64, rule: Rule) -> Option<i64> {
+    if holds(rule) {
+        value.checked_add(delta)
+    } else {
+        Some(value.wrapping_add(delta))
     }
 }

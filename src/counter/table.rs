@@ -1,5 +1,8 @@
 //! The keys of one node, in shards that threads lock one at a time.
 
+#[cfg(test)]
+mod copy;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +16,7 @@ use super::state::{Answer, Counter, State};
 use crate::flush::Increment;
 use crate::key::Key;
 use crate::resp::{Protocol, encode};
+use crate::rule::{Rule, holds};
 
 /// Bounds and times of a [`KeyTable`].
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +82,7 @@ pub(super) struct Increments {
     pub(super) cancelled: u64,
 }
 
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug, Default)]
 struct Shard {
     entries: HashTable<Entry>,
@@ -94,6 +99,7 @@ struct Shard {
     epoch: u32,
 }
 
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 struct Entry {
     key: Key,
@@ -358,7 +364,11 @@ impl KeyTable {
             self.retain(&mut shard, |entry| match &mut entry.state {
                 State::Warm(counter) => {
                     counter.queue = None;
-                    !counter.is_clean()
+                    if counter.is_clean() {
+                        !holds(Rule::ForgetOnLoss)
+                    } else {
+                        holds(Rule::KeepOnLoss)
+                    }
                 }
                 _ => false,
             });
@@ -586,7 +596,8 @@ fn cost(key: &Key, value: Option<&[u8]>) -> usize {
 }
 
 /// Shards of a table: enough that two to sixteen threads seldom meet.
-const SHARDS: u64 = 64;
+/// (The search over all states copies a table for every step.)
+const SHARDS: u64 = if cfg!(test) { 2 } else { 64 };
 
 /// Bytes that a cached value costs beside its key and itself: the entry and its share of empty
 /// places (an entry is 136 bytes, a table is at most 7/8 full).

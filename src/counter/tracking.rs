@@ -6,6 +6,7 @@
 
 use super::lane::{Lane, Step};
 use super::state::State;
+use crate::rule::{Rule, holds};
 
 impl<T> Lane<T> {
     /// Somebody else changed `key`: what is known of it is not told any more. What is pending is
@@ -13,6 +14,9 @@ impl<T> Lane<T> {
     pub fn invalidate(&mut self, step: &mut Step<'_, T>, key: &[u8]) {
         let mut place = step.table.lock(key);
         match place.state() {
+            Some(State::Fetching { .. }) if !holds(Rule::InvalidateFetches) => {}
+            Some(State::Cached { .. }) if !holds(Rule::InvalidateCached) => {}
+            Some(State::Warm(counter)) if counter.is_clean() && !holds(Rule::InvalidateWarm) => {}
             Some(State::Cached { .. } | State::Denied { .. } | State::Fetching { .. }) => {
                 place.clear();
             }

@@ -6,8 +6,10 @@ use super::answer::{Answer, Reading, Refusal, Status};
 use super::{Increment, MAX_IN_FLIGHT, RESERVED_PREFIX};
 use crate::key::Key;
 use crate::resp::encode;
+use crate::rule::{Rule, holds};
 
 /// A sealed set of increments, each key at most once. It never changes.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub struct Batch {
     number: u64,
@@ -22,6 +24,7 @@ pub struct Batch {
 ///
 /// Invariant: `batches` holds consecutive numbers, the next of which is `next`; all lower numbers
 /// are settled.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub struct Series {
     marker: Vec<u8>,
@@ -229,6 +232,9 @@ impl Series {
         for batch in &mut self.batches {
             batch.lost |= std::mem::take(&mut batch.in_flight);
         }
+        if !holds(Rule::SendAgain) {
+            self.batches.clear();
+        }
         self.stalled = (!self.batches.is_empty()).then(Stall::default);
     }
 
@@ -323,10 +329,15 @@ impl Series {
             time_ms: answer.time_ms,
             forgotten: std::mem::take(&mut self.forgotten),
         };
+        let last = if holds(Rule::SettleUpTo) {
+            answer.number
+        } else {
+            number
+        };
         while self
             .batches
             .front()
-            .is_some_and(|batch| batch.number <= answer.number)
+            .is_some_and(|batch| batch.number <= last)
         {
             let Some(batch) = self.batches.pop_front() else {
                 break;

@@ -1,0 +1,612 @@
+//! The world of the search: clients, table, lane, connection and node, and every step that any of
+//! them can take next.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::hash::{Hash as _, Hasher as _};
+use std::time::{Duration, Instant};
+
+use super::Hashed;
+use super::monitor::{Command, End, Monitor, Said, Value, Values};
+use super::node::{BODY, SHA};
+use super::server::{Argv, Promise, Server, Unit, argv};
+use crate::counter::{
+    Answer, Effect, Extent, KeyTable, Lane, Limits, Mode, Rules, Step, TableLimits, Treatment,
+};
+use crate::flush::Series;
+use crate::resp::{encode, parse_i64, reply};
+
+pub(super) const KEYS: [&str; 2] = ["a", "b"];
+
+/// What clients want, and what may go wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    /// Each client's commands.
+    pub(super) programs: &'static [&'static [Command]],
+    /// How many of its commands a client sends without an answer.
+    pub(super) pipe: usize,
+    pub(super) values: Values,
+    /// The keys are warm at the start.
+    pub(super) warm: bool,
+    pub(super) mode: Mode,
+    /// Lost connections.
+    pub(super) losses: u8,
+    /// Batches refused whole.
+    pub(super) refusals: u8,
+    /// Clients told of a timeout.
+    pub(super) timeouts: u8,
+    /// Another program's commands on the node. With them replies have no order to be held to; what
+    /// is known at rest must be true all the same.
+    pub(super) foreign: &'static [&'static [&'static str]],
+    /// Whether the node tells of them.
+    pub(super) tells: bool,
+}
+
+impl Scenario {
+    pub(super) const PLAIN: Self = Self {
+        name: "",
+        programs: &[],
+        pipe: 1,
+        values: [Value::Nothing; 2],
+        warm: false,
+        mode: Mode::Buffered,
+        losses: 0,
+        refusals: 0,
+        timeouts: 0,
+        foreign: &[],
+        tells: true,
+    };
+}
+
+/// One step.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Action {
+    /// A client's next command.
+    Ask(usize),
+    /// The lane's bytes leave.
+    Send,
+    /// The node executes what is next.
+    Execute,
+    /// It refuses the batch that is next: it has forgotten the script, or has no memory.
+    Refuse {
+        forgotten: bool,
+    },
+    /// What the node answered, or told, arrives.
+    Hear,
+    /// The time of a flush has come.
+    Flush,
+    Lose,
+    Connect,
+    /// Bytes of the lost connection are executed, or the rest of them never.
+    Late,
+    NoLater,
+    Foreign,
+    Timeout,
+}
+
+/// While a lane works, a session on another thread finds what it asks in the table: at which
+/// delivery, and whose.
+pub(super) type Aside = Option<(usize, usize)>;
+
+#[derive(Clone)]
+struct Clients {
+    scenario: &'static Scenario,
+    monitor: Monitor,
+    /// How many commands of each were asked, and how many of them wait.
+    asked: Vec<usize>,
+    waits: Vec<usize>,
+    /// The client whose command the lane takes.
+    busy: Option<usize>,
+    aside: Aside,
+    delivered: usize,
+    fault: Option<String>,
+}
+
+pub(super) struct World {
+    lane: Lane<usize>,
+    table: KeyTable,
+    server: Server,
+    clients: Clients,
+    now: Instant,
+    up: bool,
+    inbox: VecDeque<Unit>,
+    outbox: VecDeque<Vec<Vec<u8>>>,
+    late: VecDeque<Unit>,
+    losses: u8,
+    refusals: u8,
+    timeouts: u8,
+    foreign: usize,
+    fence: bool,
+}
+
+const UNKNOWN: &[u8] = b"-ERR unknown\r\n";
+const UNSENT: &[u8] = b"-ERR unsent\r\n";
+const LEASE: Duration = Duration::from_millis(50);
+
+impl World {
+    pub(super) fn new(scenario: &'static Scenario, broken: Option<Promise>) -> Self {
+        let limits = TableLimits {
+            max_keys: 10,
+            max_cached_bytes: 1000,
+            lease: LEASE,
+            counter_lease: LEASE,
+            guard: Duration::ZERO,
+        };
+        let treatment = Treatment {
+            mode: scenario.mode,
+            flush_interval: LEASE,
+            cache_ttl: LEASE,
+        };
+        let lane = Lane::new(
+            Limits {
+                max_in_flight: 100,
+                max_unsent_bytes: 1 << 16,
+                warm: true,
+            },
+            Series::new("search", 0, 1),
+        );
+        let clients = scenario.programs.len();
+        let mut world = Self {
+            server: Server::new(scenario.values, lane.marker(), scenario.tells, broken),
+            lane,
+            table: KeyTable::with_rules(limits, Rules::new(treatment, []), 1),
+            clients: Clients {
+                scenario,
+                monitor: Monitor::new(scenario.values),
+                asked: vec![0; clients],
+                waits: vec![0; clients],
+                busy: None,
+                aside: None,
+                delivered: 0,
+                fault: None,
+            },
+            now: super::now(),
+            up: false,
+            inbox: VecDeque::new(),
+            outbox: VecDeque::new(),
+            late: VecDeque::new(),
+            losses: scenario.losses,
+            refusals: scenario.refusals,
+            timeouts: scenario.timeouts,
+            foreign: 0,
+            fence: broken != Some(Promise::Fence),
+        };
+        world.connect();
+        world.settle();
+        if scenario.warm {
+            world.warm_up();
+        }
+        world
+    }
+
+    /// The same once more.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            lane: self.lane.clone(),
+            table: self.table.copy(),
+            server: self.server.clone(),
+            clients: self.clients.clone(),
+            inbox: self.inbox.clone(),
+            outbox: self.outbox.clone(),
+            late: self.late.clone(),
+            ..*self
+        }
+    }
+
+    /// All that the future depends on, as one number.
+    pub(super) fn hash(&mut self) -> u64 {
+        let mut hasher = Hashed::default();
+        self.table.hash(&KEYS, &mut hasher);
+        self.server.hash(&mut hasher);
+        self.lane.hash(&mut hasher);
+        let clients = &self.clients;
+        (&clients.monitor, &clients.asked, &clients.waits).hash(&mut hasher);
+        (self.up, &self.inbox, &self.outbox, &self.late).hash(&mut hasher);
+        let budgets = (self.losses, self.refusals, self.timeouts, self.foreign);
+        budgets.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// What may happen next.
+    pub(super) fn actions(&self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let scenario = self.clients.scenario;
+        let clients = 0..scenario.programs.len();
+        actions.extend(
+            clients
+                .filter(|client| self.clients.may_ask(*client))
+                .map(Action::Ask),
+        );
+        if self.up {
+            actions.push(Action::Send);
+            if self.table.dirty() > 0 || !self.lane.is_applied() {
+                actions.push(Action::Flush);
+            }
+            let busy = self.lane.oldest().is_some();
+            if self.losses > 0 && (busy || !scenario.foreign.is_empty()) {
+                actions.push(Action::Lose);
+            }
+            if self.timeouts > 0 && busy {
+                actions.push(Action::Timeout);
+            }
+        } else {
+            actions.push(Action::Connect);
+        }
+        if let Some(unit) = self.inbox.front() {
+            actions.push(Action::Execute);
+            if self.refusals > 0 && unit.is_batch() {
+                actions.push(Action::Refuse { forgotten: true });
+                actions.push(Action::Refuse { forgotten: false });
+            }
+        }
+        if !self.outbox.is_empty() {
+            actions.push(Action::Hear);
+        }
+        if !self.late.is_empty() {
+            actions.extend([Action::Late, Action::NoLater]);
+        }
+        if self.foreign < scenario.foreign.len() {
+            actions.push(Action::Foreign);
+        }
+        actions
+    }
+
+    /// Takes a step. False when it can not be taken in this way after all; an error when it shows
+    /// a fault.
+    pub(super) fn take(&mut self, action: Action, aside: Aside) -> Result<bool, String> {
+        self.clients.aside = aside;
+        self.clients.delivered = 0;
+        let taken = self.act(action);
+        if let Some(fault) = self.clients.fault.take() {
+            return Err(fault);
+        }
+        Ok(taken && self.clients.aside.is_none())
+    }
+
+    /// How many replies the last step delivered.
+    pub(super) fn delivered(&self) -> usize {
+        self.clients.delivered
+    }
+
+    /// Whether everything asked for is done, and what must be true then.
+    pub(super) fn rest(&mut self) -> Result<bool, String> {
+        let fates = self.lane.fates(&self.table);
+        let sum = fates.applied
+            + fates.in_flight
+            + fates.pending
+            + fates.expired
+            + fates.refused
+            + fates.in_doubt;
+        if fates.acknowledged != sum {
+            return Err(format!("not conserved: {fates:?}"));
+        }
+        let done = self
+            .clients
+            .programs()
+            .all(|(client, program)| self.clients.asked[client] == program.len());
+        let silent = self.inbox.is_empty() && self.outbox.is_empty() && self.late.is_empty();
+        let still = self.lane.is_idle() && self.lane.unsent_bytes() == 0 && self.table.dirty() == 0;
+        if !(done && silent && still && self.up) {
+            return Ok(false);
+        }
+        if !self.clients.monitor.is_answered() {
+            return Err("a command was never answered".to_owned());
+        }
+        let values = self.server.values();
+        if self.clients.ordered() && !self.clients.monitor.allows(values) {
+            return Err(format!("no order leaves {values:?} on the node"));
+        }
+        let now = if self.clients.scenario.tells {
+            self.now
+        } else {
+            self.now + LEASE
+        };
+        for key in KEYS {
+            let mut told = Vec::new();
+            let truth = self.server.get(key);
+            if self.table.get(key.as_bytes(), now, &mut told) && told != truth {
+                let (told, truth) = (told.escape_ascii(), truth.escape_ascii());
+                return Err(format!("at rest {key} is {truth}, and {told} is told"));
+            }
+        }
+        Ok(true)
+    }
+
+    /// The step in words.
+    pub(super) fn shown(&self, action: Action) -> String {
+        let unit = |unit: Option<&Unit>| unit.map(Unit::shown).unwrap_or_default();
+        match action {
+            Action::Ask(client) => {
+                let program = self.clients.scenario.programs[client];
+                format!("client {client}: {:?}", program[self.clients.asked[client]])
+            }
+            Action::Execute | Action::Refuse { .. } => {
+                format!("{action:?} {}", unit(self.inbox.front()))
+            }
+            Action::Late => format!("{action:?} {}", unit(self.late.front())),
+            Action::Hear => {
+                let frames = self.outbox.front().map(|frames| frames.concat());
+                format!("{action:?} {}", frames.unwrap_or_default().escape_ascii())
+            }
+            _ => format!("{action:?}"),
+        }
+    }
+
+    fn act(&mut self, action: Action) -> bool {
+        match action {
+            Action::Ask(client) => return self.ask(client),
+            Action::Send => self.send(),
+            Action::Execute => self.server.execute(&mut self.inbox, &mut self.outbox),
+            Action::Refuse { forgotten } => {
+                self.refusals -= 1;
+                self.inbox.pop_front();
+                self.server.refuse(forgotten, &mut self.outbox);
+            }
+            Action::Hear => self.hear(),
+            Action::Flush => self.lane.begin_flush(&self.table),
+            Action::Lose => {
+                self.losses -= 1;
+                let late = std::mem::take(&mut self.inbox);
+                if !self.fence {
+                    self.late = late;
+                }
+                self.outbox.clear();
+                self.up = false;
+                self.step(|lane, step| lane.disconnected(step, UNKNOWN, UNSENT));
+            }
+            Action::Connect => self.connect(),
+            Action::Late => {
+                if let Some(unit) = self.late.pop_front() {
+                    for argv in unit.into_argvs() {
+                        self.foreign(&argv);
+                    }
+                }
+            }
+            Action::NoLater => self.late.clear(),
+            Action::Foreign => {
+                let command = argv(self.clients.scenario.foreign[self.foreign]);
+                self.foreign += 1;
+                self.foreign(&command);
+            }
+            Action::Timeout => {
+                self.timeouts -= 1;
+                self.step(|lane, step| {
+                    lane.expire(step, Duration::ZERO, UNKNOWN);
+                });
+            }
+        }
+        true
+    }
+
+    fn foreign(&mut self, argv: &Argv) {
+        let told = self.server.foreign(argv);
+        if self.up {
+            self.outbox.extend(told);
+        }
+    }
+
+    fn connect(&mut self) {
+        self.up = true;
+        self.server.reconnected();
+        let script = (SHA.to_vec(), BODY.to_vec());
+        self.lane.connected(self.now, Some(script));
+    }
+
+    fn send(&mut self) {
+        let bytes = self.lane.take_wire(&self.table, self.now, Vec::new());
+        Unit::read(&bytes, &mut self.inbox);
+    }
+
+    fn hear(&mut self) {
+        let frames = self.outbox.pop_front().unwrap_or_default();
+        self.step(|lane, step| {
+            for frame in frames {
+                if !reply::is_push(&frame) {
+                    lane.on_reply(step, &frame).unwrap();
+                    continue;
+                }
+                let mut parts = reply::elements(&frame).into_iter().flatten().skip(1);
+                match parts.next().and_then(reply::elements) {
+                    None => lane.invalidate_all(step),
+                    Some(keys) => keys
+                        .filter_map(reply::text)
+                        .for_each(|key| lane.invalidate(step, key)),
+                }
+            }
+        });
+    }
+
+    /// As a session does it. Without a connection only the table is asked.
+    fn ask(&mut self, client: usize) -> bool {
+        if self.clients.ask_table(client, &self.table, self.now) {
+            return true;
+        }
+        if !self.up {
+            return false;
+        }
+        let (id, command) = self.clients.begin(client);
+        let key = |key: usize| KEYS[key].as_bytes();
+        self.clients.busy = Some(client);
+        self.step(|lane, step| match command {
+            Command::Add(at, delta) => lane.increment(step, key(at), delta, id),
+            Command::Get(at) => lane.get(step, key(at), id),
+            Command::FlushAll => {
+                let wire = wire(&["FLUSHALL"]);
+                lane.whole_node(step, &wire, Extent::Wipe, id);
+            }
+            Command::Set(at, value) => {
+                let wire = wire(&["SET", KEYS[at], &value.to_string()]);
+                lane.forward(step, &[key(at)], &wire, Effect::Barrier, id);
+            }
+            Command::Del(at) => {
+                let wire = wire(&["DEL", KEYS[at]]);
+                lane.forward(step, &[key(at)], &wire, Effect::Barrier, id);
+            }
+            Command::DelBoth => {
+                let wire = wire(&["DEL", KEYS[0], KEYS[1]]);
+                lane.forward(step, &[key(0), key(1)], &wire, Effect::Barrier, id);
+            }
+        });
+        self.clients.busy = None;
+        true
+    }
+
+    fn step(&mut self, run: impl FnOnce(&mut Lane<usize>, &mut Step<'_, usize>)) {
+        let (clients, table, now) = (&mut self.clients, &self.table, self.now);
+        let mut deliver = |id, frame: &[u8]| {
+            clients.go_aside(table, now);
+            clients.told(id, frame);
+        };
+        let mut step = Step {
+            table,
+            now,
+            deliver: &mut deliver,
+        };
+        run(&mut self.lane, &mut step);
+    }
+
+    /// Without anything going wrong until nothing is left to do.
+    fn settle(&mut self) {
+        loop {
+            self.send();
+            while !self.inbox.is_empty() {
+                self.server.execute(&mut self.inbox, &mut self.outbox);
+            }
+            if self.outbox.is_empty() {
+                return;
+            }
+            while !self.outbox.is_empty() {
+                self.hear();
+            }
+        }
+    }
+
+    /// Makes the keys that clients name warm, by increments of nothing.
+    fn warm_up(&mut self) {
+        for (key, name) in KEYS.iter().enumerate() {
+            let named = |command: &Command| command.concerns(key);
+            if !self
+                .clients
+                .scenario
+                .programs
+                .iter()
+                .any(|program| program.iter().any(named))
+            {
+                continue;
+            }
+            for _ in 0..2 {
+                self.step(|lane, step| lane.increment(step, name.as_bytes(), 0, usize::MAX));
+                self.settle();
+            }
+        }
+        self.clients.monitor = Monitor::new(self.server.values());
+        self.clients.fault = None;
+    }
+}
+
+impl Clients {
+    fn programs(&self) -> impl Iterator<Item = (usize, &'static &'static [Command])> {
+        self.scenario.programs.iter().enumerate()
+    }
+
+    /// Whether replies are held to one order.
+    fn ordered(&self) -> bool {
+        self.scenario.foreign.is_empty()
+    }
+
+    fn may_ask(&self, client: usize) -> bool {
+        self.asked[client] < self.scenario.programs[client].len()
+            && self.waits[client] < self.scenario.pipe
+            && self.busy != Some(client)
+    }
+
+    /// A client's next command; its number is unique.
+    fn begin(&mut self, client: usize) -> (usize, Command) {
+        let place = self.asked[client];
+        let command = self.scenario.programs[client][place];
+        let id = client * 16 + place;
+        self.asked[client] += 1;
+        self.waits[client] += 1;
+        self.monitor.begin(id, client, command);
+        (id, command)
+    }
+
+    /// The next command, if the table answers it.
+    fn ask_table(&mut self, client: usize, table: &KeyTable, now: Instant) -> bool {
+        let command = self.scenario.programs[client][self.asked[client]];
+        let mut frame = Vec::new();
+        match command {
+            Command::Add(key, delta) => match table.increment(KEYS[key].as_bytes(), delta, now) {
+                Answer::Value(value) => encode::integer(&mut frame, value),
+                Answer::Overflow => frame.extend_from_slice(super::super::lane::OVERFLOW),
+                Answer::Elsewhere => return false,
+            },
+            Command::Get(key) if table.get(KEYS[key].as_bytes(), now, &mut frame) => {}
+            _ => return false,
+        }
+        let (id, _) = self.begin(client);
+        self.told(id, &frame);
+        true
+    }
+
+    fn go_aside(&mut self, table: &KeyTable, now: Instant) {
+        let Some((0, client)) = self.aside else {
+            if let Some((before, _)) = &mut self.aside {
+                *before -= 1;
+            }
+            self.delivered += 1;
+            return;
+        };
+        self.delivered += 1;
+        // When it can not be done it stays, and the step is not taken in this way.
+        if self.may_ask(client) && self.ask_table(client, table, now) {
+            self.aside = None;
+        }
+    }
+
+    fn told(&mut self, id: usize, frame: &[u8]) {
+        if id == usize::MAX {
+            return;
+        }
+        self.waits[id / 16] -= 1;
+        let end = match frame[0] {
+            _ if frame == UNKNOWN => End::Unknown,
+            b'-' if frame == super::super::lane::OVERFLOW => End::Said(Said::Overflow),
+            b'-' if frame.starts_with(b"-WRONGTYPE") => End::Said(Said::WrongType),
+            b'-' => End::Failed,
+            b'+' => End::Said(Said::Ok),
+            b':' => End::Said(Said::Integer(reply::integer(frame).unwrap())),
+            b'_' => End::Said(Said::Nil),
+            _ => End::Said(Said::Text(parse_i64(reply::text(frame).unwrap()).unwrap())),
+        };
+        if !self.ordered() {
+            self.monitor.forget(id);
+        } else if let Err(fault) = self.monitor.end(id, end)
+            && self.fault.is_none()
+        {
+            self.fault = Some(fault);
+        }
+    }
+}
+
+impl Lane<usize> {
+    /// Takes in all that the future depends on: what waits for what, not how much was done before.
+    fn hash(&self, hasher: &mut Hashed) {
+        self.wire.hash(hasher);
+        for slot in &self.fifo {
+            (slot.start < self.taken).hash(hasher);
+            write!(hasher, "{:?}", slot.what).unwrap_or_default();
+        }
+        let queues = (&self.queues, &self.parked, &self.fetches, &self.hold);
+        let flushes = (&self.series, &self.urgent, &self.dirty, self.flushing);
+        let rest = (self.told, self.next_shard, self.shards_left);
+        write!(hasher, "{queues:?}{flushes:?}{rest:?}").unwrap_or_default();
+    }
+}
+
+fn wire(words: &[&str]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::request(&mut out, words);
+    out
+}
