@@ -287,6 +287,7 @@ class Rig:
         port, http_port = free_ports(2)
         text = f'[server]\nlisten = "127.0.0.1:{port}"\n'
         text += f'[admin]\nlisten = "127.0.0.1:{http_port}"\n'
+        text += f'[journal]\npath = "{self.folder}/journal-{port}"\n'
         if mode:
             text += f'[counters]\nmode = "{mode}"\n'
         for name, node in zip(("redis_7070", "redis_7071"), nodes):

@@ -6,10 +6,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Faults};
 use crate::dev;
+use crate::journal;
 use crate::server::Addresses;
 
 /// Exit code when the configuration is at fault: `EX_CONFIG` of BSD's `sysexits.h`.
@@ -22,7 +23,7 @@ const DEFAULT_FILE: &str = "config/default.toml";
 /// Without an option: config/default.toml if there is such a file, else the nodes of the variable
 /// `TALLY_NODES` if it is set, else as --dev.
 #[derive(Clone, Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// Configuration file (TOML); variables such as `TALLY_SERVER__LISTEN` win over it
     #[arg(short, long, value_name = "FILE")]
@@ -43,6 +44,26 @@ pub struct Cli {
     /// Ports of the two servers of --dev
     #[arg(long, hide = true, requires = "dev", value_name = "PORT,PORT", value_parser = two_ports)]
     dev_ports: Option<[u16; 2]>,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What else than serving there is to do.
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// About the file that keeps acknowledged increments until Redis has them
+    #[command(subcommand)]
+    Journal(JournalCommand),
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum JournalCommand {
+    /// Print what is in it; it may be in use
+    Inspect {
+        /// The file that `journal.path` names
+        file: PathBuf,
+    },
 }
 
 /// What the command line asks for.
@@ -107,6 +128,9 @@ pub fn main<E: Display>(run: impl FnOnce(Config, Ready) -> Result<(), E>) -> Exi
             return u8::try_from(usage.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
         }
     };
+    if let Some(Command::Journal(JournalCommand::Inspect { file })) = &cli.command {
+        return ended(journal::inspect(file).map(|text| print(&text)));
+    }
     match cli.action(variables()) {
         Ok(Action::Print(text)) => {
             print(&text);

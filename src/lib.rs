@@ -6,7 +6,7 @@
 //! | layer | modules | may do I/O |
 //! |-------|---------|------------|
 //! | 0 core | `resp`, `command`, `ring`, `key`, `glob`, `rule`, `flush`, `counter`, `limit` | no: time is an argument |
-//! | 1 support | `config`, `telemetry`, `tls` | only its own file; `tls` carries what others send |
+//! | 1 support | `config`, `journal`, `telemetry`, `tls` | only its own file; `tls` carries what others send |
 //! | 2 upstream | `node`, `router` | yes |
 //! | 3 serving | `session`, `fan_out` | yes |
 //! | 4 top | `server`, `admin`, `dev`, `cli` | yes |
@@ -24,6 +24,7 @@ pub mod dev;
 pub mod fan_out;
 pub mod flush;
 pub mod glob;
+pub mod journal;
 pub mod key;
 pub mod limit;
 pub mod node;

@@ -18,6 +18,7 @@ mod units;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use fault::{Fault, Faults};
@@ -52,6 +53,8 @@ pub struct Config {
     pub cache: Cache,
     /// What holds for some keys in place of `counters` and `cache`; the first that matches does.
     pub rules: Vec<Rule>,
+    /// Where acknowledged increments are kept until Redis has them.
+    pub journal: Journal,
     /// Bounds and waits of the connection to each node.
     pub upstream: Upstream,
     /// The HTTP side.
@@ -168,6 +171,15 @@ pub struct Rule {
     pub flush_interval: Duration,
     /// Longest time after Redis's answer; zero turns caching off.
     pub cache_ttl: Duration,
+}
+
+/// Where acknowledged increments are kept until Redis has them.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    /// The file; `None`: they are in this process's memory only.
+    pub path: Option<PathBuf>,
+    /// Least bytes for increments in it.
+    pub bytes: usize,
 }
 
 /// Bounds and waits of the connection to each node.

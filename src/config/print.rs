@@ -55,6 +55,14 @@ impl Config {
             out.text("flush_interval", &duration_text(rule.flush_interval));
             out.text("cache_ttl", &duration_text(rule.cache_ttl));
         }
+        out.section("[journal]");
+        let path = self
+            .journal
+            .path
+            .as_ref()
+            .map(|path| path.to_string_lossy());
+        out.text("path", path.as_deref().unwrap_or("off"));
+        out.text("size", &size_text(self.journal.bytes));
         self.upstream_to_toml(&mut out);
         out.section("[admin]");
         out.text("listen", &address_text(self.admin.listen));

@@ -46,7 +46,7 @@ macro_rules! section {
 
 section! {
     /// The whole file.
-    Root { server, tls, nodes, ring, counters, cache, rules, upstream, admin, slowlog, log }
+    Root { server, tls, nodes, ring, counters, cache, rules, journal, upstream, admin, slowlog, log }
 }
 
 section! {
@@ -117,6 +117,11 @@ impl Section for Rule {
 }
 
 section! {
+    /// `[journal]`
+    Journal { path, size }
+}
+
+section! {
     /// `[upstream]`
     Upstream {
         connect_timeout, request_timeout, hard_timeout, backoff_min, backoff_max, max_in_flight,
@@ -140,7 +145,7 @@ section! {
 }
 
 /// Every key: its section and its name, in the order of `config/default.toml`.
-pub(super) const SECTIONS: [(&str, &[&str]); 11] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 12] = [
     ("server", Server::KEYS),
     ("tls", Tls::KEYS),
     ("nodes", Node::KEYS),
@@ -148,6 +153,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 11] = [
     ("counters", Counters::KEYS),
     ("cache", Cache::KEYS),
     ("rules", Rule::KEYS),
+    ("journal", Journal::KEYS),
     ("upstream", Upstream::KEYS),
     ("admin", Admin::KEYS),
     ("slowlog", SlowLog::KEYS),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::reader::Reader;
 use super::rules::{cache, counters, rules};
 use super::tls::tls;
 use super::units::{GIB, KIB, MIB};
-use super::{Admin, Config, Fault, Faults, Ring, Server, SlowLog, Tls, Upstream};
+use super::{Admin, Config, Fault, Faults, Journal, Ring, Server, SlowLog, Tls, Upstream};
 use crate::ring::Hash;
 
 /// The levels of `tracing`.
@@ -62,6 +63,7 @@ pub(super) fn resolve(
         rules: rules(&mut reader, root.rules, &counters, &cache),
         counters,
         cache,
+        journal: journal(&mut reader, root.journal),
         upstream: upstream(&mut reader, root.upstream),
         slow_log: slow_log(&mut reader, root.slowlog),
         log_level: log_level(&mut reader, root.log),
@@ -71,6 +73,24 @@ pub(super) fn resolve(
         Ok(config)
     } else {
         Err(Faults(faults))
+    }
+}
+
+fn journal(reader: &mut Reader, value: Option<Value>) -> Journal {
+    let raw: raw::Journal = reader.section("journal", value);
+    Journal {
+        path: reader.text(
+            "journal.path",
+            raw.path,
+            Some(PathBuf::from("data/journal")),
+            "a file's path, or \"off\"",
+            |text| match text {
+                "" => None,
+                "off" => Some(None),
+                path => Some(Some(PathBuf::from(path))),
+            },
+        ),
+        bytes: reader.size("journal.size", raw.size, 64 * MIB, &(MIB..=64 * GIB)),
     }
 }
 

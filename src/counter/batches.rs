@@ -14,7 +14,7 @@ impl<T> Lane<T> {
     pub fn connected(&mut self, now: Instant, script: Option<(Vec<u8>, Vec<u8>)>) {
         let (sha, body) = script.unwrap_or_default();
         self.series.set_script(sha, body);
-        if self.series.is_settled() {
+        if self.series.is_owned() && self.series.is_settled() {
             // From now on a missing marker means that the node has lost something.
             self.series.encode_marker(true, &mut self.wire);
             self.push(now, InFlight::Forwarded(None));
@@ -61,6 +61,11 @@ impl<T> Lane<T> {
     /// flush took off them. Locks each shard once.
     pub fn pending_keys(&self, table: &KeyTable) -> usize {
         self.dirty.len() + table.dirty()
+    }
+
+    /// Keys in batches that are not settled, one for each batch that a key is in.
+    pub fn sealed_keys(&self) -> usize {
+        self.series.keys().count()
     }
 
     /// The key on the node in which it keeps the number of the last flush batch.
@@ -113,6 +118,7 @@ impl<T> Lane<T> {
                 self.counts.batches += 1;
                 self.counts.keys += u64::try_from(batch.len()).unwrap_or(u64::MAX);
                 let number = self.series.send(batch, &mut self.wire);
+                self.series.keep(number, table.ledger());
                 self.push(now, InFlight::Flush(number));
             }
             if ended {

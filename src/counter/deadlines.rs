@@ -224,7 +224,12 @@ impl<T> Lane<T> {
             Timed::Expire(expiry) => {
                 let now_ms = self.clock?.now(step.now);
                 let guard = step.table.rules().guard(counter.class);
+                let before = *counter;
                 let done = counter.expire(expiry, step.now, now_ms, guard)?;
+                if !place.note() {
+                    *place.counter()? = before;
+                    return None;
+                }
                 place.list_if_pending();
                 Some(i64::from(done))
             }

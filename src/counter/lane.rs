@@ -12,7 +12,7 @@ use super::queue::{
     Get, GetMany, Hold, InFlight, Parked, Queued, Run, Slot, Submission, Wanted, encode_increment,
 };
 use super::rules::{Classes, Mode};
-use super::state::{Answer, Counter, State};
+use super::state::{Answer, State};
 use super::table::{KeyTable, Place};
 use crate::flush::Series;
 use crate::key::Key;
@@ -467,8 +467,7 @@ impl<T> Lane<T> {
     /// Counts an increment on a warm key. When that can not be done here, what is pending is
     /// sealed: it may be all that stands in the way.
     pub(super) fn add_warm(&mut self, place: &mut Place<'_>, delta: i64, now: Instant) -> Answer {
-        let add = |counter: &mut Counter| counter.add(delta, now);
-        let answer = place.counter().map_or(Answer::Elsewhere, add);
+        let answer = place.add(delta, now);
         if answer == Answer::Elsewhere {
             self.seal(place);
         } else {
@@ -482,7 +481,8 @@ impl<T> Lane<T> {
 
     /// Whether a key may become warm: what is pending can be flushed.
     pub(super) fn warms(&self, table: &KeyTable, key: &[u8]) -> bool {
-        self.limits.warm && self.series.is_ready() && table.policy(key).mode == Mode::Buffered
+        let applies = self.series.is_ready() && !self.series.is_fenced();
+        self.limits.warm && applies && table.buffers(key)
     }
 
     /// A number for a run or a fetch, never 0. (After 2^32 of them they repeat; by then the one

@@ -18,6 +18,8 @@ pub struct Losses {
     pub in_doubt_count: u64,
     /// How many keys' increments died with their key, as they would have in Redis.
     pub expired_count: u64,
+    /// Another process goes on with the series: nothing is buffered any more.
+    pub fenced: bool,
     /// How many batches a node had acknowledged and forgot.
     pub forgotten_count: u64,
 }

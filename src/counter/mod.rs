@@ -25,6 +25,7 @@ mod lane;
 mod limits;
 mod losses;
 mod queue;
+mod recover;
 mod replies;
 mod rules;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use deadlines::{Condition, Expiry, Remaining, Timed, When};
 pub use inspect::Peek;
 pub use lane::{Counts, Effect, Extent, Lane, Limits, Step};
 pub use losses::{Fates, Losses};
+pub use recover::Recovered;
 pub use replies::UnexpectedReply;
 pub use rules::{Mode, Policy, Rules, Treatment};
 pub use state::Answer;

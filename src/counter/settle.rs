@@ -30,7 +30,13 @@ impl<T> Lane<T> {
                 encode::error(&mut error, &refusal.text);
                 self.refuse_waiting(step, &error);
             }
-            Verdict::Doubt(increments) => self.give_up(step, increments),
+            Verdict::Doubt(increments) => {
+                if self.series.is_fenced() {
+                    step.table.cool();
+                    self.losses.fenced = true;
+                }
+                self.give_up(step, increments);
+            }
         }
     }
 
@@ -48,6 +54,7 @@ impl<T> Lane<T> {
                 counter.cooling |= counter.is_clean();
             }
             drop(place);
+            step.table.release(increment.slot);
             keys.push(increment.key.clone());
             match cause {
                 Some(cause) if cause.is_refusal() => {
@@ -70,6 +77,9 @@ impl<T> Lane<T> {
                     let left = deadline.saturating_sub(settled.time_ms);
                     policy.closes(at, Duration::from_millis(left))
                 });
+                // It was acknowledged under another rule, by a process before this one.
+                counter.cooling |= !step.table.buffers(key.as_bytes());
+                place.note();
             }
         }
         self.losses.forgotten_count += settled.forgotten;
@@ -85,6 +95,7 @@ impl<T> Lane<T> {
                 counter.forget(increment.delta);
             }
             drop(place);
+            step.table.release(increment.slot);
             keys.push(increment.key.clone());
             self.counts.in_doubt += u64::from(increment.count);
             self.losses.doubt(increment);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::flush::{Deadline, Increment, Reading};
+use crate::flush::{Deadline, Increment, Ledger, Reading, Slot, Standing};
 use crate::key::Key;
 use crate::limit::Denial;
 use crate::rule::{Rule, holds};
@@ -100,6 +100,8 @@ pub(super) struct Counter {
     pub(super) fresh_until: Instant,
     /// Where the commands that wait for the batches stand.
     pub(super) queue: Option<usize>,
+    /// Where what is pending stands in the journal.
+    pub(super) slot: Option<Slot>,
 }
 
 /// What a table says to an increment.
@@ -143,6 +145,16 @@ impl Counter {
             closes: None,
             fresh_until,
             queue: None,
+            slot: None,
+        }
+    }
+
+    /// A counter of which only is known what a process before this one acknowledged: nothing is
+    /// answered here until Redis has told its value.
+    pub(super) fn recovered(class: u8, now: Instant) -> Self {
+        Self {
+            cooling: true,
+            ..Self::new(0, class, now)
         }
     }
 
@@ -170,8 +182,16 @@ impl Counter {
             && self.closes.is_none_or(|closes| now < closes)
     }
 
-    /// Counts an increment if that can be done here.
-    pub(super) fn add(&mut self, delta: i64, now: Instant) -> Answer {
+    /// Counts an increment if that can be done here. With a `ledger` it stands there before this
+    /// returns.
+    #[inline]
+    pub(super) fn add(
+        &mut self,
+        key: &[u8],
+        delta: i64,
+        now: Instant,
+        ledger: Option<Ledger>,
+    ) -> Answer {
         if !self.answers(now) {
             return Answer::Elsewhere;
         }
@@ -182,10 +202,37 @@ impl Counter {
         let Some(pending) = checked(self.pending, delta, Rule::PendingChecked) else {
             return Answer::Elsewhere;
         };
+        if let Some(ledger) = ledger {
+            match self.slot {
+                Some(slot) => ledger.set_delta(slot, pending),
+                None if pending == 0 => {}
+                None => {
+                    let standing = Standing {
+                        delta: pending,
+                        ..self.standing()
+                    };
+                    self.slot = ledger.take(key, &standing);
+                    if self.slot.is_none() {
+                        return Answer::Elsewhere;
+                    }
+                }
+            }
+        }
         self.value = value;
         self.pending = pending;
         self.count = self.count.saturating_add(1);
         Answer::Value(value)
+    }
+
+    /// What is pending, as the journal has it.
+    pub(super) fn standing(&self) -> Standing {
+        let before = self.value.wrapping_sub(self.pending);
+        Standing {
+            delta: self.pending,
+            deadline: self.deadline,
+            due: self.due,
+            last: before.wrapping_sub(self.in_flight_delta),
+        }
     }
 
     /// Takes what is pending into a batch; `None` when there is nothing.
@@ -193,11 +240,8 @@ impl Counter {
         if !self.is_pending() {
             return None;
         }
+        let Standing { last, .. } = self.standing();
         let delta = std::mem::take(&mut self.pending);
-        let last = self
-            .value
-            .wrapping_sub(delta)
-            .wrapping_sub(self.in_flight_delta);
         self.in_flight += 1;
         self.in_flight_delta = self.in_flight_delta.wrapping_add(delta);
         Some(Increment {
@@ -207,6 +251,7 @@ impl Counter {
             deadline: self.deadline,
             due: std::mem::take(&mut self.due),
             last,
+            slot: self.slot.take(),
         })
     }
 

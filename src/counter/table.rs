@@ -13,7 +13,7 @@ use twox_hash::XxHash3_64;
 
 use super::rules::{Classes, Mode, Policy, Rules};
 use super::state::{Answer, Counter, State};
-use crate::flush::Increment;
+use crate::flush::{Increment, Ledger, Slot};
 use crate::key::Key;
 use crate::resp::{Protocol, encode};
 use crate::rule::{Rule, holds};
@@ -51,6 +51,7 @@ pub struct KeyTable {
     cancelled: AtomicU64,
     limits: TableLimits,
     rules: Rules,
+    ledger: Option<Ledger>,
 }
 
 /// How much of the bounds is used up, by all tables that share them.
@@ -134,6 +135,7 @@ impl KeyTable {
             cancelled: AtomicU64::new(0),
             limits,
             rules,
+            ledger: None,
         }
     }
 
@@ -145,6 +147,24 @@ impl KeyTable {
             used: Arc::clone(&self.used),
             ..Self::with_rules(self.limits, self.rules.clone(), seed)
         }
+    }
+
+    /// The same table, every increment standing in `ledger` from before it is acknowledged until
+    /// it is settled. Keys that are too long for it are not buffered.
+    #[must_use]
+    pub fn with_ledger(self, ledger: Option<Ledger>) -> Self {
+        Self { ledger, ..self }
+    }
+
+    /// Where what is acknowledged and not settled stands.
+    pub(super) fn ledger(&self) -> Option<Ledger> {
+        self.ledger
+    }
+
+    /// Whether increments of `key` can be acknowledged before Redis has applied them.
+    pub(super) fn buffers(&self, key: &[u8]) -> bool {
+        self.policy(key).mode == Mode::Buffered
+            && self.ledger.is_none_or(|ledger| ledger.holds(key))
     }
 
     /// How keys are treated.
@@ -178,7 +198,7 @@ impl KeyTable {
         if shard.closed || *epoch != shard.epoch {
             return Answer::Elsewhere;
         }
-        let answer = counter.add(delta, now);
+        let answer = counter.add(key.as_bytes(), delta, now, self.ledger);
         if let Answer::Value(_) = answer {
             shard.acknowledged += 1;
         }
@@ -284,6 +304,17 @@ impl KeyTable {
     pub(super) fn open(&self) {
         for shard in &self.shards {
             shard.lock().closed = false;
+        }
+    }
+
+    /// Answers no counter any more that is warm now.
+    pub(super) fn cool(&self) {
+        for shard in &self.shards {
+            for entry in &mut shard.lock().entries {
+                if let State::Warm(counter) = &mut entry.state {
+                    counter.cooling = true;
+                }
+            }
         }
     }
 
@@ -403,6 +434,14 @@ impl KeyTable {
             // Nothing is pending on a counter that goes, so what was counted is zero in sum.
             let nothing = u64::from(counter.count);
             self.cancelled.fetch_add(nothing, Ordering::Relaxed);
+            self.release(counter.slot);
+        }
+    }
+
+    /// What was in the slot is settled, or nothing was.
+    pub(super) fn release(&self, slot: Option<Slot>) {
+        if let (Some(ledger), Some(slot)) = (self.ledger, slot) {
+            ledger.release(slot);
         }
     }
 }
@@ -456,6 +495,30 @@ impl Place<'_> {
         }
     }
 
+    /// Counts an increment if the key is warm and that can be done here.
+    pub(super) fn add(&mut self, delta: i64, now: Instant) -> Answer {
+        let (key, ledger) = (self.key, self.table.ledger);
+        self.counter().map_or(Answer::Elsewhere, |counter| {
+            counter.add(key, delta, now, ledger)
+        })
+    }
+
+    /// What is pending changed in another way than by [`Place::add`]: the journal is told. False
+    /// when it has no room, then nothing may be acknowledged.
+    pub(super) fn note(&mut self) -> bool {
+        let (key, ledger) = (self.key, self.table.ledger);
+        let (Some(ledger), Some(counter)) = (ledger, self.counter()) else {
+            return true;
+        };
+        let standing = counter.standing();
+        match counter.slot {
+            Some(slot) => ledger.note(slot, &standing),
+            None if counter.is_pending() => counter.slot = ledger.take(key, &standing),
+            None => return true,
+        }
+        counter.slot.is_some()
+    }
+
     /// Whether the key is warm and everything acknowledged has been applied.
     pub(super) fn is_clean(&mut self) -> bool {
         self.counter().is_some_and(|counter| counter.is_clean())
@@ -488,7 +551,7 @@ impl Place<'_> {
     /// The key has been taken off the lists of what to seal: takes what is pending, if it is warm
     /// still.
     pub(super) fn unlist_and_seal(&mut self, urgent: bool) -> Option<Increment> {
-        let key = self.key();
+        let (key, table) = (self.key(), self.table);
         let counter = self.counter()?;
         if urgent {
             counter.urgent = false;
@@ -500,7 +563,8 @@ impl Place<'_> {
             self.shard.sealed += u64::from(increment.count);
         } else {
             let nothing = u64::from(std::mem::take(&mut counter.count));
-            self.table.cancelled.fetch_add(nothing, Ordering::Relaxed);
+            table.cancelled.fetch_add(nothing, Ordering::Relaxed);
+            table.release(counter.slot.take());
         }
         sealed
     }

@@ -68,6 +68,8 @@ pub(super) struct Answer<'a> {
     /// The node's time in milliseconds since 1970.
     pub(super) time_ms: u64,
     exceptions: &'a [u8],
+    /// The epoch, where the series was taken over.
+    pub(super) epoch: Option<u64>,
     pub(super) readings: Vec<Reading>,
 }
 
@@ -83,6 +85,8 @@ pub(super) enum Status {
     Missing,
     /// Another process goes on with this series.
     Fenced,
+    /// This process goes on with the series.
+    Taken,
 }
 
 impl<'a> Answer<'a> {
@@ -95,11 +99,16 @@ impl<'a> Answer<'a> {
             b"gap" => Status::Gap,
             b"missing" => Status::Missing,
             b"fenced" => Status::Fenced,
+            b"taken" => Status::Taken,
             _ => return None,
         };
         let mut number = || u64::try_from(parse_i64(reply::text(parts.next()?)?)?).ok();
         let (last, time_ms) = (number()?, number()?);
         let exceptions = reply::text(parts.next()?)?;
+        let epoch = match status {
+            Status::Taken => Some(u64::try_from(parse_i64(reply::text(parts.next()?)?)?).ok()?),
+            _ => None,
+        };
         let mut readings = Vec::with_capacity(parts.len() / 2);
         while let (Some(value), Some(deadline)) = (parts.next(), parts.next()) {
             let value = reply::text(value).and_then(parse_i64);
@@ -113,6 +122,7 @@ impl<'a> Answer<'a> {
             number: last,
             time_ms,
             exceptions,
+            epoch,
             readings,
         })
     }

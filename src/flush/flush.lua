@@ -3,19 +3,24 @@ local number = tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local status, last, exceptions = 'applied', ARGV[2], ''
+local status, last, exceptions, owner = 'applied', ARGV[2], '', ARGV[1]
 local marker = redis.call('GET', KEYS[1])
 if marker then
   local epoch, seen, rest = string.match(marker, '^(%d+) (%d+)(.*)$')
   exceptions = rest
-  if tonumber(epoch) > tonumber(ARGV[1]) then
+  if ARGV[3] == 'claim' or ARGV[3] == 'takeover' then
+    status, last = 'taken', seen
+    owner = string.format('%.0f', math.max(tonumber(epoch) + 1, tonumber(ARGV[1])))
+  elseif tonumber(epoch) > tonumber(ARGV[1]) then
     status, last = 'fenced', seen
   elseif tonumber(seen) >= number then
     status, last = 'done', seen
   elseif tonumber(seen) < number - 1 and ARGV[3] ~= 'resync' then
     status, last = 'gap', seen
   end
-elseif ARGV[3] == 'again' then
+elseif ARGV[3] == 'claim' then
+  status = 'taken'
+elseif ARGV[3] == 'again' or ARGV[3] == 'takeover' then
   status, last = 'missing', '0'
 end
 
@@ -28,7 +33,7 @@ local function less(a, b)
 end
 
 local function write_marker()
-  redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2] .. exceptions, 'PX', ARGV[4])
+  redis.call('SET', KEYS[1], owner .. ' ' .. last .. exceptions, 'PX', ARGV[4])
 end
 
 -- Returns what was out of the ordinary, if anything.
@@ -68,6 +73,11 @@ if status == 'applied' then
     if kind then exceptions = exceptions .. ' ' .. ARGV[2] .. '.' .. (i - 2) .. '.' .. kind end
   end
   if exceptions ~= before then write_marker() end
+end
+
+if status == 'taken' then
+  write_marker()
+  return { status, last, string.format('%.0f', now), exceptions, owner }
 end
 
 -- Last, so that the server tells of the next change by others.

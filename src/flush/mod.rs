@@ -17,12 +17,18 @@
 //! node's clock, or nothing), whether that deadline is due (acknowledged to a client and not sent
 //! before), and the last value that Redis gave. The answer: status, the marker's number, the node's
 //! time, the exceptions of the last 8 numbers, and for each key its value and deadline, read last.
+//!
+//! A process that goes on with the batches of one before it first makes the series its own, by a
+//! call without keys: `claim` when nothing is unsettled (a missing marker is made), else `takeover`.
+//! The answer has the epoch that is its own from now on, above that of any process before.
 
 mod answer;
 mod series;
+mod slots;
 
 pub use answer::{Deadline, Reading, Refusal};
 pub use series::{Batch, Cause, Series, Settled, Verdict};
+pub use slots::{Damaged, Found, Ledger, MAX_KEY_BYTES, SLOT_WORDS, Slot, Slots, Standing};
 
 use crate::key::Key;
 
@@ -64,4 +70,6 @@ pub struct Increment {
     /// What Redis last gave as the key's value: past the deadline a smaller one shows that the key
     /// was created anew.
     pub last: i64,
+    /// Where it stands until it is settled, if the process keeps a journal.
+    pub slot: Option<Slot>,
 }

@@ -1,9 +1,9 @@
 //! Numbered batches of one process, node and database, until each is settled.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::answer::{Answer, Reading, Refusal, Status};
-use super::{Increment, MAX_IN_FLIGHT, RESERVED_PREFIX};
+use super::{Increment, Ledger, MAX_IN_FLIGHT, RESERVED_PREFIX};
 use crate::key::Key;
 use crate::resp::encode;
 use crate::rule::{Rule, holds};
@@ -38,6 +38,10 @@ pub struct Series {
     forgotten: u64,
     /// A batch was not applied: nothing new is sent until all are sent again, in order.
     stalled: Option<Stall>,
+    /// Whether the series is this process's own: nothing is sent before.
+    owned: bool,
+    /// Another process goes on with the series.
+    fenced: bool,
     /// The script's name on the node.
     sha: Vec<u8>,
     body: Vec<u8>,
@@ -155,8 +159,9 @@ impl Series {
         first - 1
     }
 
-    /// A series that has sent nothing. `instance` names this process among all that share the
-    /// node, `database` is a number of its own there; `epoch` is higher than that of any process before it with the same name.
+    /// A series that nobody has used. `instance` names this process among all that share the
+    /// node, `database` is a number of its own there; `epoch` is higher than that of any process
+    /// before it with the same name.
     pub fn new(instance: &str, database: u32, epoch: u64) -> Self {
         let name = format!("marker:{instance}:{database}");
         let marker = [RESERVED_PREFIX, name.as_bytes()].concat();
@@ -168,9 +173,46 @@ impl Series {
             unanswered: 0,
             forgotten: 0,
             stalled: None,
+            owned: true,
+            fenced: false,
             sha: Vec::new(),
             body: Vec::new(),
         }
+    }
+
+    /// The series of a process that is gone: `batches`, by their numbers, were sealed and may have
+    /// been applied. Before anything else is sent the series is taken over, with an `epoch` at
+    /// least as high as this one.
+    pub fn resume(
+        instance: &str,
+        database: u32,
+        epoch: u64,
+        batches: BTreeMap<u64, Vec<Increment>>,
+    ) -> Self {
+        let last = batches.last_key_value().map_or(0, |(number, _)| *number);
+        let batch = |(number, increments)| Batch {
+            number,
+            increments,
+            in_flight: false,
+            lost: true,
+        };
+        Self {
+            next: last + 1,
+            batches: batches.into_iter().map(batch).collect(),
+            stalled: Some(Stall::default()),
+            owned: false,
+            ..Self::new(instance, database, epoch)
+        }
+    }
+
+    /// Whether another process goes on with the series: nothing more can be applied by this one.
+    pub fn is_fenced(&self) -> bool {
+        self.fenced
+    }
+
+    /// Whether nothing is left to be found out about processes before this one.
+    pub fn is_owned(&self) -> bool {
+        self.owned
     }
 
     /// The script that the node has, by its name there, and its body for when it forgets it. An
@@ -181,7 +223,10 @@ impl Series {
 
     /// Whether another batch may be sealed and sent now.
     pub fn has_room(&self) -> bool {
-        self.is_ready() && self.batches.len() < MAX_IN_FLIGHT && self.stalled.is_none()
+        self.is_ready()
+            && self.owned
+            && self.batches.len() < MAX_IN_FLIGHT
+            && self.stalled.is_none()
     }
 
     /// Whether every batch is settled.
@@ -209,6 +254,14 @@ impl Series {
         number
     }
 
+    /// Batch `number` stands in `ledger` from now on; to be called before its bytes are sent.
+    pub fn keep(&self, number: u64, ledger: Option<Ledger>) {
+        let batch = self.batches.iter().find(|batch| batch.number == number);
+        if let (Some(ledger), Some(batch)) = (ledger, batch) {
+            ledger.seal(number, &batch.increments);
+        }
+    }
+
     /// Whether [`Series::send_again`] has something to send. `flushing`: at the time of a flush.
     pub fn wants_again(&self, flushing: bool) -> bool {
         self.is_ready()
@@ -216,9 +269,14 @@ impl Series {
             && self.stalled.is_some_and(|stall| flushing || !stall.wait)
     }
 
-    /// Appends all batches that are not settled, in order; returns their numbers.
+    /// Appends all batches that are not settled, in order; returns their numbers. 0 stands for the
+    /// call that takes the series over, which goes alone.
     pub fn send_again(&mut self, out: &mut Vec<u8>) -> Vec<u64> {
         let stall = self.stalled.take().unwrap_or_default();
+        if !self.owned {
+            self.encode_takeover(stall, out);
+            return vec![0];
+        }
         for index in 0..self.batches.len() {
             self.encode(index, stall, out);
         }
@@ -235,7 +293,8 @@ impl Series {
         if !holds(Rule::SendAgain) {
             self.batches.clear();
         }
-        self.stalled = (!self.batches.is_empty()).then(Stall::default);
+        let again = !self.owned || !self.batches.is_empty();
+        self.stalled = again.then(Stall::default);
     }
 
     /// A request that puts the marker there if there is none. Sent on a new connection when nothing
@@ -262,12 +321,20 @@ impl Series {
         match answer.status {
             Status::Applied | Status::Done => Verdict::Settled(self.settle(number, &answer)),
             Status::Fenced => {
+                self.fenced = true;
                 let all = self
                     .batches
                     .drain(..)
                     .flat_map(|batch| batch.increments)
                     .collect();
                 Verdict::Doubt(all)
+            }
+            Status::Taken => self.taken(&answer),
+            Status::Missing if !self.owned => {
+                // The batches are sent all the same, to be found in doubt one by one.
+                self.owned = true;
+                self.stall(Stall::default());
+                Verdict::Again(None)
             }
             // Settled by an earlier answer.
             _ if !self.batches.iter().any(|batch| batch.number == number) => Verdict::Again(None),
@@ -287,6 +354,17 @@ impl Series {
                 Verdict::Again(None)
             }
         }
+    }
+
+    fn taken(&mut self, answer: &Answer<'_>) -> Verdict {
+        self.owned = true;
+        self.epoch = answer.epoch.unwrap_or(self.epoch);
+        let settled = self.settle(0, answer);
+        self.next = self.next.max(answer.number + 1);
+        if !self.batches.is_empty() {
+            self.stall(Stall::default());
+        }
+        Verdict::Settled(settled)
     }
 
     fn refused(&mut self, frame: &[u8]) -> Verdict {
@@ -371,6 +449,24 @@ impl Series {
         });
     }
 
+    /// See the module's documentation.
+    fn encode_takeover(&mut self, stall: Stall, out: &mut Vec<u8>) {
+        let certainty: &[u8] = if self.batches.is_empty() {
+            b"claim"
+        } else {
+            b"takeover"
+        };
+        encode::array(out, 8);
+        script(out, stall.with_body, &self.sha, &self.body);
+        number_arg(out, 1);
+        encode::bulk(out, &self.marker);
+        number_arg(out, self.epoch);
+        number_arg(out, self.next - 1);
+        encode::bulk(out, certainty);
+        encode::bulk(out, MARKER_MS);
+        self.unanswered += 1;
+    }
+
     fn encode(&mut self, index: usize, stall: Stall, out: &mut Vec<u8>) {
         let Some(batch) = self.batches.get_mut(index) else {
             return;
@@ -381,14 +477,9 @@ impl Series {
             0 if !batch.lost => b"first",
             _ => b"again",
         };
-        let (name, script) = match (stall.with_body, index) {
-            (true, 0) => (b"EVAL".as_slice(), self.body.as_slice()),
-            _ => (b"EVALSHA".as_slice(), self.sha.as_slice()),
-        };
         let keys = batch.increments.len();
         encode::array(out, 3 + 1 + keys + 4 + 4 * keys);
-        encode::bulk(out, name);
-        encode::bulk(out, script);
+        script(out, stall.with_body && index == 0, &self.sha, &self.body);
         number_arg(out, keys + 1);
         encode::bulk(out, &self.marker);
         for increment in &batch.increments {
@@ -409,6 +500,12 @@ impl Series {
         }
         self.unanswered += 1;
     }
+}
+
+/// How the script is called: by its name on the node, or with its body.
+fn script(out: &mut Vec<u8>, with_body: bool, sha: &[u8], body: &[u8]) {
+    encode::bulk(out, if with_body { b"EVAL" } else { b"EVALSHA" });
+    encode::bulk(out, if with_body { body } else { sha });
 }
 
 fn number_arg(out: &mut Vec<u8>, number: impl itoa::Integer) {

@@ -72,6 +72,13 @@ impl<T: Deliver> Driver<T> {
             let reason = match connect(&self.node.config, timeout, &before).await {
                 Ok(connected) => {
                     let begun = now();
+                    if let (Some(trace), Some(run_id), Some(client_id)) = (
+                        &self.node.trace,
+                        &connected.peer.run_id,
+                        connected.peer.client_id,
+                    ) {
+                        trace.note(run_id, client_id);
+                    }
                     self.node.inner.lock().peer = connected.peer;
                     let script = connected.script;
                     let reason = self.carry(connected.stream, script).await;
@@ -317,6 +324,12 @@ impl<T: Deliver> Driver<T> {
         for increment in &losses.in_doubt {
             let (key, delta) = (&increment.key, increment.delta);
             tracing::error!(node, ?key, delta, "acknowledged increments are in doubt");
+        }
+        if losses.fenced {
+            tracing::error!(
+                node,
+                "another process goes on with this one's journal: nothing is buffered any more"
+            );
         }
         if losses.forgotten_count > 0 {
             let batches = losses.forgotten_count;

@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 
 use crate::config;
 use crate::counter::{Fates, KeyTable, Lane, Step};
+use crate::journal::Trace;
 use crate::telemetry::histogram::Histogram;
 use crate::telemetry::{NodeState, NodeStatus};
 use crate::tls::Writer;
@@ -72,6 +73,8 @@ pub struct Node<T> {
     /// Wakes the driver: the socket was full, or broke while writing.
     attention: Notify,
     counters: Counters,
+    /// Where connections are noted for the next process.
+    trace: Option<Trace>,
 }
 
 /// Event counts of one node, relaxed.
@@ -160,15 +163,26 @@ impl<T: Deliver> Node<T> {
     /// A node that is not connected yet; [`drive`] does that, once it is [opened](Node::open).
     /// `database` is the number for clients; on the node it is so much higher than that of the
     /// configuration.
+    ///
+    /// With a `trace`, the first connection fences the last one of the process before.
     pub fn new(
         config: config::Node,
         database: u32,
         upstream: config::Upstream,
         table: KeyTable,
         lane: Lane<T>,
+        trace: Option<Trace>,
     ) -> Self {
         let number = config.database.saturating_add(database);
+        let last = trace.as_ref().and_then(Trace::last);
+        let (run_id, client_id) = last.unzip();
+        let peer = Peer {
+            run_id,
+            client_id,
+            ..Peer::default()
+        };
         Self {
+            trace,
             config: config::Node {
                 database: number,
                 ..config
@@ -185,7 +199,7 @@ impl<T: Deliver> Node<T> {
                 broken: None,
                 spare: Vec::new(),
                 stalled: Vec::new(),
-                peer: Peer::default(),
+                peer,
                 flushed: now(),
                 flushed_before: now(),
             }),
@@ -342,6 +356,12 @@ impl<T: Deliver> Node<T> {
     /// Keys with increments that are in no batch yet.
     pub fn pending_keys(&self) -> usize {
         self.inner.lock().lane.pending_keys(&self.table)
+    }
+
+    /// Keys with increments that are not settled: those in no batch yet, and those in each batch.
+    pub fn unflushed_keys(&self) -> usize {
+        let inner = self.inner.lock();
+        inner.lane.pending_keys(&self.table) + inner.lane.sealed_keys()
     }
 
     /// Where the increments are that were acknowledged before they were applied.

@@ -21,8 +21,9 @@ use tokio::net::TcpListener;
 
 use crate::admin::{self, Admin};
 use crate::config::Config;
-use crate::counter::{KeyTable, Lane, Limits, TableLimits};
+use crate::counter::{KeyTable, Lane, Limits, Recovered, TableLimits};
 use crate::flush::Series;
+use crate::journal::{Journal, JournalError, Unsettled};
 use crate::limit;
 use crate::node::{Node, Rhythm};
 use crate::ring::{Ring, RingError};
@@ -63,11 +64,37 @@ pub enum ServeError {
     #[error("can not start a worker: {0}")]
     Worker(io::Error),
     /// The drain timeout passed with increments pending.
-    #[error("stopped with acknowledged increments on {keys} keys that could not be flushed")]
+    #[error("stopped with acknowledged increments on {keys} keys that could not be flushed{}", fate(*kept))]
     Unflushed {
         /// Keys with increments that no node has.
         keys: usize,
+        /// Whether a journal keeps them.
+        kept: bool,
     },
+    /// The journal can not be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal has increments for a node that is not there.
+    #[error(
+        "the journal holds acknowledged increments of {keys} keys for database {database} of node \
+         {node}, which the configuration does not have; add it until they are flushed"
+    )]
+    Orphans {
+        /// The database's number.
+        database: u32,
+        /// The node's name.
+        node: String,
+        /// Keys with increments, one for each batch that a key is in.
+        keys: usize,
+    },
+}
+
+fn fate(kept: bool) -> &'static str {
+    if kept {
+        "; the journal keeps them, and the next start flushes them"
+    } else {
+        ""
+    }
 }
 
 /// Serves until a signal says stop. `ready` is called once clients can connect: after every node
@@ -94,9 +121,11 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
             .transpose()?,
     };
     let http = config.admin.listen.map(accept::listen).transpose()?;
+    let journal = journal(&config)?;
+    let router = router(&config, journal)?;
     let shared = Shared::new(
         Arc::clone(&config),
-        Arc::new(router(&config)?),
+        Arc::new(router),
         Arc::new(stats(&config)),
         tokio::time::Instant::now().into_std(),
         limit::Catalogue::new([])?,
@@ -161,7 +190,7 @@ async fn until_stopped(
     let bound = shared.config.server.drain_timeout;
     tokio::select! {
         stopped = stop::drain(shared, workers, bound) => stopped,
-        () = signals.next() => Err(ServeError::Unflushed { keys: stop::pending(&shared.router) }),
+        () = signals.next() => Err(stop::unflushed(shared)),
     }
 }
 
@@ -192,8 +221,45 @@ fn stats(config: &Config) -> Stats {
     stats
 }
 
+/// Opens the journal, if there shall be one, and says what is in it.
+fn journal(config: &Config) -> Result<Option<(Journal, Vec<Unsettled>)>, ServeError> {
+    let Some(path) = &config.journal.path else {
+        tracing::warn!("there is no journal: a crash loses what is not flushed");
+        return Ok(None);
+    };
+    let (journal, unsettled) = Journal::open(path, config.journal.bytes)?;
+    for Unsettled {
+        node,
+        database,
+        recovered,
+    } in &unsettled
+    {
+        let (batches, pending) = (recovered.batches.len(), recovered.pending.len());
+        tracing::warn!(
+            node,
+            database,
+            batches,
+            pending,
+            "the journal holds increments of the process before: they are flushed first"
+        );
+        let is_known = config.nodes.iter().any(|other| other.name == *node);
+        if !is_known || *database >= config.server.databases {
+            let sealed: usize = recovered.batches.values().map(Vec::len).sum();
+            return Err(ServeError::Orphans {
+                database: *database,
+                node: node.clone(),
+                keys: sealed + pending,
+            });
+        }
+    }
+    Ok(Some((journal, unsettled)))
+}
+
 /// The nodes, each with its table and lane, and the ring over them.
-fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
+fn router(
+    config: &Config,
+    journal: Option<(Journal, Vec<Unsettled>)>,
+) -> Result<Router<Ticket>, ServeError> {
     let names: Vec<_> = config
         .nodes
         .iter()
@@ -215,7 +281,11 @@ fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
         max_unsent_bytes: config.upstream.max_unsent_bytes,
         warm: rules.warms_any(),
     };
-    // No process goes on with the batches of one before it.
+    let now = tokio::time::Instant::now().into_std();
+    let (journal, unsettled) = journal.unzip();
+    let mut unsettled = unsettled.unwrap_or_default();
+    let to_open: Vec<_> = unsettled.iter().map(|series| series.database).collect();
+    // Without a journal no process goes on with the batches of one before it.
     let instance = random_run_id();
     let databases = 0..config.server.databases;
     let mut nodes: Vec<Vec<_>> = databases.clone().map(|_| Vec::new()).collect();
@@ -224,18 +294,44 @@ fn router(config: &Config) -> Result<Router<Ticket>, ServeError> {
         let first = KeyTable::with_rules(limits, rules.clone(), random_seed());
         for (number, nodes) in databases.clone().zip(&mut nodes) {
             let table = first.sharing(random_seed());
-            let lane = Lane::new(bounds, Series::new(&instance, number, 1));
-            let upstream = config.upstream.clone();
+            let (table, lane, trace) = match &journal {
+                None => {
+                    let series = Series::new(&instance, number, 1);
+                    (table, Lane::new(bounds, series), None)
+                }
+                Some(journal) => {
+                    let (ledger, trace) = journal.series(&node.name, number)?;
+                    let table = table.with_ledger(Some(ledger));
+                    let recovered = take(&mut unsettled, &node.name, number);
+                    let series = (journal.instance(), number, journal.epoch());
+                    let lane = Lane::recover(bounds, series, recovered, &table, now);
+                    (table, lane, Some(trace))
+                }
+            };
             nodes.push(Arc::new(Node::new(
                 node.clone(),
                 number,
-                upstream,
+                config.upstream.clone(),
                 table,
                 lane,
+                trace,
             )));
         }
     }
-    Ok(Router::new(ring, nodes))
+    let router = Router::new(ring, nodes);
+    for number in to_open {
+        router.open(number);
+    }
+    Ok(router)
+}
+
+/// What there is to be flushed of one series.
+fn take(unsettled: &mut [Unsettled], node: &str, database: u32) -> Recovered {
+    let mut found = unsettled.iter_mut();
+    let found = found.find(|series| series.node == node && series.database == database);
+    found.map_or_else(Recovered::default, |series| {
+        std::mem::take(&mut series.recovered)
+    })
 }
 
 fn random_seed() -> u64 {

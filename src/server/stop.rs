@@ -71,9 +71,7 @@ pub(super) async fn drain(
     }
     while shared.router.in_use().any(|node| !node.is_settled()) {
         if Instant::now() >= deadline {
-            return Err(ServeError::Unflushed {
-                keys: pending(&shared.router),
-            });
+            return Err(unflushed(shared));
         }
         for node in shared.router.in_use() {
             node.flush();
@@ -84,9 +82,13 @@ pub(super) async fn drain(
     Ok(())
 }
 
-/// Keys with increments that are in no batch yet.
-pub(super) fn pending(router: &Router<Ticket>) -> usize {
-    router.in_use().map(|node| node.pending_keys()).sum()
+/// What is left when the stop is at its end.
+pub(super) fn unflushed(shared: &Shared) -> ServeError {
+    let nodes = shared.router.in_use();
+    ServeError::Unflushed {
+        keys: nodes.map(|node| node.unflushed_keys()).sum(),
+        kept: shared.config.journal.path.is_some(),
+    }
 }
 
 /// Between two looks at the nodes.

@@ -230,6 +230,7 @@ def start_tally(rig, binary, mode):
     nodes = [rig.redis(), rig.redis()]
     (port,) = free_ports(1)
     text = f'[server]\nlisten = "127.0.0.1:{port}"\n'
+    text += f'[journal]\npath = "{rig.folder}/journal-{port}"\n'
     if mode:
         text += f'[counters]\nmode = "{mode}"\n'
     for index, node in enumerate(nodes):

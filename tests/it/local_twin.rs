@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tally::command;
 use tally::config::{
-    Admin, Cache, Config, Counters, Mode, Ring, Secret, Server as ServerConfig, Upstream,
+    Admin, Cache, Config, Counters, Journal, Mode, Ring, Secret, Server as ServerConfig, Upstream,
 };
 use tally::resp::{Request, Span, encode};
 use tally::ring::Hash;
@@ -499,6 +499,10 @@ fn config(password: Option<&str>) -> Config {
             max_bytes: 1,
         },
         rules: Vec::new(),
+        journal: Journal {
+            path: None,
+            bytes: 0,
+        },
         upstream: Upstream {
             connect_timeout: second,
             request_timeout: second,

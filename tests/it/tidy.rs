@@ -9,7 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "resp", "command", "ring", "key", "glob", "rule", "flush", "counter", "limit",
     ],
-    &["config", "telemetry", "tls"],
+    &["config", "journal", "telemetry", "tls"],
     &["node", "router"],
     &["session", "fan_out"],
     &["server", "admin", "dev", "cli"],

@@ -29,6 +29,7 @@ mod harness;
 mod history;
 mod hostile;
 mod http;
+mod journal;
 mod keyspace;
 mod limiter;
 mod limits;

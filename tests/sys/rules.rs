@@ -62,6 +62,7 @@ fn a_through_key_is_forwarded_as_it_is_and_in_order() {
     let key = stack.key_on(0, "raw");
     let (mut client, mut node) = (stack.connect(), stack.nodes[0].connect());
     let before = stack.nodes[0].calls("incr");
+    let gets = stack.nodes[0].calls("get");
     for number in 1..=20 {
         assert_eq!(client.run(&format!("INCR {key}")).integer(), number);
         assert_eq!(client.run(&format!("GET {key}")), bulk(&number.to_string()));
@@ -70,7 +71,7 @@ fn a_through_key_is_forwarded_as_it_is_and_in_order() {
         assert_eq!(client.run(&lines), twice);
     }
     assert_eq!(stack.nodes[0].calls("incr") - before, 20);
-    assert_eq!(stack.nodes[0].calls("get"), 20);
+    assert_eq!(stack.nodes[0].calls("get") - gets, 20);
     // Others may change it at any time.
     assert!(node.run(&format!("SET {key} 100")).is_ok());
     assert_eq!(client.run(&format!("GET {key}")), bulk("100"));

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -238,23 +239,7 @@ impl Tally {
         let (port, http_port) = (free_port(), free_port());
         let file = directory.path().join("tally.toml");
         fs::write(&file, configuration([port, http_port], nodes, settings)).unwrap();
-        let log = File::create(directory.path().join("log")).unwrap();
-        let binary = std::env::var_os("TALLY_SUITE_BINARY");
-        let child = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tally").into()))
-            .arg("--config")
-            .arg(&file)
-            // Tally refuses variables of its prefix that it does not know.
-            .env_remove("TALLY_SUITE_TARGET")
-            .env_remove("TALLY_SUITE_BINARY")
-            .env_remove("TALLY_SUITE_SEED")
-            .env_remove("TALLY_SUITE_SCRIPTS")
-            .env_remove("TALLY_SUITE_SERVER")
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child = run_in(&directory, &["--config", "tally.toml"]);
         Self {
             child,
             port,
@@ -262,6 +247,64 @@ impl Tally {
             directory,
         }
     }
+
+    /// SIGKILL: nothing is answered, flushed or written down any more.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts again after its end, with the same port, configuration and directory, and waits
+    /// until it answers.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        self.relaunch();
+        let address = self.address();
+        assert!(
+            answers_before_end(&mut self.child, address),
+            "tally does not start again:\n{}",
+            self.log()
+        );
+    }
+
+    /// The same without the wait.
+    pub(crate) fn relaunch(&mut self) {
+        self.child = run_in(&self.directory, &["--config", "tally.toml"]);
+    }
+
+    /// Where it has its files.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Changes its configuration; holds from the next start on.
+    pub(crate) fn configure(&self, change: impl FnOnce(String) -> String) {
+        let file = self.directory.path().join("tally.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, change(text)).unwrap();
+    }
+}
+
+/// Runs the binary under test in a directory; what it says is added to the file `log` there.
+fn run_in(directory: &TempDir, arguments: &[&str]) -> Child {
+    let mut options = File::options();
+    let log = options.create(true).append(true);
+    let log = log.open(directory.path().join("log")).unwrap();
+    let binary = std::env::var_os("TALLY_SUITE_BINARY");
+    Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tally").into()))
+        .args(arguments)
+        // Tally refuses variables of its prefix that it does not know.
+        .env_remove("TALLY_SUITE_TARGET")
+        .env_remove("TALLY_SUITE_BINARY")
+        .env_remove("TALLY_SUITE_SEED")
+        .env_remove("TALLY_SUITE_SCRIPTS")
+        .env_remove("TALLY_SUITE_SERVER")
+        .current_dir(directory.path())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Tally {
@@ -372,6 +415,7 @@ fn configuration(
         ("server.listen", listen.as_str()),
         ("admin.listen", http.as_str()),
         ("counters.flush_interval", "\"50ms\""),
+        ("journal.size", "\"2MiB\""),
     ];
     for (name, value) in defaults.iter().chain(settings) {
         // A list of tables stands before the tables.

@@ -23,7 +23,9 @@ impl KeyTable {
             }),
             cancelled: AtomicU64::new(self.cancelled.load(Ordering::Relaxed)),
             limits: self.limits,
+            ledger: self.ledger,
             rules: self.rules.clone(),
+            ledger: self.ledger,
         }
     }
 

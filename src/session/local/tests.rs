@@ -8,7 +8,7 @@ use tokio::time::Instant as Clock;
 
 use super::*;
 use crate::command;
-use crate::config::{Admin, Cache, Counters, Mode, Ring, Secret, Server, Upstream};
+use crate::config::{Admin, Cache, Counters, Journal, Mode, Ring, Secret, Server, Upstream};
 use crate::resp::Span;
 use crate::ring::Hash;
 use crate::telemetry::NodeState;
@@ -128,6 +128,10 @@ fn config(password: Option<&str>) -> Config {
             max_bytes: 1,
         },
         rules: Vec::new(),
+        journal: Journal {
+            path: None,
+            bytes: 0,
+        },
         upstream: Upstream {
             connect_timeout: second,
             request_timeout: second,

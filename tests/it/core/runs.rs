@@ -306,6 +306,29 @@ fn lost_connections_neither_lose_nor_double_what_was_acknowledged() {
 }
 
 #[test]
+fn a_killed_process_neither_loses_nor_doubles_what_it_had_acknowledged() {
+    let plan = |random: &mut Random| Plan {
+        kills: true,
+        losses: random.one_in(2),
+        commands: 120,
+        ..counting(random)
+    };
+    many(1500, plan, nothing_lost);
+}
+
+#[test]
+fn every_key_has_one_order_over_the_end_of_the_process() {
+    let plan = |random: &mut Random| Plan {
+        kills: true,
+        losses: random.one_in(2),
+        faults: random.one_in(2),
+        commands: 50,
+        ..concurrent(random)
+    };
+    many(1000, plan, explained);
+}
+
+#[test]
 fn a_marker_that_vanishes_while_connected_leaves_no_doubt() {
     let plan = |random: &mut Random| Plan {
         evicts: true,

@@ -32,6 +32,9 @@ impl Node {
                 let mut next = || number(words.next().unwrap().as_bytes());
                 let (of, seen) = (next(), next());
                 exceptions = words.collect();
+                if matches!(certainty, b"claim" | b"takeover") {
+                    return self.take_over(marker, (of + 1).max(epoch), seen, &exceptions, args);
+                }
                 status = match () {
                     () if of > epoch => "fenced",
                     () if seen >= batch => "done",
@@ -42,7 +45,10 @@ impl Node {
                     last = seen;
                 }
             }
-            None if certainty == b"again" => (status, last) = ("missing", 0),
+            None if certainty == b"claim" => {
+                return self.take_over(marker, epoch, batch, &exceptions, args);
+            }
+            None if matches!(certainty, b"again" | b"takeover") => (status, last) = ("missing", 0),
             None => {}
         }
         let each = || keys.iter().zip(args[4..].chunks(4));
@@ -54,14 +60,7 @@ impl Node {
                     exceptions.push(format!("{batch}.{index}.{kind}"));
                 }
             }
-            let words = [
-                vec![epoch.to_string(), batch.to_string()],
-                exceptions.clone(),
-            ]
-            .concat();
-            let value = words.join(" ").into_bytes();
-            let set = [b"SET".to_vec(), marker.to_vec(), value, b"PX".to_vec()];
-            self.set(&[set.as_slice(), &args[3..4]].concat());
+            self.write_marker(marker, epoch, batch, &exceptions, args);
         }
         let mut out = Vec::new();
         encode::array(&mut out, 4 + 2 * keys.len());
@@ -83,6 +82,50 @@ impl Node {
             encode::bulk(&mut out, deadline.to_string().as_bytes());
         }
         out
+    }
+
+    /// The series is another process's from now on.
+    fn take_over(
+        &mut self,
+        marker: &[u8],
+        epoch: i64,
+        seen: i64,
+        exceptions: &[String],
+        args: &[Vec<u8>],
+    ) -> Frame {
+        self.write_marker(marker, epoch, seen, exceptions, args);
+        let exceptions = exceptions.iter().map(|exception| format!(" {exception}"));
+        let words = [
+            "taken".to_owned(),
+            seen.to_string(),
+            self.now.to_string(),
+            exceptions.collect(),
+            epoch.to_string(),
+        ];
+        let mut out = Vec::new();
+        encode::array(&mut out, words.len());
+        for word in words {
+            encode::bulk(&mut out, word.as_bytes());
+        }
+        out
+    }
+
+    fn write_marker(
+        &mut self,
+        marker: &[u8],
+        epoch: i64,
+        number: i64,
+        exceptions: &[String],
+        args: &[Vec<u8>],
+    ) {
+        let words = [
+            vec![epoch.to_string(), number.to_string()],
+            exceptions.to_vec(),
+        ]
+        .concat();
+        let value = words.join(" ").into_bytes();
+        let set = [b"SET".to_vec(), marker.to_vec(), value, b"PX".to_vec()];
+        self.set(&[set.as_slice(), &args[3..4]].concat());
     }
 
     /// One key: what was out of the ordinary, if anything.

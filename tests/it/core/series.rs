@@ -80,6 +80,7 @@ impl Run {
                     deadline: None,
                     due: false,
                     last: 0,
+                    slot: None,
                 });
             }
         }

@@ -2,13 +2,14 @@
 //! them, moved on one step at a time by a seeded generator.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tally::counter::{
-    Condition, Effect, Expiry, Extent, Fates, KeyTable, Lane, Limits, Losses, Mode, Rules, Source,
-    Step, TableLimits, Timed, Treatment, When,
+    Condition, Effect, Expiry, Extent, Fates, KeyTable, Lane, Limits, Losses, Mode, Recovered,
+    Rules, Source, Step, TableLimits, Timed, Treatment, When,
 };
-use tally::flush::Series;
+use tally::flush::{Ledger, SLOT_WORDS, Series, Slots};
 use tally::key::Key;
 use tally::resp::parse_i64;
 
@@ -39,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) evicts: bool,
     /// The node comes back as it was a while ago.
     pub(crate) restores: bool,
+    /// The process is killed, and another goes on from its journal.
+    pub(crate) kills: bool,
     /// Commands in flight are told of a timeout.
     pub(crate) timeouts: bool,
     /// Nobody but the test does anything.
@@ -63,6 +66,10 @@ pub(crate) struct Sim {
     /// Answered, and not read.
     outbox: VecDeque<Vec<u8>>,
     swept: usize,
+    words: Option<&'static [AtomicU64]>,
+    slots: Option<&'static Slots>,
+    /// How often the process was killed.
+    killed: u64,
     /// There is no connection.
     pub(crate) away: bool,
     snapshot: Option<Node>,
@@ -98,6 +105,7 @@ impl Plan {
             forgets: false,
             evicts: false,
             restores: false,
+            kills: false,
             timeouts: false,
             quiet: false,
             foreign: false,
@@ -116,6 +124,36 @@ impl Plan {
             },
         }
     }
+}
+
+/// Slots of a journal: few enough that they run out.
+const JOURNAL_SLOTS: usize = 12;
+
+/// A process that finds in `words` what the one before had acknowledged.
+fn process(
+    plan: &Plan,
+    seed: u64,
+    words: Option<&'static [AtomicU64]>,
+    now: Instant,
+) -> (KeyTable, Lane<Ticket>, Option<&'static Slots>) {
+    let table = table(plan, seed);
+    let Some(words) = words else {
+        return (table, Lane::new(plan.lane, Series::new("sim", 0, 1)), None);
+    };
+    let slots: &'static Slots = Box::leak(Box::new(Slots::new(words)));
+    let table = table.with_ledger(Some(Ledger::new(slots, 0)));
+    let mut recovered = Recovered::default();
+    for found in slots.read().map(Result::unwrap) {
+        match found.number {
+            Some(number) => {
+                let batch = recovered.batches.entry(number).or_default();
+                batch.push(found.increment);
+            }
+            None => recovered.pending.push(found.increment),
+        }
+    }
+    let lane = Lane::recover(plan.lane, ("sim", 0, 1), recovered, &table, now);
+    (table, lane, Some(slots))
 }
 
 /// The keys, treated as the plan says.
@@ -137,11 +175,18 @@ pub(crate) const BUFFERED: Treatment = Treatment {
 
 impl Sim {
     pub(crate) fn new(plan: Plan, seed: u64) -> Self {
+        let words = (0..JOURNAL_SLOTS * SLOT_WORDS).map(|_| AtomicU64::new(0));
+        let words: Option<&[_]> = plan.kills.then(|| &*Box::leak(words.collect::<Box<_>>()));
+        let now = tokio::time::Instant::now().into_std();
+        let (table, lane, slots) = process(&plan, seed, words, now);
         let mut sim = Self {
-            table: table(&plan, seed),
-            lane: Lane::new(plan.lane, Series::new("sim", 0, 1)),
+            table,
+            lane,
+            slots,
+            words,
+            killed: 0,
             node: Node::default(),
-            now: tokio::time::Instant::now().into_std(),
+            now,
             losses: HashMap::new(),
             inbox: Vec::new(),
             outbox: VecDeque::new(),
@@ -212,6 +257,7 @@ impl Sim {
                 self.book.note(|| "the node forgets the script".into());
                 self.node.script = false;
             }
+            26 if plan.kills && self.book.random.one_in(2) => self.kill(),
             25 if plan.evicts && self.book.random.one_in(2) => self.evict(),
             26 if plan.restores && self.book.random.one_in(2) => match self.snapshot.take() {
                 Some(before) if !self.away => {
@@ -379,6 +425,19 @@ impl Sim {
         assert_eq!(self.lane.in_flight(), 0, "{:?}", self.lane);
     }
 
+    /// The process is killed, and another goes on. To its clients it is a lost connection.
+    pub(crate) fn kill(&mut self) {
+        if self.away {
+            self.step(|lane, step| lane.disconnected(step, UNKNOWN, UNSENT));
+        } else {
+            self.disconnect();
+        }
+        self.book.note(|| "killed".into());
+        self.killed += 1;
+        let seed = self.book.random.next();
+        (self.table, self.lane, self.slots) = process(&self.book.plan, seed, self.words, self.now);
+    }
+
     /// A new connection, on which the script was loaded.
     pub(crate) fn connect(&mut self) {
         self.book.note(|| "connected".into());
@@ -486,6 +545,8 @@ impl Sim {
         self.check();
         let fates = self.fates();
         assert_eq!((fates.pending, fates.in_flight), (0, 0), "{fates:?}");
+        let taken = self.slots.map_or(0, Slots::taken);
+        assert_eq!(taken, 0, "slots of what is settled");
         if !self.book.plan.foreign {
             self.check_fresh();
         }

@@ -1,0 +1,82 @@
+//! What a process before this one acknowledged and did not settle.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::lane::{Lane, Limits};
+use super::state::{Counter, State};
+use super::table::KeyTable;
+use crate::flush::{Increment, Series};
+
+/// What a journal holds of one series.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// What was sealed, by the number of its batch.
+    pub batches: BTreeMap<u64, Vec<Increment>>,
+    /// What was pending.
+    pub pending: Vec<Increment>,
+}
+
+impl Recovered {
+    /// Whether everything had been settled.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty() && self.pending.is_empty()
+    }
+}
+
+impl<T> Lane<T> {
+    /// A lane that goes on with the series of a process that is gone. Its batches are sent again
+    /// under their own numbers, and what was pending after them; until then nothing is answered
+    /// here about their keys, and commands on them wait. `table` is new.
+    pub fn recover(
+        limits: Limits,
+        (instance, database, epoch): (&str, u32, u64),
+        recovered: Recovered,
+        table: &KeyTable,
+        now: Instant,
+    ) -> Self {
+        let sealed = recovered.batches.values().flatten();
+        for increment in sealed {
+            on_counter(table, increment, now, |counter| {
+                counter.in_flight += 1;
+                counter.in_flight_delta = counter.in_flight_delta.wrapping_add(increment.delta);
+            });
+        }
+        for increment in &recovered.pending {
+            on_counter(table, increment, now, |counter| {
+                counter.pending = increment.delta;
+                counter.due = increment.due;
+                counter.slot = increment.slot;
+            });
+            table.lock(increment.key.as_bytes()).list_if_pending();
+        }
+        Self::new(
+            limits,
+            Series::resume(instance, database, epoch, recovered.batches),
+        )
+    }
+}
+
+/// Changes a key's counter, which is made if there is none. The value is what Redis gave last and
+/// what was acknowledged since.
+fn on_counter(
+    table: &KeyTable,
+    increment: &Increment,
+    now: Instant,
+    change: impl FnOnce(&mut Counter),
+) {
+    let mut place = table.lock(increment.key.as_bytes());
+    if place.counter().is_none() {
+        let policy = table.policy(increment.key.as_bytes());
+        let mut counter = Counter::recovered(policy.class, now);
+        counter.value = increment.last;
+        place.set(State::Warm(counter));
+    }
+    if let Some(counter) = place.counter() {
+        change(counter);
+        counter.value = counter.value.wrapping_add(increment.delta);
+        if increment.deadline.is_some() {
+            counter.deadline = increment.deadline;
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! Where acknowledged increments stand until they are applied: in words of memory that may outlive
+//! the process. Pure: whose memory it is, is the caller's.
+//!
+//! A slot holds the increments of one key that go, or went, in one batch. It is *pending* while
+//! increments are added, *sealed* from the moment its batch has a number, and *free* again when
+//! that batch is settled. The next increment of a sealed key takes a slot of its own, so what is
+//! in a sealed slot never changes.
+//!
+//! ```text
+//!   word 0      state: free, pending, or the number of the batch
+//!   word 1      sum of the acknowledged increments (two's complement)
+//!   word 2      deadline in milliseconds since 1970, 0 for none; the top bit: Redis was not told
+//!   word 3      the value that Redis gave last (two's complement)
+//!   word 4      bits 0 to 15: the series; bits 16 to 31: the key's length
+//!   word 5      checksum of word 4 and the key
+//!   words 6-15  the key, little-endian, filled up with zeros
+//! ```
+//!
+//! A process may be killed between any two words, and the next one finds nothing lost and nothing
+//! twice: a slot becomes pending by its last word; a sum is one word; a batch is sent only when
+//! every one of its slots has its number, so a number stands for the same increments ever after,
+//! and the node's marker says whether they were applied. Nothing has to be redone.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use twox_hash::XxHash3_64;
+
+use super::Increment;
+use crate::key::Key;
+
+/// Words of one slot: 128 bytes, two cache lines.
+pub const SLOT_WORDS: usize = 16;
+
+/// Longest key that has room in a slot.
+pub const MAX_KEY_BYTES: usize = 8 * (SLOT_WORDS - KEY);
+
+/// The slots of one file, for all nodes.
+#[derive(Debug)]
+pub struct Slots {
+    words: &'static [AtomicU64],
+    free: Mutex<Free>,
+}
+
+/// One slot; its index and 1, so that an `Option` of it takes four bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Slot(NonZeroU32);
+
+/// Which slots may be taken. Those used before come first: fewer pages of the file are touched.
+#[derive(Debug, Default)]
+struct Free {
+    again: Vec<Slot>,
+    /// How many slots were ever taken, from the first on.
+    used: u32,
+}
+
+/// The slots of one series. Copies are the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Ledger {
+    slots: &'static Slots,
+    series: u16,
+}
+
+/// What a slot says of its key beside the sum of increments.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Standing {
+    /// Sum of the acknowledged increments.
+    pub delta: i64,
+    /// When the key ends, in milliseconds since 1970 by the node's clock.
+    pub deadline: Option<u64>,
+    /// Whether a client was told of that deadline and Redis was not.
+    pub due: bool,
+    /// The value that Redis gave last.
+    pub last: i64,
+}
+
+/// A used slot, as read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Found {
+    /// Which series it belongs to.
+    pub series: u16,
+    /// The batch that it was sealed into; `None` while it is pending.
+    pub number: Option<u64>,
+    /// What it holds. How many increments that is the sum of is not kept: zero.
+    pub increment: Increment,
+}
+
+/// A slot whose words do not belong together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("slot {index} is damaged")]
+pub struct Damaged {
+    /// Which, from 0.
+    pub index: usize,
+}
+
+impl Slots {
+    /// Slots in `words`, of which every whole [`SLOT_WORDS`] are one. Used ones are found by
+    /// [`Slots::read`] and taken out of use by [`Ledger::release`] alone.
+    pub fn new(words: &'static [AtomicU64]) -> Self {
+        let mut free = Free::default();
+        for (index, slot) in words.chunks_exact(SLOT_WORDS).enumerate() {
+            let state = slot
+                .first()
+                .map_or(FREE, |word| word.load(Ordering::Acquire));
+            if state != FREE {
+                // The ones before that are free are found again when they are asked for.
+                let skipped = usize::try_from(free.used).unwrap_or(usize::MAX)..index;
+                free.again.extend(skipped.filter_map(Slot::at));
+                free.used = u32::try_from(index + 1).unwrap_or(u32::MAX);
+            }
+        }
+        Self {
+            words,
+            free: Mutex::new(free),
+        }
+    }
+
+    /// How many slots there are.
+    pub fn capacity(&self) -> usize {
+        self.words.len() / SLOT_WORDS
+    }
+
+    /// How many of them are taken.
+    pub fn taken(&self) -> usize {
+        let free = self.free.lock();
+        usize::try_from(free.used)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(free.again.len())
+    }
+
+    /// Every used slot, in order. Cost: one look at each.
+    pub fn read(&self) -> impl Iterator<Item = Result<Found, Damaged>> {
+        let slots = (0..self.capacity()).filter_map(Slot::at);
+        slots.filter_map(|slot| self.read_one(slot).transpose())
+    }
+
+    fn read_one(&self, slot: Slot) -> Result<Option<Found>, Damaged> {
+        let load = |at| {
+            self.word(slot, at)
+                .map_or(0, |word| word.load(Ordering::Acquire))
+        };
+        let state = load(STATE);
+        if state == FREE {
+            return Ok(None);
+        }
+        let damaged = Damaged {
+            index: slot.index(),
+        };
+        let fixed = load(FIXED);
+        let (series, length) = (fixed & 0xFFFF, fixed >> 16);
+        let length = usize::try_from(length).map_err(|_| damaged)?;
+        let mut key = Vec::with_capacity(8 * (SLOT_WORDS - KEY));
+        for at in KEY..SLOT_WORDS {
+            key.extend_from_slice(&load(at).to_le_bytes());
+        }
+        let key = key.get(..length).ok_or(damaged)?;
+        if load(SUM) != checksum(fixed, key) {
+            return Err(damaged);
+        }
+        let deadline = load(DEADLINE);
+        Ok(Some(Found {
+            series: u16::try_from(series).map_err(|_| damaged)?,
+            number: Some(state).filter(|state| *state != PENDING),
+            increment: Increment {
+                key: Key::new(key),
+                delta: load(DELTA).cast_signed(),
+                count: 0,
+                deadline: Some(deadline & !DUE).filter(|deadline| *deadline != 0),
+                due: deadline & DUE != 0,
+                last: load(LAST).cast_signed(),
+                slot: Some(slot),
+            },
+        }))
+    }
+
+    fn take(&self) -> Option<Slot> {
+        let mut free = self.free.lock();
+        if let Some(slot) = free.again.pop() {
+            return Some(slot);
+        }
+        let next = usize::try_from(free.used).ok()?;
+        let slot = Slot::at(next).filter(|_| next < self.capacity())?;
+        free.used += 1;
+        Some(slot)
+    }
+
+    fn word(&self, slot: Slot, at: usize) -> Option<&AtomicU64> {
+        self.words.get(slot.index() * SLOT_WORDS + at)
+    }
+
+    #[inline]
+    fn store(&self, slot: Slot, at: usize, value: u64) {
+        if let Some(word) = self.word(slot, at) {
+            word.store(value, Ordering::Release);
+        }
+    }
+}
+
+impl Slot {
+    fn at(index: usize) -> Option<Self> {
+        let number = u32::try_from(index).ok()?.checked_add(1)?;
+        NonZeroU32::new(number).map(Self)
+    }
+
+    fn index(self) -> usize {
+        usize::try_from(self.0.get() - 1).unwrap_or(usize::MAX)
+    }
+}
+
+impl Ledger {
+    /// The part of `slots` that one series uses.
+    pub fn new(slots: &'static Slots, series: u16) -> Self {
+        Self { slots, series }
+    }
+
+    /// Whether a key has room in a slot.
+    pub fn holds(self, key: &[u8]) -> bool {
+        key.len() <= MAX_KEY_BYTES
+    }
+
+    /// Takes a slot for a key's pending increments; `None` when all are taken or the key is too
+    /// long. Cost: a lock shared by all threads, and some 15 words.
+    pub fn take(self, key: &[u8], standing: &Standing) -> Option<Slot> {
+        let length = u64::try_from(key.len()).ok().filter(|_| self.holds(key))?;
+        let slot = self.slots.take()?;
+        let fixed = u64::from(self.series) | length << 16;
+        self.slots.store(slot, FIXED, fixed);
+        self.slots.store(slot, SUM, checksum(fixed, key));
+        for (at, part) in (KEY..).zip(key.chunks(8)) {
+            let mut bytes = [0; 8];
+            for (to, from) in bytes.iter_mut().zip(part) {
+                *to = *from;
+            }
+            self.slots.store(slot, at, u64::from_le_bytes(bytes));
+        }
+        self.note(slot, standing);
+        // From now on it counts.
+        self.slots.store(slot, STATE, PENDING);
+        Some(slot)
+    }
+
+    /// The sum of a pending slot, one more increment being added. Cost: one store.
+    #[inline]
+    pub fn set_delta(self, slot: Slot, delta: i64) {
+        self.slots.store(slot, DELTA, delta.cast_unsigned());
+    }
+
+    /// What a pending slot says of its key.
+    pub fn note(self, slot: Slot, standing: &Standing) {
+        let due = if standing.due { DUE } else { 0 };
+        let deadline = standing.deadline.unwrap_or_default() & !DUE | due;
+        self.slots.store(slot, DEADLINE, deadline);
+        self.slots.store(slot, LAST, standing.last.cast_unsigned());
+        self.set_delta(slot, standing.delta);
+    }
+
+    /// A batch has got its number: its slots do not change any more. To be called before its first
+    /// byte is sent.
+    pub fn seal(self, number: u64, increments: &[Increment]) {
+        for increment in increments {
+            if let Some(slot) = increment.slot {
+                self.slots.store(slot, STATE, number);
+            }
+        }
+    }
+
+    /// What was in the slot is settled, or nothing was.
+    pub fn release(self, slot: Slot) {
+        self.slots.store(slot, STATE, FREE);
+        self.slots.free.lock().again.push(slot);
+    }
+}
+
+impl Increment {
+    /// What a slot says of it.
+    pub fn standing(&self) -> Standing {
+        Standing {
+            delta: self.delta,
+            deadline: self.deadline,
+            due: self.due,
+            last: self.last,
+        }
+    }
+}
+
+fn checksum(fixed: u64, key: &[u8]) -> u64 {
+    XxHash3_64::oneshot_with_seed(fixed, key)
+}
+
+/// Places of the words in a slot.
+const STATE: usize = 0;
+const DELTA: usize = 1;
+const DEADLINE: usize = 2;
+const LAST: usize = 3;
+const FIXED: usize = 4;
+const SUM: usize = 5;
+const KEY: usize = 6;
+
+/// States that are no batch's number; those begin with 1.
+const FREE: u64 = 0;
+const PENDING: u64 = u64::MAX;
+
+/// Beside a deadline that Redis was not told.
+const DUE: u64 = 1 << 63;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(slots: usize) -> &'static [AtomicU64] {
+        let words = (0..slots * SLOT_WORDS).map(|_| AtomicU64::new(0));
+        Box::leak(words.collect::<Box<[_]>>())
+    }
+
+    fn over(words: &'static [AtomicU64]) -> &'static Slots {
+        Box::leak(Box::new(Slots::new(words)))
+    }
+
+    fn found(slots: &Slots) -> Vec<(String, Option<u64>, Standing)> {
+        let slots = slots.read().map(Result::unwrap);
+        let parts = slots.map(|found| {
+            let key = String::from_utf8_lossy(found.increment.key.as_bytes()).into_owned();
+            (key, found.number, found.increment.standing())
+        });
+        parts.collect()
+    }
+
+    #[test]
+    fn what_is_in_the_words_is_found_by_the_next_process() {
+        let words = memory(4);
+        let ledger = Ledger::new(over(words), 3);
+        let standing = Standing {
+            delta: -5,
+            deadline: Some(1_700_000_000_000),
+            due: true,
+            last: i64::MIN,
+        };
+        let long = "k".repeat(MAX_KEY_BYTES);
+        let slot = ledger.take(long.as_bytes(), &standing).unwrap();
+        ledger.set_delta(slot, i64::MAX);
+        let other = ledger.take(b"b", &Standing::default()).unwrap();
+        ledger.seal(7, &[increment(other)]);
+        let after = over(words);
+        let delta = i64::MAX;
+        let want = [
+            (long, None, Standing { delta, ..standing }),
+            ("b".into(), Some(7), Standing::default()),
+        ];
+        assert_eq!(found(after), want);
+        assert_eq!(after.taken(), 2);
+        assert!(after.read().all(|found| found.unwrap().series == 3));
+    }
+
+    #[test]
+    fn slots_end_and_come_back() {
+        let slots = over(memory(2));
+        let ledger = Ledger::new(slots, 0);
+        let take = |key: &[u8]| ledger.take(key, &Standing::default());
+        let (first, second) = (take(b"a").unwrap(), take(b"b").unwrap());
+        assert_eq!((take(b"c"), slots.taken()), (None, 2));
+        ledger.release(first);
+        assert_eq!((take(b"c"), slots.taken()), (Some(first), 2));
+        ledger.release(second);
+        assert_eq!(take(&[b'k'; MAX_KEY_BYTES + 1]), None, "too long");
+    }
+
+    #[test]
+    fn free_slots_before_used_ones_are_taken_by_the_next_process() {
+        let words = memory(3);
+        let ledger = Ledger::new(over(words), 0);
+        let take = |ledger: Ledger, key: &[u8]| ledger.take(key, &Standing::default());
+        let first = take(ledger, b"a").unwrap();
+        take(ledger, b"b").unwrap();
+        ledger.release(first);
+        let next = Ledger::new(over(words), 0);
+        assert_eq!(take(next, b"c"), Some(first));
+        assert!(take(next, b"d").is_some());
+        assert_eq!(take(next, b"e"), None);
+    }
+
+    #[test]
+    fn a_damaged_slot_is_named() {
+        let words = memory(2);
+        let slots = over(words);
+        Ledger::new(slots, 0).take(b"key", &Standing::default());
+        words[KEY].fetch_xor(1, Ordering::Relaxed);
+        let read: Vec<_> = slots.read().collect();
+        assert_eq!(read, [Err(Damaged { index: 0 })]);
+        words[FIXED].store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(slots.read().next(), Some(Err(Damaged { index: 0 })));
+    }
+
+    fn increment(slot: Slot) -> Increment {
+        Increment {
+            key: Key::new(b"b"),
+            delta: 0,
+            count: 0,
+            deadline: None,
+            due: false,
+            last: 0,
+            slot: Some(slot),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The file: made, locked, checked; the words of its header and its series.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use twox_hash::XxHash3_64;
+
+use super::{JournalError, new_instance, set_text, text};
+
+/// Opens and locks the journal; makes it, or makes it longer, if need be.
+pub(super) fn open(path: &Path, bytes: usize) -> Result<File, JournalError> {
+    let io = |what| {
+        move |source| JournalError::Io {
+            path: path.to_owned(),
+            what,
+            source,
+        }
+    };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(io("its directory can not be made"))?;
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    let file = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make(path, bytes)?;
+            options.open(path)
+        }
+        opened => opened,
+    };
+    let file = file.map_err(io("can not be opened"))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            return Err(JournalError::Locked {
+                path: path.to_owned(),
+            });
+        }
+        Err(error) => return Err(io("can not be locked")(error.into())),
+    }
+    let length = file.metadata().map_err(io("can not be read"))?.len();
+    let foreign = |what: &str| JournalError::Foreign {
+        path: path.to_owned(),
+        what: what.to_owned(),
+    };
+    let least = bytes_of(HEADER_WORDS + SERIES * SERIES_WORDS);
+    let mut start = [0; 8];
+    let read = io::Read::read(&mut &file, &mut start).map_err(io("can not be read"))?;
+    if read < start.len() || u64::from_le_bytes(start) != MAGIC {
+        return Err(foreign("it is no journal of Tally"));
+    }
+    if length < least {
+        return Err(foreign("it was cut short"));
+    }
+    let wanted = to_u64(bytes) + least;
+    if length < wanted {
+        // What is there stays; the new part is zeros, which are free slots.
+        allocate(&file, wanted).map_err(io("has no room"))?;
+    }
+    Ok(file)
+}
+
+/// Makes an empty journal under another name first, so that there is never half of one.
+fn make(path: &Path, bytes: usize) -> Result<(), JournalError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let made = (|| {
+        let file = File::create(&new)?;
+        let start = HEADER_WORDS + SERIES * SERIES_WORDS;
+        allocate(&file, to_u64(bytes) + bytes_of(start))?;
+        let header: Vec<AtomicU64> = (0..HEADER_WORDS).map(|_| AtomicU64::new(0)).collect();
+        Header(&header).write(&new_instance());
+        io::Write::write_all(&mut &file, &text(&header))?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    })();
+    made.map_err(|source| JournalError::Io {
+        path: path.to_owned(),
+        what: "can not be made",
+        source,
+    })
+}
+
+/// Takes the disk's room, so that a full disk is an error here and not the process's end later.
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(()),
+        // A file system that can not: zeros take the room as well.
+        Err(rustix::io::Errno::OPNOTSUPP) => {
+            let length = file.metadata()?.len();
+            let mut file = file;
+            io::Seek::seek(&mut file, io::SeekFrom::Start(length))?;
+            io::copy(
+                &mut io::Read::take(io::repeat(0), bytes - length),
+                &mut file,
+            )?;
+            file.sync_all()
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header<'a>(&'a [AtomicU64]);
+
+impl<'a> Header<'a> {
+    pub(super) fn of(words: &'a [AtomicU64]) -> Self {
+        Self(words.get(..HEADER_WORDS).unwrap_or_default())
+    }
+
+    fn write(self, instance: &str) {
+        let places = [
+            (0, MAGIC),
+            (1, VERSION),
+            (CHECK, check(instance.as_bytes())),
+        ];
+        for (at, value) in places {
+            self.set(at, value);
+        }
+        set_text(
+            self.0.get(INSTANCE).unwrap_or_default(),
+            instance.as_bytes(),
+        );
+    }
+
+    /// The instance's name, or what is wrong.
+    pub(super) fn check(self) -> Result<String, String> {
+        let version = self.get(1);
+        if version != VERSION {
+            return Err(format!(
+                "it is of version {version}; this Tally knows version {VERSION}"
+            ));
+        }
+        let instance = text(self.0.get(INSTANCE).unwrap_or_default());
+        if check(&instance) != self.get(CHECK) {
+            return Err("its header is damaged".into());
+        }
+        String::from_utf8(instance).map_err(|_| "its header is damaged".into())
+    }
+
+    pub(super) fn epoch(self) -> u64 {
+        self.get(EPOCH)
+    }
+
+    /// Raises the epoch.
+    pub(super) fn next_epoch(self) -> u64 {
+        let epoch = self.epoch() + 1;
+        self.set(EPOCH, epoch);
+        epoch
+    }
+
+    fn get(self, at: usize) -> u64 {
+        let word = self.0.get(at);
+        word.map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    fn set(self, at: usize, value: u64) {
+        if let Some(word) = self.0.get(at) {
+            word.store(value, Ordering::Release);
+        }
+    }
+}
+
+/// The words of one series.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Series(&'static [AtomicU64]);
+
+impl Series {
+    pub(super) fn at(words: &'static [AtomicU64], number: usize) -> Option<Self> {
+        let start = HEADER_WORDS + number.checked_mul(SERIES_WORDS)?;
+        Some(Self(words.get(start..start + SERIES_WORDS)?))
+    }
+
+    /// Node and database; `None` when no series is there yet; or what is wrong.
+    pub(super) fn read(self) -> Result<Option<(String, u32)>, String> {
+        let damaged = || "a series is damaged".to_owned();
+        let Some(head) = Some(self.get(0)).filter(|head| *head != 0) else {
+            return Ok(None);
+        };
+        let name = text(self.0.get(NAME).unwrap_or_default());
+        let (length, database) = (head & 0xFFFF, (head >> 16) & 0xFFFF_FFFF);
+        let length = usize::try_from(length).map_err(|_| damaged())?;
+        let name = name.get(..length).ok_or_else(damaged)?;
+        if self.get(SERIES_CHECK) != check(name) ^ head {
+            return Err(damaged());
+        }
+        let name = String::from_utf8(name.to_vec()).map_err(|_| damaged())?;
+        let database = u32::try_from(database).map_err(|_| damaged())?;
+        Ok(Some((name, database)))
+    }
+
+    /// Node names have 1 to 255 bytes.
+    pub(super) fn write(self, node: &str, database: u32) {
+        let head = to_u64(node.len()) | u64::from(database) << 16;
+        set_text(self.0.get(NAME).unwrap_or_default(), node.as_bytes());
+        self.set(SERIES_CHECK, check(node.as_bytes()) ^ head);
+        self.set(CLIENT, 0);
+        self.set(0, head);
+    }
+
+    /// The server's run id and the client id there.
+    pub(super) fn connection(self) -> Option<(String, i64)> {
+        let client_id = self.get(CLIENT).cast_signed();
+        let run_id = text(self.0.get(RUN_ID).unwrap_or_default());
+        let run_id = String::from_utf8(run_id).ok()?;
+        (client_id != 0).then(|| (run_id.trim_end_matches('\0').to_owned(), client_id))
+    }
+
+    pub(super) fn connect(self, run_id: &str, client_id: i64) {
+        self.set(CLIENT, 0);
+        set_text(self.0.get(RUN_ID).unwrap_or_default(), run_id.as_bytes());
+        self.set(CLIENT, client_id.cast_unsigned());
+    }
+
+    fn get(self, at: usize) -> u64 {
+        let word = self.0.get(at);
+        word.map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    fn set(self, at: usize, value: u64) {
+        if let Some(word) = self.0.get(at) {
+            word.store(value, Ordering::Release);
+        }
+    }
+}
+
+fn check(bytes: &[u8]) -> u64 {
+    XxHash3_64::oneshot_with_seed(VERSION, bytes)
+}
+
+fn bytes_of(words: usize) -> u64 {
+    to_u64(8 * words)
+}
+
+fn to_u64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// Words of the header: one page.
+pub(super) const HEADER_WORDS: usize = 512;
+
+/// Most series, ever: sixteen databases of 1,024 nodes.
+pub(super) const SERIES: usize = 16_384;
+
+/// Words of a series.
+pub(super) const SERIES_WORDS: usize = 64;
+
+/// `TALLYJNL`.
+const MAGIC: u64 = u64::from_le_bytes(*b"TALLYJNL");
+const VERSION: u64 = 1;
+
+/// Places in the header.
+const EPOCH: usize = 2;
+const CHECK: usize = 3;
+const INSTANCE: std::ops::Range<usize> = 4..9;
+
+/// Places in a series.
+const NAME: std::ops::Range<usize> = 1..33;
+const SERIES_CHECK: usize = 33;
+const RUN_ID: std::ops::Range<usize> = 34..39;
+const CLIENT: usize = 39;

@@ -1,0 +1,322 @@
+//! The journal: what is acknowledged and not settled, in a file mapped into memory, so that it
+//! outlives the process.
+//!
+//! ```text
+//!   words 0-511          header: magic, version, number of slots, epoch, instance, checksum
+//!   words 512-1,049,087  16,384 series of 64 words: node, database, the last connection to it
+//!   words 1,049,088-     slots, as `flush::Slots` has them
+//! ```
+//!
+//! All words are little-endian u64. An increment is one store into the map; no system call is made
+//! for it, and whatever ends the process, the kernel keeps the page. What a power cut keeps is
+//! what the kernel had written: [`Journal::sync`] has it write all.
+
+mod file;
+mod inspect;
+mod map;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::counter::Recovered;
+use crate::flush::{Damaged, Ledger, Slots};
+use crate::telemetry::random_run_id;
+use file::{HEADER_WORDS, Header, SERIES, SERIES_WORDS, Series};
+
+pub use inspect::inspect;
+
+/// An open journal. Cheap to clone; the file stays mapped and locked as long as the process lives.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    words: &'static [AtomicU64],
+    slots: &'static Slots,
+    /// Held for its lock, and for syncing.
+    file: Arc<File>,
+    /// The number of each series.
+    known: Arc<Mutex<HashMap<(String, u32), u16>>>,
+    instance: Arc<str>,
+    epoch: u64,
+    path: Arc<Path>,
+}
+
+/// Where the last connection to a series' node is noted, so that the next process can fence it.
+#[derive(Clone, Debug)]
+pub struct Trace(Series);
+
+/// One series, and what was not settled of it.
+#[derive(Clone, Debug)]
+pub struct Unsettled {
+    /// The node's name.
+    pub node: String,
+    /// The database there.
+    pub database: u32,
+    /// What there is to be sent.
+    pub recovered: Recovered,
+}
+
+/// Why a journal can not be used. Nothing of it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The system says no.
+    #[error("the journal {}: {what}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("the journal {} is in use by another process", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not a journal, or not a whole one, or of another version.
+    #[error(
+        "the journal {}: {what}. It was left as it is; if nothing in it is of use, move it away \
+         and start again",
+        path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// More nodes and databases were ever used with it than it has room for.
+    #[error(
+        "the journal {} has room for {SERIES} nodes and databases, and all are taken",
+        path.display()
+    )]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Journal {
+    /// Opens the journal at `path`, with at least `bytes` of slots; makes it, and the directories
+    /// on the way, if there is none. The disk's room is taken now.
+    ///
+    /// # Errors
+    ///
+    /// See [`JournalError`].
+    pub fn open(path: &Path, bytes: usize) -> Result<(Self, Vec<Unsettled>), JournalError> {
+        let file = file::open(path, bytes)?;
+        let io = |what| {
+            move |source| JournalError::Io {
+                path: path.to_owned(),
+                what,
+                source,
+            }
+        };
+        let words = map::map(&file).map_err(io("can not be mapped into memory"))?;
+        let foreign = |what| JournalError::Foreign {
+            path: path.to_owned(),
+            what,
+        };
+        let header = Header::of(words);
+        let instance = header.check().map_err(foreign)?;
+        let (_, slots) = words
+            .split_at_checked(HEADER_WORDS + SERIES * SERIES_WORDS)
+            .unwrap_or_default();
+        let slots: &'static Slots = Box::leak(Box::new(Slots::new(slots)));
+        let (mut unsettled, mut known) = (Vec::new(), HashMap::new());
+        for number in 0..SERIES {
+            let Some(series) = Series::at(words, number) else {
+                break;
+            };
+            let Some((node, database)) = series.read().map_err(foreign)? else {
+                break;
+            };
+            let number = u16::try_from(number).unwrap_or(u16::MAX);
+            known.insert((node.clone(), database), number);
+            unsettled.push(Unsettled {
+                node,
+                database,
+                recovered: Recovered::default(),
+            });
+        }
+        for found in slots.read() {
+            let found = found.map_err(|damaged: Damaged| foreign(damaged.to_string()))?;
+            let series = unsettled.get_mut(usize::from(found.series));
+            let series = series.ok_or_else(|| foreign("a slot names no series".into()))?;
+            match found.number {
+                Some(number) => {
+                    let batch = series.recovered.batches.entry(number).or_default();
+                    batch.push(found.increment);
+                }
+                None => series.recovered.pending.push(found.increment),
+            }
+        }
+        unsettled.retain(|series| !series.recovered.is_empty());
+        let journal = Self {
+            words,
+            slots,
+            file: Arc::new(file),
+            known: Arc::new(Mutex::new(known)),
+            instance: instance.into(),
+            epoch: header.next_epoch(),
+            path: path.into(),
+        };
+        Ok((journal, unsettled))
+    }
+
+    /// Names this journal in the markers on the nodes: the same for every process that opens it.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Higher than that of any process before with this journal.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Slots taken, and slots there are.
+    pub fn usage(&self) -> (usize, usize) {
+        (self.slots.taken(), self.slots.capacity())
+    }
+
+    /// The part of a node's database, and where the connections to it are noted.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for another series.
+    pub fn series(&self, node: &str, database: u32) -> Result<(Ledger, Trace), JournalError> {
+        let mut known = self.known.lock();
+        let next = u16::try_from(known.len()).unwrap_or(u16::MAX);
+        let number = *known.entry((node.to_owned(), database)).or_insert(next);
+        let series = Series::at(self.words, usize::from(number));
+        let Some(series) = series.filter(|_| usize::from(number) < SERIES) else {
+            known.remove(&(node.to_owned(), database));
+            return Err(JournalError::Full {
+                path: self.path.to_path_buf(),
+            });
+        };
+        if number == next {
+            series.write(node, database);
+        }
+        Ok((Ledger::new(self.slots, number), Trace(series)))
+    }
+
+    /// Has the kernel write everything. Cost: a disk's write, milliseconds; blocks.
+    ///
+    /// # Errors
+    ///
+    /// The disk's.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+impl Trace {
+    /// The run id of the server and the client id there of the last connection, of this process or
+    /// the one before.
+    pub fn last(&self) -> Option<(String, i64)> {
+        self.0.connection()
+    }
+
+    /// A connection is about to be used.
+    pub fn note(&self, run_id: &str, client_id: i64) {
+        self.0.connect(run_id, client_id);
+    }
+}
+
+/// What stands in the words of `place` as text.
+fn text(place: &[AtomicU64]) -> Vec<u8> {
+    let words = place.iter().map(|word| word.load(Ordering::Acquire));
+    words.flat_map(u64::to_le_bytes).collect()
+}
+
+/// Writes text into the words of `place`, filled up with zeros.
+fn set_text(place: &[AtomicU64], text: &[u8]) {
+    let mut parts = text.chunks(8);
+    for word in place {
+        let mut bytes = [0; 8];
+        for (to, from) in bytes.iter_mut().zip(parts.next().unwrap_or_default()) {
+            *to = *from;
+        }
+        word.store(u64::from_le_bytes(bytes), Ordering::Release);
+    }
+}
+
+/// A new instance's name.
+fn new_instance() -> String {
+    random_run_id()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flush::Standing;
+
+    fn path(folder: &tempfile::TempDir) -> PathBuf {
+        folder.path().join("some/where/journal")
+    }
+
+    /// What the next process finds: a mapped file stays locked, so a copy stands in.
+    fn copied(folder: &tempfile::TempDir, bytes: usize) -> (Journal, Vec<Unsettled>) {
+        let copy = path(folder).with_extension("copy");
+        std::fs::copy(path(folder), &copy).unwrap();
+        Journal::open(&copy, bytes).unwrap()
+    }
+
+    #[test]
+    fn the_next_process_finds_what_was_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, unsettled) = Journal::open(&path(&folder), 1 << 10).unwrap();
+        assert!(unsettled.is_empty());
+        assert_eq!(journal.usage(), (0, 8));
+        let name = "n".repeat(255);
+        let (other, _) = journal.series("other", 0).unwrap();
+        let (ledger, trace) = journal.series(&name, 15).unwrap();
+        assert_eq!(trace.last(), None);
+        trace.note(&"r".repeat(40), 17);
+        let standing = Standing {
+            delta: 2,
+            ..Standing::default()
+        };
+        ledger.take(b"key", &standing).unwrap();
+        assert!(other.take(b"other", &Standing::default()).is_some());
+        let (next, unsettled) = copied(&folder, 1 << 11);
+        assert_eq!(next.instance(), journal.instance());
+        assert_eq!(next.epoch(), journal.epoch() + 1);
+        let nodes: Vec<_> = unsettled.iter().map(|series| &*series.node).collect();
+        assert_eq!(nodes, ["other", &name]);
+        assert_eq!(unsettled[1].database, 15);
+        assert_eq!(unsettled[1].recovered.pending[0].delta, 2);
+        assert_eq!(next.usage(), (2, 16), "longer now");
+        let (_, trace) = next.series(&name, 15).unwrap();
+        assert_eq!(trace.last(), Some(("r".repeat(40), 17)));
+        let text = inspect(&path(&folder)).unwrap();
+        assert!(text.contains("pending  other  \"other\"  +0\n"), "{text}");
+    }
+
+    #[test]
+    fn one_process_has_it_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = Journal::open(&path(&folder), 0).unwrap();
+        let second = Journal::open(&path(&folder), 0);
+        assert!(matches!(second, Err(JournalError::Locked { .. })));
+    }
+
+    #[test]
+    fn series_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(&path(&folder), 0).unwrap();
+        for node in 0..SERIES {
+            journal.series(&node.to_string(), 0).unwrap();
+        }
+        assert!(journal.series("0", 0).is_ok(), "a known one");
+        let full = journal.series("0", 1);
+        assert!(matches!(full, Err(JournalError::Full { .. })));
+    }
+}
