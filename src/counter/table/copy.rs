@@ -25,7 +25,6 @@ impl KeyTable {
             limits: self.limits,
             ledger: self.ledger,
             rules: self.rules.clone(),
-            ledger: self.ledger,
         }
     }
 
