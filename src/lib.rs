@@ -8,7 +8,7 @@
 //! | 0 core | `resp`, `command`, `ring`, `key`, `glob`, `rule`, `flush`, `counter`, `limit` | no: time is an argument |
 //! | 1 support | `config`, `journal`, `telemetry`, `tls` | only its own file; `tls` carries what others send |
 //! | 2 upstream | `node`, `router` | yes |
-//! | 3 serving | `session`, `fan_out` | yes |
+//! | 3 serving | `session`, `fan_out`, `pubsub` | yes |
 //! | 4 top | `server`, `admin`, `dev`, `cli` | yes |
 
 // The tests' model of a node is one file, which names this crate from outside.
@@ -28,6 +28,7 @@ pub mod journal;
 pub mod key;
 pub mod limit;
 pub mod node;
+pub mod pubsub;
 pub mod resp;
 pub mod ring;
 pub mod router;

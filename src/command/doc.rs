@@ -1,6 +1,6 @@
 //! `docs/commands.md`, written from the table.
 
-use super::{Class, Command, EveryNode, Flags, Inside, Merge, Refusal, commands};
+use super::{Class, Command, EveryNode, Flags, Inside, Merge, Messages, Refusal, Topics, commands};
 
 /// The whole page: each way of treating a command in a line, then every command with its way.
 pub fn markdown() -> String {
@@ -70,6 +70,11 @@ const TREATMENTS: &[(&str, &str)] = &[
         "names no key and is the same everywhere: sent to one of the nodes.",
     ),
     (
+        MESSAGES,
+        "a channel lives on the node that its name hashes to; Tally holds one subscribed connection \
+         to each node that is needed.",
+    ),
+    (
         HERE,
         "Tally is the server that the client talks to, and answers.",
     ),
@@ -91,6 +96,7 @@ const SPLIT: &str = "split by node";
 const SCRIPT: &str = "script";
 const EVERY: &str = "every node";
 const ANY: &str = "any node";
+const MESSAGES: &str = "messages";
 const HERE: &str = "answered here";
 const NOT_YET: &str = "not yet";
 const NEVER: &str = "never";
@@ -103,6 +109,7 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
         Class::Keyed => (FORWARDED, keyed_detail(command)),
         Class::Script => (SCRIPT, ""),
         Class::AnyNode => (ANY, ""),
+        Class::PubSub(messages) => (MESSAGES, messages_detail(messages)),
         Class::Local => (HERE, ""),
         Class::Own(inside) => (HERE, own_detail(inside)),
         Class::Refused(Refusal::NotYet) => (NOT_YET, ""),
@@ -131,6 +138,22 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
             };
             (EVERY, detail)
         }
+    }
+}
+
+fn messages_detail(messages: Messages) -> &'static str {
+    match messages {
+        Messages::Subscribe(Topics::Channels) => {
+            "the channel's node; `__keyspace@` and `__keyevent@` channels: every node"
+        }
+        Messages::Subscribe(Topics::Patterns) => "every node",
+        Messages::Publish(_) => "the reply counts clients, not connections of Tally",
+        Messages::List(_) => "the channels of all nodes",
+        Messages::Count(_) => "counts clients, not connections of Tally",
+        Messages::PatternCount => {
+            "the patterns of Tally's clients, and those that others have on the nodes"
+        }
+        Messages::Subscribe(Topics::Shards) | Messages::Unsubscribe(_) => "",
     }
 }
 

@@ -101,6 +101,8 @@ pub enum Class {
     EveryNode(EveryNode),
     /// Names no key, and every node answers alike: forwarded to one of them.
     AnyNode,
+    /// Subscribes, publishes, or tells of subscriptions.
+    PubSub(Messages),
     /// Answered by Tally itself.
     Local,
     /// A command that Redis does not have: shows the inside of Tally.
@@ -156,6 +158,34 @@ pub enum EveryNode {
     Function,
     /// `WAIT`: the smallest number of replicas.
     Wait,
+}
+
+/// A command about messages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Messages {
+    /// `SUBSCRIBE`, `PSUBSCRIBE`, `SSUBSCRIBE`.
+    Subscribe(Topics),
+    /// `UNSUBSCRIBE`, `PUNSUBSCRIBE`, `SUNSUBSCRIBE`.
+    Unsubscribe(Topics),
+    /// `PUBLISH`, `SPUBLISH`.
+    Publish(Topics),
+    /// `PUBSUB CHANNELS`, `PUBSUB SHARDCHANNELS`.
+    List(Topics),
+    /// `PUBSUB NUMSUB`, `PUBSUB SHARDNUMSUB`.
+    Count(Topics),
+    /// `PUBSUB NUMPAT`.
+    PatternCount,
+}
+
+/// What a client can subscribe to; each kind has names of its own.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Topics {
+    /// Channels by name.
+    Channels,
+    /// All channels whose names match.
+    Patterns,
+    /// Sharded channels by name.
+    Shards,
 }
 
 /// A subcommand of `TALLY`.

@@ -2,12 +2,13 @@
 //! and form of the reply from what Tally does with it.
 
 use super::Class::{
-    AnyNode, EveryNode, Get, Increment, Keyed, Local, MultiGet, Own, Peek, PerNode, Refused, Script,
+    AnyNode, EveryNode, Get, Increment, Keyed, Local, MultiGet, Own, Peek, PerNode, PubSub,
+    Refused, Script,
 };
 use super::EveryNode as Each;
 use super::Increment::{Decr, DecrBy, Incr, IncrBy};
 use super::Keys::{GeoRadius, Migrate, Sort, Streams};
-use super::{Class, Command, CountRule, Flags, Inside, Keys, Merge, Refusal};
+use super::{Class, Command, CountRule, Flags, Inside, Keys, Merge, Messages, Refusal, Topics};
 use crate::resp::Form::{NullArray, Pairs, PendingSummary, Plain, PopCount, StreamPairs};
 
 const NONE: Keys = Keys::None;
@@ -324,21 +325,21 @@ table! {
     "watch",                  -2, ALL,       NOT_YET,                  Plain,          [NOSCRIPT LOADING STALE FAST ALLOW_BUSY];
 
     // Publish and subscribe.
-    "psubscribe",             -2, NONE,      NOT_YET,                  Plain,          [PUBSUB NOSCRIPT LOADING STALE];
-    "publish",                 3, NONE,      NOT_YET,                  Plain,          [PUBSUB LOADING STALE FAST];
+    "psubscribe",             -2, NONE,      PubSub(Messages::Subscribe(Topics::Patterns)), Plain,          [PUBSUB NOSCRIPT LOADING STALE];
+    "publish",                 3, NONE,      PubSub(Messages::Publish(Topics::Channels)), Plain,          [PUBSUB LOADING STALE FAST];
     "pubsub",                 -2, NONE,      CONTAINER,                Plain,          [CONTAINER];
-    "pubsub|channels",        -2, NONE,      NOT_YET,                  Plain,          [PUBSUB LOADING STALE];
+    "pubsub|channels",        -2, NONE,      PubSub(Messages::List(Topics::Channels)), Plain,          [PUBSUB LOADING STALE];
     "pubsub|help",             2, NONE,      AnyNode,                  Plain,          [LOADING STALE];
-    "pubsub|numpat",           2, NONE,      NOT_YET,                  Plain,          [PUBSUB LOADING STALE];
-    "pubsub|numsub",          -2, NONE,      NOT_YET,                  Plain,          [PUBSUB LOADING STALE];
-    "pubsub|shardchannels",   -2, NONE,      NOT_YET,                  Plain,          [PUBSUB LOADING STALE];
-    "pubsub|shardnumsub",     -2, NONE,      NOT_YET,                  Plain,          [PUBSUB LOADING STALE];
-    "punsubscribe",           -1, NONE,      NOT_YET,                  Plain,          [PUBSUB NOSCRIPT LOADING STALE];
-    "spublish",                3, ONE,       NOT_YET,                  Plain,          [PUBSUB LOADING STALE FAST];
-    "ssubscribe",             -2, ALL,       NOT_YET,                  Plain,          [PUBSUB NOSCRIPT LOADING STALE];
-    "subscribe",              -2, NONE,      NOT_YET,                  Plain,          [PUBSUB NOSCRIPT LOADING STALE];
-    "sunsubscribe",           -1, ALL,       NOT_YET,                  Plain,          [PUBSUB NOSCRIPT LOADING STALE];
-    "unsubscribe",            -1, NONE,      NOT_YET,                  Plain,          [PUBSUB NOSCRIPT LOADING STALE];
+    "pubsub|numpat",           2, NONE,      PubSub(Messages::PatternCount), Plain,          [PUBSUB LOADING STALE];
+    "pubsub|numsub",          -2, NONE,      PubSub(Messages::Count(Topics::Channels)), Plain,          [PUBSUB LOADING STALE];
+    "pubsub|shardchannels",   -2, NONE,      PubSub(Messages::List(Topics::Shards)), Plain,          [PUBSUB LOADING STALE];
+    "pubsub|shardnumsub",     -2, NONE,      PubSub(Messages::Count(Topics::Shards)), Plain,          [PUBSUB LOADING STALE];
+    "punsubscribe",           -1, NONE,      PubSub(Messages::Unsubscribe(Topics::Patterns)), Plain,          [PUBSUB NOSCRIPT LOADING STALE];
+    "spublish",                3, ONE,       PubSub(Messages::Publish(Topics::Shards)), Plain,          [PUBSUB LOADING STALE FAST];
+    "ssubscribe",             -2, ALL,       PubSub(Messages::Subscribe(Topics::Shards)), Plain,          [PUBSUB NOSCRIPT LOADING STALE];
+    "subscribe",              -2, NONE,      PubSub(Messages::Subscribe(Topics::Channels)), Plain,          [PUBSUB NOSCRIPT LOADING STALE];
+    "sunsubscribe",           -1, ALL,       PubSub(Messages::Unsubscribe(Topics::Shards)), Plain,          [PUBSUB NOSCRIPT LOADING STALE];
+    "unsubscribe",            -1, NONE,      PubSub(Messages::Unsubscribe(Topics::Channels)), Plain,          [PUBSUB NOSCRIPT LOADING STALE];
 
     // The connection itself.
     "auth",                   -2, NONE,      Local,                    Plain,          [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY];

@@ -122,6 +122,11 @@ impl Socket {
         })
     }
 
+    /// The connection itself, once everything asked has been answered.
+    pub(super) fn into_stream(self) -> Stream {
+        self.stream
+    }
+
     /// `HELLO 3` with the node's credentials.
     pub(super) async fn hello(&mut self, node: &config::Node) -> Result<Peer, ConnectError> {
         let mut request: Vec<&[u8]> = vec![b"HELLO", b"3"];

@@ -394,7 +394,7 @@ fn ticker(period: Duration) -> Interval {
 }
 
 /// Between half and all of `pause`, so that nodes that went together do not return together.
-fn jittered(pause: Duration) -> Duration {
+pub fn jittered(pause: Duration) -> Duration {
     let random = RandomState::new().build_hasher().finish();
     let part = u32::try_from(random % 512).unwrap_or(0);
     pause / 2 + pause / 2 * part / 512

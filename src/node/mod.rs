@@ -33,8 +33,8 @@ use crate::telemetry::histogram::Histogram;
 use crate::telemetry::{NodeState, NodeStatus};
 use crate::tls::Writer;
 
-pub use drive::{Rhythm, drive};
-pub use side::{SideError, ask};
+pub use drive::{Rhythm, drive, jittered};
+pub use side::{SideError, ask, open};
 
 /// Who waits for a reply.
 pub trait Deliver: Send + 'static {
@@ -237,6 +237,11 @@ impl<T: Deliver> Node<T> {
     /// Whether somebody has used the database. Takes no lock.
     pub fn is_open(&self) -> bool {
         self.opened.load(Ordering::Acquire)
+    }
+
+    /// Where it is, and how it lets in.
+    pub fn config(&self) -> &config::Node {
+        &self.config
     }
 
     /// What is known of its keys.

@@ -72,6 +72,14 @@ pub fn set(out: &mut Vec<u8>, protocol: Protocol, len: usize) {
     }
 }
 
+/// Header of a push of `len` replies: in RESP2 an array.
+pub fn push(out: &mut Vec<u8>, protocol: Protocol, len: usize) {
+    match protocol {
+        Protocol::Resp2 => header(out, b'*', len),
+        Protocol::Resp3 => header(out, b'>', len),
+    }
+}
+
 /// Text for people: in RESP3 a verbatim string (`txt`), in RESP2 a bulk string.
 pub fn verbatim(out: &mut Vec<u8>, protocol: Protocol, text: &str) {
     match protocol {

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::accept;
 use crate::config::Config;
 use crate::node::{self, Node, Rhythm};
+use crate::pubsub;
 use crate::session::{self, Client, Shared, Ticket};
 use crate::tls::Acceptor;
 
@@ -54,6 +55,13 @@ pub(super) fn start(config: &Config, shared: &Shared, rhythm: Rhythm) -> io::Res
         worker
             .handle
             .spawn(node::drive(Arc::clone(node), rhythm, stats, stop.clone()));
+    }
+    for (index, worker) in (0..shared.router.nodes().len()).zip(workers.iter().cycle()) {
+        let hub = Arc::clone(&shared.hub);
+        let upstream = config.upstream.clone();
+        worker
+            .handle
+            .spawn(pubsub::drive(hub, index, upstream, stop.clone()));
     }
     Ok(Workers {
         threads: workers,

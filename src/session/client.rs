@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::reply_mode::ReplyMode;
+use crate::command::Topics;
+use crate::pubsub::Subscriptions;
 use crate::resp::Protocol;
 
 /// One connected client: written by its own session, read by every other.
@@ -32,6 +34,7 @@ pub struct Client {
     database: AtomicU32,
     replies: AtomicU8,
     waiting: AtomicBool,
+    subscriptions: Subscriptions,
     facts: Mutex<Facts>,
 }
 
@@ -83,6 +86,7 @@ impl Client {
             database: AtomicU32::new(0),
             replies: AtomicU8::new(ReplyMode::default().bits()),
             waiting: AtomicBool::new(false),
+            subscriptions: Subscriptions::default(),
             facts: Mutex::new(Facts {
                 name: None,
                 lib_name: String::new(),
@@ -111,6 +115,17 @@ impl Client {
     pub fn set_protocol(&self, protocol: Protocol) {
         self.resp3
             .store(protocol == Protocol::Resp3, Ordering::Relaxed);
+    }
+
+    /// What it is subscribed to.
+    pub fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
+    }
+
+    /// Whether it has subscriptions and speaks RESP2, so that messages and replies look alike: it
+    /// may do little else then.
+    pub fn is_in_subscribed_mode(&self) -> bool {
+        !self.subscriptions.is_empty() && self.protocol() == Protocol::Resp2
     }
 
     /// Whether it may do more than [`allowed_before_auth`](super::local::allowed_before_auth).
@@ -209,9 +224,12 @@ impl Client {
     }
 
     /// Whether it has neither sent nor taken anything for `bound`, and nothing is owed to it.
+    /// Subscribers only listen: like Redis, Tally does not call them idle.
     pub fn is_idle(&self, now: Instant, bound: Duration) -> bool {
         let last = self.facts.lock().last_activity;
-        !self.waiting.load(Ordering::Relaxed) && now.saturating_duration_since(last) >= bound
+        self.subscriptions.is_empty()
+            && !self.waiting.load(Ordering::Relaxed)
+            && now.saturating_duration_since(last) >= bound
     }
 
     /// Appends its line of `CLIENT LIST`: the fields of Redis 7.2 in their order, and `tot-cmds`
@@ -231,8 +249,8 @@ impl Client {
         };
         let written = writeln!(
             out,
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={idle} flags={} db={} sub=0 psub=0 \
-             ssub=0 multi=-1 qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 \
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={idle} flags={} db={} sub={} psub={} \
+             ssub={} multi=-1 qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 \
              omem={} tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={} \
              lib-ver={} tot-cmds={}",
             self.id,
@@ -242,6 +260,9 @@ impl Client {
             seconds(self.created),
             self.flags(&facts),
             self.database(),
+            self.subscriptions.count(Topics::Channels),
+            self.subscriptions.count(Topics::Patterns),
+            self.subscriptions.count(Topics::Shards),
             query_bytes,
             facts.output_bytes,
             query_bytes.saturating_add(facts.output_bytes),
@@ -260,6 +281,7 @@ impl Client {
     fn flags(&self, facts: &Facts) -> String {
         let mut flags = String::new();
         for (set, flag) in [
+            (!self.subscriptions.is_empty(), 'P'),
             (self.kill.is_cancelled(), 'A'),
             (facts.no_evict, 'e'),
             (facts.no_touch, 'T'),

@@ -8,7 +8,7 @@ use super::expiry;
 use super::local::{self, After, Local};
 use super::replies::{Place, Replies, Ticket};
 use super::timing::{Asked, Requests, push_slow};
-use super::{Client, Shared};
+use super::{Client, Shared, subscribe};
 use crate::command::{self, Class, Command, Flags, Increment, LookupError};
 use crate::counter::{Answer, Effect, Extent, Mode};
 use crate::flush::RESERVED_PREFIX;
@@ -263,6 +263,10 @@ impl<'a> Dispatch<'a> {
             self.reject(local::NO_AUTH);
             return self.done(request);
         }
+        if self.client.is_in_subscribed_mode() && !subscribe::is_allowed(command) {
+            self.reject(subscribe::not_allowed(command));
+            return self.done(request);
+        }
         let flow = if self.is_careful {
             self.timed(request, |this| this.run(request))
         } else {
@@ -290,6 +294,7 @@ impl<'a> Dispatch<'a> {
             Class::PerNode { merge, peek } => self.per_node(command, request, merge, peek),
             Class::EveryNode(kind) => self.every_node(command, kind, request),
             Class::AnyNode => self.any_node(command, request),
+            Class::PubSub(messages) => self.messages(messages, request),
             Class::Local if command.flags.contains(Flags::FAST) => self.local(command, request),
             // These may look at every client and every node.
             Class::Local => self.timed(request, |this| this.local(command, request)),
@@ -564,6 +569,7 @@ impl<'a> Dispatch<'a> {
             registry: &shared.registry,
             client: self.client,
             nodes: &|| shared.router.statuses(),
+            topics: &|kind| shared.hub.topics(kind),
             run_id: &shared.run_id,
             started: shared.started,
             now: self.now,
@@ -585,6 +591,10 @@ impl<'a> Dispatch<'a> {
             }
             After::InfoKeyspace(text) => self.info_keyspace(text),
             After::NodeConfig(config) => self.node_config(config),
+            After::Reset => {
+                shared.hub.leave(self.client);
+                self.mute_from(start);
+            }
         }
         Flow::Continue
     }
@@ -658,14 +668,28 @@ impl<'a> Dispatch<'a> {
     pub(super) fn place(&mut self, form: Form) -> Place {
         self.push_made();
         let mute = !self.client.finish_command();
-        let asked = Asked {
-            command: self.command,
-            at: self.now,
-        };
-        let protocol = self.client.protocol();
+        let (asked, protocol) = (self.asked(), self.client.protocol());
         let place = self.replies.reserve(asked, protocol, form, mute);
         self.fate = Fate::Asked(place.number());
         place
+    }
+
+    /// A place for confirmations of subscriptions.
+    pub(super) fn place_of_confirmation(&mut self) -> Place {
+        self.push_made();
+        // It is sent either way, and counts as the command that `CLIENT REPLY SKIP` skips.
+        _ = self.client.finish_command();
+        let (asked, protocol) = (self.asked(), self.client.protocol());
+        let place = self.replies.reserve_confirmation(asked, protocol);
+        self.fate = Fate::Asked(place.number());
+        place
+    }
+
+    fn asked(&self) -> Asked {
+        Asked {
+            command: self.command,
+            at: self.now,
+        }
     }
 
     fn push_made(&mut self) {

@@ -16,13 +16,14 @@ mod scripts;
 mod serve;
 mod shared;
 mod spread;
+mod subscribe;
 mod tally;
 mod timing;
 
 pub use ask::{Answer, ask};
 pub use client::{Activity, Client};
 pub use registry::Registry;
-pub use replies::{Backlog, Place, Replies, Ticket};
+pub use replies::{Backlog, Place, Pushed, Replies, Ticket};
 pub use reply_mode::ReplyMode;
 pub use scripts::Scripts;
 pub use serve::serve;

@@ -89,6 +89,16 @@ impl Place {
 }
 
 impl Place {
+    /// Fills the place with replies that are in the client's protocol already and are sent whether
+    /// it wants replies or not: confirmations of subscriptions.
+    pub fn fill_as_is(self, bytes: &[u8]) -> Option<Waker> {
+        let now = tokio::time::Instant::now().into_std();
+        let came = Came { now, node_us: 0 };
+        self.replies.fill(self.number, (came, None), |out| {
+            out.extend_from_slice(bytes);
+        })
+    }
+
     /// Most bytes of replies that its session may hold.
     pub fn limit(&self) -> usize {
         self.replies.0.lock().limit
@@ -121,6 +131,8 @@ struct Queue {
     spill: Vec<u8>,
     /// How many slots lie in `spill`.
     spilled: usize,
+    /// Number behind the last slot that messages may not overtake: a confirmation, or a message.
+    barrier: u64,
     /// The session, when it sleeps.
     waker: Option<Waker>,
     /// Most bytes held.
@@ -133,6 +145,16 @@ struct Queue {
 enum Slot {
     Waiting(Asked),
     Spilled(Range<usize>),
+}
+
+/// What became of a message.
+#[derive(Debug)]
+#[must_use = "a session that sleeps has to be woken, one that has overrun has to be ended"]
+pub enum Pushed {
+    /// It will be sent; the session is to be woken if it sleeps.
+    Kept(Option<Waker>),
+    /// The session holds more than it may.
+    Overrun,
 }
 
 /// How much there is, for limits.
@@ -157,6 +179,7 @@ impl Replies {
             slots: VecDeque::new(),
             spill: Vec::new(),
             spilled: 0,
+            barrier: 0,
             waker: None,
             limit,
             overrun: false,
@@ -186,6 +209,29 @@ impl Replies {
         }
     }
 
+    /// Takes a place for confirmations of subscriptions, which no later message overtakes.
+    pub fn reserve_confirmation(self: &Arc<Self>, asked: Asked, protocol: Protocol) -> Place {
+        let place = self.reserve(asked, protocol, Form::Plain, false);
+        self.0.lock().barrier = place.number + 1;
+        place
+    }
+
+    /// Adds a message, which is no reply: as soon as it can be, but behind the confirmations and
+    /// messages before it.
+    pub fn push_message(&self, bytes: &[u8]) -> Pushed {
+        let mut queue = self.0.lock();
+        if queue.is_overrun(bytes.len()) {
+            return Pushed::Overrun;
+        }
+        if queue.barrier <= queue.first {
+            queue.ready.extend_from_slice(bytes);
+            return Pushed::Kept(queue.waker.take());
+        }
+        queue.append(bytes);
+        queue.barrier = queue.first + u64::try_from(queue.slots.len()).unwrap_or(u64::MAX);
+        Pushed::Kept(None)
+    }
+
     /// Adds complete replies, as the client shall see them, behind all so far.
     pub fn push(&self, bytes: &[u8]) {
         let mut queue = self.0.lock();
@@ -196,11 +242,7 @@ impl Replies {
             queue.ready.extend_from_slice(bytes);
             return;
         }
-        let start = queue.spill.len();
-        queue.spill.extend_from_slice(bytes);
-        let end = queue.spill.len();
-        queue.slots.push_back(Slot::Spilled(start..end));
-        queue.spilled += 1;
+        queue.append(bytes);
     }
 
     /// Swaps what may be written now into `out`, and what was noted into `notes`; both are empty.
@@ -284,6 +326,15 @@ impl fmt::Debug for Replies {
 }
 
 impl Queue {
+    /// Adds bytes behind all slots.
+    fn append(&mut self, bytes: &[u8]) {
+        let start = self.spill.len();
+        self.spill.extend_from_slice(bytes);
+        let end = self.spill.len();
+        self.slots.push_back(Slot::Spilled(start..end));
+        self.spilled += 1;
+    }
+
     fn backlog(&self) -> Backlog {
         Backlog {
             first: self.first,
@@ -372,6 +423,22 @@ mod tests {
         assert_eq!(replies.watch(Waker::noop()).outstanding, 2);
         assert!(first.fill(b"+1\r\n").is_some());
         assert!(second.fill(b"+2\r\n").is_none(), "once for each watch");
+    }
+
+    #[test]
+    fn a_message_overtakes_replies_but_no_confirmation_and_no_message() {
+        let replies = Arc::new(Replies::new(1 << 20));
+        let slow = reserve(&replies);
+        _ = replies.push_message(b"m1");
+        assert_eq!(taken(&replies), b"m1", "nothing of it depends on the reply");
+        let confirmation = replies.reserve_confirmation(asked(), Protocol::Resp3);
+        _ = replies.push_message(b"m2");
+        confirmation.fill_as_is(b"c");
+        _ = replies.push_message(b"m3");
+        assert_eq!(taken(&replies), b"");
+        slow.fill(b"+0\r\n");
+        _ = replies.push_message(b"m4");
+        assert_eq!(taken(&replies), b"+0\r\ncm2m3m4");
     }
 
     #[test]

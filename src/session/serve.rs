@@ -35,6 +35,7 @@ pub async fn serve(stream: Stream, client: Arc<Client>, shared: Arc<Shared>) {
             }
         }
     }
+    shared.hub.leave(&client);
     shared.registry.remove(client.id);
 }
 

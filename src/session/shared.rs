@@ -11,6 +11,7 @@ use super::{Registry, Scripts, Ticket};
 use crate::config::Config;
 use crate::limit::Catalogue;
 use crate::node::Node;
+use crate::pubsub::Hub;
 use crate::router::Router;
 use crate::telemetry::{Stats, random_run_id};
 
@@ -26,6 +27,8 @@ pub struct Shared {
     pub stats: Arc<Stats>,
     /// Every client.
     pub registry: Arc<Registry>,
+    /// Who is subscribed to what.
+    pub hub: Arc<Hub>,
     /// Where keys live.
     pub router: Arc<Router<Ticket>>,
     /// This run's name, for `INFO`.
@@ -54,6 +57,7 @@ impl Shared {
         let server = &config.server;
         let registry = Registry::new(server.max_clients, server.password.is_some());
         Self {
+            hub: Arc::new(Hub::new(Arc::clone(&router), Arc::clone(&stats))),
             stats,
             registry: Arc::new(registry),
             router,

@@ -304,7 +304,13 @@ impl Dispatch<'_> {
     }
 
     /// Sends the same request to every node. A part whose node is away fails at once.
-    fn send_every(&mut self, wire: &[u8], extent: Extent, place: Place, merge: fan_out::Merge) {
+    pub(super) fn send_every(
+        &mut self,
+        wire: &[u8],
+        extent: Extent,
+        place: Place,
+        merge: fan_out::Merge,
+    ) {
         let count = self.nodes.len();
         let gather = Gather::new(count, place, merge);
         for index in 0..count {
@@ -341,7 +347,7 @@ impl Dispatch<'_> {
         seen.into_iter().find_map(|index| self.admit(index))
     }
 
-    fn admit_every(&mut self) -> Option<Flow> {
+    pub(super) fn admit_every(&mut self) -> Option<Flow> {
         (0..self.nodes.len()).find_map(|index| self.admit(index))
     }
 }

@@ -408,6 +408,7 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
         registry: &registry,
         client: &client,
         nodes: &Vec::new,
+        topics: &|_| 0,
         run_id: "",
         started: now,
         now,
@@ -432,7 +433,7 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
                 encode::error(&mut reply, NO_AUTH);
             }
             Ok(command) => match answer(&local, command.name, &request, &mut reply) {
-                After::Continue => {}
+                After::Continue | After::Reset => {}
                 After::Close => closes = true,
                 After::InfoKeyspace(info) => finish_info(info, [""; 0], &mut reply),
                 After::NodeConfig(config) => panic!("no nodes here: {config:?}"),

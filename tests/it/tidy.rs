@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["config", "journal", "telemetry", "tls"],
     &["node", "router"],
-    &["session", "fan_out"],
+    &["session", "fan_out", "pubsub"],
     &["server", "admin", "dev", "cli"],
 ];
 

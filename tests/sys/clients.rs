@@ -187,6 +187,16 @@ fn node_redis_4_sees_the_same() {
     program.check();
 }
 
+#[test]
+fn pub_sub_of_redis_py_sees_the_same() {
+    Program::python("clients/pubsub.py").check();
+}
+
+#[test]
+fn pub_sub_of_ioredis_and_node_redis_sees_the_same() {
+    Program::node("clients/pubsub_node.js").check();
+}
+
 /// The rate limiters run scripts, some of which are combined here.
 #[test]
 fn rate_limit_redis_sees_the_same() {

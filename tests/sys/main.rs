@@ -34,6 +34,7 @@ mod keyspace;
 mod limiter;
 mod limits;
 mod nodes;
+mod pubsub;
 mod random;
 mod redis_rs;
 mod reply;

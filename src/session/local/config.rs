@@ -207,8 +207,8 @@ const IMMUTABLE: &[&str] = &[
     "slaveof",
 ];
 
-/// Parameters of Redis 7.0 that say when a node takes writes, and how it keeps, expires and frees
-/// keys. Nothing that concerns its files, network and passwords, nor what Tally itself relies on,
+/// Parameters of Redis 7.0 that say when a node takes writes, how it keeps, expires and frees
+/// keys, and what it notifies of. Nothing that concerns its files, network and passwords, nor what Tally itself relies on,
 /// nor when a script that runs too long is answered with BUSY: the lane of its node waits for it.
 /// A node forgets what was set here when it restarts, as Redis does.
 const NODE_PARAMETERS: &[&str] = &[
@@ -236,6 +236,7 @@ const NODE_PARAMETERS: &[&str] = &[
     "maxmemory-samples",
     "min-replicas-max-lag",
     "min-replicas-to-write",
+    "notify-keyspace-events",
     "sanitize-dump-payload",
     "set-max-intset-entries",
     "stream-node-max-bytes",
@@ -283,7 +284,6 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         ("latency-tracking-info-percentiles", "50 99 99.9".to_owned()),
         ("maxclients", server.max_clients.to_string()),
         ("maxmemory-clients", zero()),
-        ("notify-keyspace-events", String::new()),
         ("port", local.client.laddr.port().to_string()),
         ("proto-max-bulk-len", server.max_bulk_bytes.to_string()),
         ("replicaof", String::new()),

@@ -8,8 +8,14 @@ use super::{Local, clients};
 use crate::resp::{Protocol, Request, encode, parse_i64};
 use crate::session::ReplyMode;
 
-pub(super) fn ping(request: &Request<'_>, out: &mut Vec<u8>) {
+/// `PING`: in subscribed mode it looks like a message.
+pub(super) fn ping(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
     match request.len() {
+        1 | 2 if local.client.is_in_subscribed_mode() => {
+            encode::array(out, 2);
+            encode::bulk(out, b"pong");
+            encode::bulk(out, request.arg(1));
+        }
         1 => encode::simple(out, "PONG"),
         2 => encode::bulk(out, request.arg(1)),
         _ => encode::error(out, "ERR wrong number of arguments for 'ping' command"),

@@ -6,6 +6,7 @@ use std::fmt::{Display, Write};
 use super::connection::redis_version;
 use super::keyspace::InfoText;
 use super::{After, Local, argument};
+use crate::command::Topics;
 use crate::config::Mode;
 use crate::resp::{Request, encode};
 use crate::telemetry::{NodeState, NodeStatus, ProcessUsage, kernel_release};
@@ -198,8 +199,9 @@ fn stats(report: &mut Report<'_, '_>) {
     report.field("rejected_connections", stats.rejected_connections.get());
     report.field("keyspace_hits", stats.keyspace_hits.get());
     report.field("keyspace_misses", stats.keyspace_misses.get());
-    report.field("pubsub_channels", 0);
-    report.field("pubsub_patterns", 0);
+    let topics = report.local.topics;
+    report.field("pubsub_channels", topics(Topics::Channels));
+    report.field("pubsub_patterns", topics(Topics::Patterns));
     report.field("total_error_replies", stats.errors.total());
 }
 

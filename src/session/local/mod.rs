@@ -22,6 +22,7 @@ pub use config::NodeConfig;
 pub use keyspace::{InfoText, finish_info};
 
 use super::{Client, Registry};
+use crate::command::Topics;
 use crate::config::Config;
 use crate::resp::{Protocol, Request, encode};
 use crate::telemetry::{NodeStatus, Stats};
@@ -39,6 +40,8 @@ pub struct Local<'a> {
     pub client: &'a Client,
     /// The nodes' states; called only by the few commands that show them.
     pub nodes: &'a dyn Fn() -> Vec<NodeStatus>,
+    /// How many topics of a kind clients are subscribed to.
+    pub topics: &'a dyn Fn(Topics) -> usize,
     /// Name of this run, see [`random_run_id`](crate::telemetry::random_run_id).
     pub run_id: &'a str,
     /// When this process began to serve.
@@ -80,6 +83,8 @@ pub enum After {
     Continue,
     /// Sends the reply and closes.
     Close,
+    /// Sends the reply and ends all subscriptions: `RESET`.
+    Reset,
     /// `INFO` wants the nodes' keys: no reply was written yet. The session sends `INFO keyspace`
     /// to every node and calls [`finish_info`] with what they answer.
     InfoKeyspace(InfoText),
@@ -129,8 +134,11 @@ fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) 
         "auth" => connection::auth(local, request, out),
         "echo" => encode::bulk(out, request.arg(1)),
         "hello" => connection::hello(local, request, out),
-        "ping" => connection::ping(request, out),
-        "reset" => connection::reset(local, out),
+        "ping" => connection::ping(local, request, out),
+        "reset" => {
+            connection::reset(local, out);
+            return After::Reset;
+        }
         "select" => connection::select(local, request, out),
         _ => match name.split_once('|') {
             Some(("client", subcommand)) => clients::run(local, subcommand, request, out),

@@ -49,6 +49,7 @@ impl Setup {
             registry: &self.registry,
             client,
             nodes: &nodes,
+            topics: &|_| 0,
             run_id: "0123456789abcdef0123456789abcdef01234567",
             started: self.started,
             now: self.started + Duration::from_secs(90_000),
