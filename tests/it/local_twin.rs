@@ -244,7 +244,6 @@ CONFIG GET append[n-p]nly
 CONFIG GET nosuch
 CONFIG GET save save sav*
 CONFIG GET timeout
-CONFIG GET notify-keyspace-events
 CONFIG GET bind
 CONFIG GET requirepass
 CONFIG GET proto-max-bulk-len
