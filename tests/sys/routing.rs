@@ -297,8 +297,6 @@ fn what_is_not_there_yet_is_refused_clearly() {
         "MULTI",
         "EXEC",
         "WATCH k",
-        "SUBSCRIBE news",
-        "PSUBSCRIBE n*",
         "BLPOP k 0",
         "BRPOP k 1",
         "BZPOPMIN k 0",
