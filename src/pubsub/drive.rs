@@ -113,16 +113,11 @@ impl Driver<'_> {
                     }
                     Err(error) => return End::Lost(error.to_string()),
                 },
-                written = writer.write(&out), if !out.is_empty() => match written {
+                sent = send(&mut writer, &out), if flushing || !out.is_empty() => match sent {
                     Ok(count) => {
+                        flushing = !out.is_empty();
                         out.advance(count);
-                        flushing = true;
                     }
-                    Err(error) => return End::Lost(error.to_string()),
-                },
-                // What TLS has taken is not on its way yet.
-                flushed = writer.flush(), if flushing && out.is_empty() => match flushed {
-                    Ok(()) => flushing = false,
                     Err(error) => return End::Lost(error.to_string()),
                 },
                 () = self.at.changed.notified(), if out.is_empty() => {}
@@ -190,6 +185,15 @@ async fn read(
     let missing = wanted.saturating_sub(buffer.len());
     buffer.reserve(missing.clamp(READ_BYTES, 1 << 20));
     reader.read_buf(buffer).await
+}
+
+/// Writes some of `out`, or makes sure that what was written goes out: TLS keeps some of it.
+async fn send(writer: &mut (impl AsyncWrite + Unpin), out: &[u8]) -> std::io::Result<usize> {
+    if out.is_empty() {
+        writer.flush().await?;
+        return Ok(0);
+    }
+    writer.write(out).await
 }
 
 /// Room for one read.
