@@ -1,6 +1,9 @@
 //! `docs/commands.md`, written from the table.
 
-use super::{Class, Command, EveryNode, Flags, Inside, Merge, Messages, Refusal, Topics, commands};
+use super::{
+    Class, Command, EveryNode, Flags, Inside, Merge, Messages, Refusal, Topics, Transaction,
+    commands,
+};
 
 /// The whole page: each way of treating a command in a line, then every command with its way.
 pub fn markdown() -> String {
@@ -75,6 +78,11 @@ const TREATMENTS: &[(&str, &str)] = &[
          to each node that is needed.",
     ),
     (
+        TRANSACTION,
+        "what is queued goes to the node of its keys as one transaction, after what is pending on \
+         them.",
+    ),
+    (
         HERE,
         "Tally is the server that the client talks to, and answers.",
     ),
@@ -97,6 +105,7 @@ const SCRIPT: &str = "script";
 const EVERY: &str = "every node";
 const ANY: &str = "any node";
 const MESSAGES: &str = "messages";
+const TRANSACTION: &str = "transaction";
 const HERE: &str = "answered here";
 const NOT_YET: &str = "not yet";
 const NEVER: &str = "never";
@@ -112,6 +121,7 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
         Class::PubSub(messages) => (MESSAGES, messages_detail(messages)),
         Class::Local => (HERE, ""),
         Class::Own(inside) => (HERE, own_detail(inside)),
+        Class::Transaction(bracket) => (TRANSACTION, transaction_detail(bracket)),
         Class::Refused(Refusal::NotYet) => (NOT_YET, ""),
         Class::Refused(Refusal::Never) => (NEVER, ""),
         Class::PerNode { merge, peek } => {
@@ -154,6 +164,14 @@ fn messages_detail(messages: Messages) -> &'static str {
             "the patterns of Tally's clients, and those that others have on the nodes"
         }
         Messages::Subscribe(Topics::Shards) | Messages::Unsubscribe(_) => "",
+    }
+}
+
+fn transaction_detail(bracket: Transaction) -> &'static str {
+    match bracket {
+        Transaction::Multi => "what follows is queued here",
+        Transaction::Exec => "`EXECABORT` if a command was refused",
+        Transaction::Discard => "",
     }
 }
 

@@ -105,6 +105,8 @@ pub enum Class {
     PubSub(Messages),
     /// Answered by Tally itself.
     Local,
+    /// Begins or ends a transaction.
+    Transaction(Transaction),
     /// A command that Redis does not have: shows the inside of Tally.
     Own(Inside),
     /// Answered with an error; the connection lives on.
@@ -186,6 +188,17 @@ pub enum Topics {
     Patterns,
     /// Sharded channels by name.
     Shards,
+}
+
+/// A command that begins or ends a transaction.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transaction {
+    /// `MULTI`: what follows is queued.
+    Multi,
+    /// `EXEC`: what was queued is executed.
+    Exec,
+    /// `DISCARD`: what was queued is forgotten.
+    Discard,
 }
 
 /// A subcommand of `TALLY`.

@@ -3,11 +3,12 @@
 
 use super::Class::{
     AnyNode, EveryNode, Get, Increment, Keyed, Local, MultiGet, Own, Peek, PerNode, PubSub,
-    Refused, Script,
+    Refused, Script, Transaction,
 };
 use super::EveryNode as Each;
 use super::Increment::{Decr, DecrBy, Incr, IncrBy};
 use super::Keys::{GeoRadius, Migrate, Sort, Streams};
+use super::Transaction::{Discard, Exec, Multi};
 use super::{Class, Command, CountRule, Flags, Inside, Keys, Merge, Messages, Refusal, Topics};
 use crate::resp::Form::{NullArray, Pairs, PendingSummary, Plain, PopCount, StreamPairs};
 
@@ -318,9 +319,9 @@ table! {
     "script|load",             3, NONE,      EveryNode(Each::ScriptLoad), Plain,          [NOSCRIPT STALE];
 
     // Transactions.
-    "discard",                 1, NONE,      NOT_YET,                  Plain,          [NOSCRIPT LOADING STALE FAST ALLOW_BUSY];
-    "exec",                    1, NONE,      NOT_YET,                  NullArray,      [NOSCRIPT LOADING STALE];
-    "multi",                   1, NONE,      NOT_YET,                  Plain,          [NOSCRIPT LOADING STALE FAST ALLOW_BUSY];
+    "discard",                 1, NONE,      Transaction(Discard),     Plain,          [NOSCRIPT LOADING STALE FAST ALLOW_BUSY];
+    "exec",                    1, NONE,      Transaction(Exec),        NullArray,      [NOSCRIPT LOADING STALE];
+    "multi",                   1, NONE,      Transaction(Multi),       Plain,          [NOSCRIPT LOADING STALE FAST ALLOW_BUSY];
     "unwatch",                 1, NONE,      NOT_YET,                  Plain,          [NOSCRIPT LOADING STALE FAST ALLOW_BUSY];
     "watch",                  -2, ALL,       NOT_YET,                  Plain,          [NOSCRIPT LOADING STALE FAST ALLOW_BUSY];
 

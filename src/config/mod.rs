@@ -55,6 +55,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// Where acknowledged increments are kept until Redis has them.
     pub journal: Journal,
+    /// What is between `MULTI` and `EXEC`.
+    pub transactions: Transactions,
     /// Bounds and waits of the connection to each node.
     pub upstream: Upstream,
     /// The HTTP side.
@@ -180,6 +182,32 @@ pub struct Journal {
     pub path: Option<PathBuf>,
     /// Least bytes for increments in it.
     pub bytes: usize,
+}
+
+/// What is between `MULTI` and `EXEC`.
+#[derive(Clone, Debug)]
+pub struct Transactions {
+    /// What happens when its keys belong to several nodes.
+    pub cross_node: CrossNode,
+}
+
+/// What happens to a transaction whose keys belong to several nodes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CrossNode {
+    /// It is refused, with `CROSSSLOT`.
+    Reject,
+    /// Each node's part of it is a transaction of its own.
+    Split,
+}
+
+impl CrossNode {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Split => "split",
+        }
+    }
 }
 
 /// Bounds and waits of the connection to each node.

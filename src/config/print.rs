@@ -63,6 +63,8 @@ impl Config {
             .map(|path| path.to_string_lossy());
         out.text("path", path.as_deref().unwrap_or("off"));
         out.text("size", &size_text(self.journal.bytes));
+        out.section("[transactions]");
+        out.text("cross_node", self.transactions.cross_node.name());
         self.upstream_to_toml(&mut out);
         out.section("[admin]");
         out.text("listen", &address_text(self.admin.listen));

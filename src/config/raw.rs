@@ -46,7 +46,7 @@ macro_rules! section {
 
 section! {
     /// The whole file.
-    Root { server, tls, nodes, ring, counters, cache, rules, journal, upstream, admin, slowlog, log }
+    Root { server, tls, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log }
 }
 
 section! {
@@ -122,6 +122,11 @@ section! {
 }
 
 section! {
+    /// `[transactions]`
+    Transactions { cross_node }
+}
+
+section! {
     /// `[upstream]`
     Upstream {
         connect_timeout, request_timeout, hard_timeout, backoff_min, backoff_max, max_in_flight,
@@ -145,7 +150,7 @@ section! {
 }
 
 /// Every key: its section and its name, in the order of `config/default.toml`.
-pub(super) const SECTIONS: [(&str, &[&str]); 12] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 13] = [
     ("server", Server::KEYS),
     ("tls", Tls::KEYS),
     ("nodes", Node::KEYS),
@@ -154,6 +159,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 12] = [
     ("cache", Cache::KEYS),
     ("rules", Rule::KEYS),
     ("journal", Journal::KEYS),
+    ("transactions", Transactions::KEYS),
     ("upstream", Upstream::KEYS),
     ("admin", Admin::KEYS),
     ("slowlog", SlowLog::KEYS),

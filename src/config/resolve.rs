@@ -15,7 +15,10 @@ use super::reader::Reader;
 use super::rules::{cache, counters, rules};
 use super::tls::tls;
 use super::units::{GIB, KIB, MIB};
-use super::{Admin, Config, Fault, Faults, Journal, Ring, Server, SlowLog, Tls, Upstream};
+use super::{
+    Admin, Config, CrossNode, Fault, Faults, Journal, Ring, Server, SlowLog, Tls, Transactions,
+    Upstream,
+};
 use crate::ring::Hash;
 
 /// The levels of `tracing`.
@@ -64,6 +67,7 @@ pub(super) fn resolve(
         counters,
         cache,
         journal: journal(&mut reader, root.journal),
+        transactions: transactions(&mut reader, root.transactions),
         upstream: upstream(&mut reader, root.upstream),
         slow_log: slow_log(&mut reader, root.slowlog),
         log_level: log_level(&mut reader, root.log),
@@ -234,6 +238,20 @@ fn ring(reader: &mut Reader, value: Option<Value>) -> Ring {
                 [open, close] => Some(Some((*open, *close))),
                 _ => None,
             },
+        ),
+    }
+}
+
+fn transactions(reader: &mut Reader, value: Option<Value>) -> Transactions {
+    let raw: raw::Transactions = reader.section("transactions", value);
+    let both = [CrossNode::Reject, CrossNode::Split];
+    Transactions {
+        cross_node: reader.text(
+            "transactions.cross_node",
+            raw.cross_node,
+            CrossNode::Reject,
+            "\"reject\" or \"split\"",
+            |text| both.into_iter().find(|which| which.name() == text),
         ),
     }
 }

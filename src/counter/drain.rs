@@ -278,7 +278,7 @@ impl<T> Lane<T> {
             });
         }
         if let Some(ticket) = command.ticket {
-            self.append(step.now, &command.wire, ticket);
+            self.append_forwarded(step.now, command.effect, &command.wire, ticket);
         }
         None
     }

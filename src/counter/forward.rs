@@ -1,5 +1,7 @@
 //! Commands on keys that are passed on as they are: at once, or parked in the queues of their keys.
 
+use std::time::Instant;
+
 use super::lane::{Effect, Lane, Step};
 use super::queue::{Parked, Queued, Submission};
 use super::state::State;
@@ -35,7 +37,7 @@ impl<T> Lane<T> {
             ready &= self.claim(&mut place, effect);
         }
         if ready {
-            self.append(step.now, wire, ticket);
+            self.append_forwarded(step.now, effect, wire, ticket);
         } else {
             self.park(step, keys, wire, effect, ticket);
         }
@@ -56,10 +58,24 @@ impl<T> Lane<T> {
                 false
             }
             (Some(State::Fetching { .. }), _) if !holds(Rule::FetchCut) => true,
-            (Some(_), Effect::Barrier) => {
+            (Some(_), Effect::Barrier | Effect::Transaction(_)) => {
                 place.clear();
                 true
             }
+        }
+    }
+
+    /// Appends a forwarded command whose keys are ready.
+    pub(super) fn append_forwarded(
+        &mut self,
+        now: Instant,
+        effect: Effect,
+        wire: &[u8],
+        ticket: T,
+    ) {
+        match effect {
+            Effect::Peek | Effect::Barrier => self.append(now, wire, ticket),
+            Effect::Transaction(commands) => self.append_transaction(now, commands, wire, ticket),
         }
     }
 

@@ -77,6 +77,9 @@ impl<T> Lane<T> {
         match (hold.ticket.take(), hold.extent) {
             (None, _) => {}
             (Some(ticket), Extent::Wipe) => self.append_wipe(step.now, &hold.wire, ticket),
+            (Some(ticket), Extent::Transaction(commands)) => {
+                self.append_transaction(step.now, commands, &hold.wire, ticket);
+            }
             (Some(ticket), _) => self.append(step.now, &hold.wire, ticket),
         }
         self.resume(step, hold);

@@ -9,7 +9,8 @@ use slab::Slab;
 use super::deadlines::NodeClock;
 use super::losses::Losses;
 use super::queue::{
-    Get, GetMany, Hold, InFlight, Parked, Queued, Run, Slot, Submission, Wanted, encode_increment,
+    Get, GetMany, Hold, InFlight, Parked, Queued, Run, Slot, Submission, Transaction, Wanted,
+    encode_increment,
 };
 use super::rules::{Classes, Mode};
 use super::state::{Answer, State};
@@ -84,6 +85,9 @@ pub enum Effect {
     Peek,
     /// Anything else: what is pending is applied first, and nothing known of the key survives.
     Barrier,
+    /// As [`Effect::Barrier`], for `MULTI`, so many commands and `EXEC`: the reply is that of
+    /// `EXEC`, or `EXECABORT` with the first error before it.
+    Transaction(u32),
 }
 
 /// How much of its node a command without keys of its own concerns.
@@ -93,6 +97,8 @@ pub enum Extent {
     Ordered,
     /// May read or change any key.
     AnyKey,
+    /// As [`Extent::AnyKey`], for a transaction; see [`Effect::Transaction`].
+    Transaction(u32),
     /// Removes every key, the one that holds the number of the last batch included: it is put
     /// back in the same transaction.
     Wipe,
@@ -537,6 +543,19 @@ impl<T> Lane<T> {
     pub(super) fn append(&mut self, now: Instant, wire: &[u8], ticket: T) {
         self.wire.extend_from_slice(wire);
         self.push(now, InFlight::Forwarded(Some(ticket)));
+    }
+
+    /// `MULTI`, so many commands, and `EXEC`.
+    pub(super) fn append_transaction(
+        &mut self,
+        now: Instant,
+        commands: u32,
+        wire: &[u8],
+        ticket: T,
+    ) {
+        self.wire.extend_from_slice(wire);
+        let transaction = Transaction::new(commands.saturating_add(2));
+        self.push(now, InFlight::Transaction(Some(ticket), transaction));
     }
 
     /// Puts what was just appended to `wire` into the FIFO.

@@ -42,6 +42,8 @@ pub(super) enum InFlight<T> {
     Limit(Box<LimitRun<T>>),
     /// A command in a transaction of ours: four replies, the last of which holds its own first.
     Wrapped(Option<T>, Transaction),
+    /// A client's transaction: the last reply is passed on.
+    Transaction(Option<T>, Transaction),
 }
 
 /// Increments of one counter by several clients, sent as one `INCRBY` of their sum. All have the
@@ -58,11 +60,11 @@ pub(super) struct Run<T> {
     transaction: Transaction,
 }
 
-/// `MULTI`, two commands and `EXEC` under way.
+/// `MULTI`, commands and `EXEC` under way.
 #[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Transaction {
-    replies_left: u8,
+    replies_left: u32,
     /// The first error among the replies.
     refused: Option<Vec<u8>>,
 }
@@ -308,7 +310,7 @@ fn milliseconds(frame: &[u8]) -> Option<u64> {
 
 impl Transaction {
     /// One that is answered by so many replies, the last of which counts.
-    pub(super) fn new(replies: u8) -> Self {
+    pub(super) fn new(replies: u32) -> Self {
         Self {
             replies_left: replies,
             refused: None,

@@ -13,7 +13,7 @@ use super::state::{Counter, State};
 use super::table::Place;
 use crate::flush::Deadline;
 use crate::key::Key;
-use crate::resp::reply;
+use crate::resp::{encode, reply};
 use crate::rule::{Rule, holds};
 
 /// A reply came that nothing was waiting for.
@@ -33,15 +33,12 @@ impl<T> Lane<T> {
         frame: &[u8],
     ) -> Result<(), UnexpectedReply> {
         let slot = self.fifo.front_mut().ok_or(UnexpectedReply)?;
-        let at = slot.at;
         let done = match &mut slot.what {
             InFlight::Forwarded(ticket) => {
                 if let Some(ticket) = ticket.take() {
                     (step.deliver)(ticket, frame);
                 }
-                self.pop();
-                self.replied(step);
-                return Ok(());
+                Done::Told
             }
             InFlight::Run(run) => match run.on_reply(frame) {
                 None => return Ok(()),
@@ -64,13 +61,7 @@ impl<T> Lane<T> {
                 }
                 Done::GetMany
             }
-            InFlight::Flush(number) => {
-                let number = *number;
-                self.pop();
-                self.finish_flush(step, number, frame, at);
-                self.replied(step);
-                return Ok(());
-            }
+            InFlight::Flush(number) => Done::Flush(*number),
             InFlight::Limit(_) => Done::Limit,
             InFlight::Wrapped(ticket, transaction) => {
                 let Some(end) = transaction.on_reply(frame) else {
@@ -79,15 +70,26 @@ impl<T> Lane<T> {
                 if let Some(ticket) = ticket.take() {
                     deliver_first(step, ticket, end, frame);
                 }
-                self.pop();
-                self.replied(step);
-                return Ok(());
+                Done::Told
+            }
+            InFlight::Transaction(ticket, transaction) => {
+                let Some(end) = transaction.on_reply(frame) else {
+                    return Ok(());
+                };
+                if let Some(ticket) = ticket.take() {
+                    match end {
+                        Ok(()) => (step.deliver)(ticket, frame),
+                        Err(cause) => (step.deliver)(ticket, &discarded(&cause)),
+                    }
+                }
+                Done::Told
             }
         };
         let Some(slot) = self.pop() else {
             return Ok(());
         };
         match (slot.what, done) {
+            (_, Done::Flush(number)) => self.finish_flush(step, number, frame, slot.at),
             (InFlight::Run(run), Done::Run(reply)) => self.finish_run(step, *run, reply, slot.at),
             (InFlight::Limit(run), Done::Limit) => {
                 self.finish_limit(step, *run, frame, slot.at);
@@ -115,7 +117,9 @@ impl<T> Lane<T> {
             }
             self.told += 1;
             match &mut slot.what {
-                InFlight::Forwarded(ticket) | InFlight::Wrapped(ticket, _) => {
+                InFlight::Forwarded(ticket)
+                | InFlight::Wrapped(ticket, _)
+                | InFlight::Transaction(ticket, _) => {
                     if let Some(ticket) = ticket.take() {
                         (step.deliver)(ticket, error);
                     }
@@ -210,7 +214,9 @@ impl<T> Lane<T> {
 
     fn fail_slot(&mut self, step: &mut Step<'_, T>, slot: Slot<T>, error: &[u8]) {
         match slot.what {
-            InFlight::Forwarded(ticket) | InFlight::Wrapped(ticket, _) => {
+            InFlight::Forwarded(ticket)
+            | InFlight::Wrapped(ticket, _)
+            | InFlight::Transaction(ticket, _) => {
                 if let Some(ticket) = ticket {
                     (step.deliver)(ticket, error);
                 }
@@ -462,8 +468,25 @@ fn deliver_first<T>(step: &mut Step<'_, T>, ticket: T, end: Result<(), Vec<u8>>,
     }
 }
 
+/// The error of a transaction that the node discarded: an error of `EXEC` itself as it is, the
+/// cause in Redis's words (`execCommandAbort` in `multi.c`) where a command was not queued.
+fn discarded(cause: &[u8]) -> Vec<u8> {
+    let text = reply::text(cause).unwrap_or_default();
+    let mut error = Vec::new();
+    if text.starts_with(b"EXECABORT") {
+        encode::error(&mut error, text);
+    } else {
+        let said = [b"EXECABORT Transaction discarded because of: ", text].concat();
+        encode::error(&mut error, said);
+    }
+    error
+}
+
 /// What the front of the FIFO came to.
 enum Done {
+    /// Its client was told.
+    Told,
+    Flush(u64),
     Run(RunReply),
     Limit,
     Get,

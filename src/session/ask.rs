@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use super::dispatch::{Dispatch, Flow};
 use super::replies::Replies;
+use super::state::State;
 use super::timing::{Notes, Requests};
 use super::{Client, Shared};
 use crate::resp::{Limits, Protocol, RequestScanner, encode};
@@ -37,6 +38,7 @@ pub async fn ask(shared: &Shared, request: &[&[u8]], counted: bool) -> Answer {
         shared,
         client,
         replies: Arc::new(Replies::new(shared.config.server.output_buffer_bytes)),
+        state: State::default(),
         wire,
         counted,
         from_memory: None,
@@ -50,6 +52,7 @@ struct Asking<'a> {
     shared: &'a Shared,
     client: Client,
     replies: Arc<Replies>,
+    state: State,
     wire: Vec<u8>,
     counted: bool,
     /// `None` until the request has been executed or sent.
@@ -98,7 +101,7 @@ impl Asking<'_> {
         let length = scanner.scan(&self.wire, &limits);
         let mut dispatch = Dispatch::new(
             self.shared,
-            (&self.client, &self.replies),
+            (&self.client, &self.replies, &mut self.state),
             cx.waker(),
             now,
             (&mut made, &mut woken, &mut self.requests),

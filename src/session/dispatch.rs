@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use super::expiry;
 use super::local::{self, After, Local};
 use super::replies::{Place, Replies, Ticket};
+use super::state::State;
 use super::timing::{Asked, Requests, push_slow};
+use super::transaction::{CROSS_SLOT, CROSS_SLOT_PATTERN, OTHER_DATABASE};
 use super::{Client, Shared, subscribe};
 use crate::command::{self, Class, Command, Flags, Increment, LookupError};
 use crate::counter::{Answer, Effect, Extent, Mode};
@@ -23,7 +25,8 @@ use crate::telemetry::{Stats, Touch, Use};
 pub(super) struct Dispatch<'a> {
     pub(super) shared: &'a Shared,
     pub(super) client: &'a Client,
-    pub(super) replies: &'a Arc<Replies>,
+    pub(super) replies: Arc<Replies>,
+    pub(super) state: &'a mut State,
     pub(super) waker: &'a Waker,
     pub(super) now: Instant,
     /// The nodes of the session's database.
@@ -45,8 +48,8 @@ pub(super) struct Dispatch<'a> {
     /// Picks the reads and the increments answered here that are told of.
     salt: u64,
     /// The command that is executed, and what became of it so far.
-    command: &'static Command,
-    fate: Fate,
+    pub(super) command: &'static Command,
+    pub(super) fate: Fate,
     /// From when on a request is slow.
     pub(super) slow_after: Option<Duration>,
     /// Whether that is so short that every request is timed for itself.
@@ -59,7 +62,7 @@ pub(super) struct Dispatch<'a> {
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Fate {
+pub(super) enum Fate {
     /// It was answered here.
     #[default]
     Here,
@@ -167,10 +170,20 @@ pub(super) enum Flow {
     Abort,
 }
 
+impl Flow {
+    /// How the session goes on after two commands of a transaction.
+    pub(super) fn and(self, next: Self) -> Self {
+        match self {
+            Self::Continue => next,
+            first => first,
+        }
+    }
+}
+
 impl<'a> Dispatch<'a> {
     pub(super) fn new(
         shared: &'a Shared,
-        (client, replies): (&'a Client, &'a Arc<Replies>),
+        (client, replies, state): (&'a Client, &'a Arc<Replies>, &'a mut State),
         waker: &'a Waker,
         now: Instant,
         (made, woken, requests): (&'a mut Vec<u8>, &'a mut Vec<Waker>, &'a mut Requests),
@@ -180,7 +193,8 @@ impl<'a> Dispatch<'a> {
         Self {
             shared,
             client,
-            replies,
+            replies: Arc::clone(replies),
+            state,
             waker,
             now,
             nodes: shared.router.database(database),
@@ -260,12 +274,16 @@ impl<'a> Dispatch<'a> {
         };
         self.command = command;
         if !self.client.authenticated() && !local::allowed_before_auth(command.name) {
+            self.refuse_transaction();
             self.reject(local::NO_AUTH);
             return self.done(request);
         }
         if self.client.is_in_subscribed_mode() && !subscribe::is_allowed(command) {
             self.reject(subscribe::not_allowed(command));
             return self.done(request);
+        }
+        if self.queues() {
+            return self.queue(request);
         }
         let flow = if self.is_careful {
             self.timed(request, |this| this.run(request))
@@ -284,7 +302,8 @@ impl<'a> Dispatch<'a> {
         }
     }
 
-    fn run(&mut self, request: &Request<'_>) -> Flow {
+    /// Executes a request whose command was found and is allowed.
+    pub(super) fn run(&mut self, request: &Request<'_>) -> Flow {
         let command = self.command;
         match command.class {
             Class::Increment(kind) => self.increment(command, kind, request),
@@ -299,6 +318,7 @@ impl<'a> Dispatch<'a> {
             // These may look at every client and every node.
             Class::Local => self.timed(request, |this| this.local(command, request)),
             Class::Own(inside) => self.timed(request, |this| this.own(inside, request)),
+            Class::Transaction(bracket) => self.bracket(bracket),
             Class::Refused(refusal) => {
                 self.reject(refusal.text(command));
                 Flow::Continue
@@ -329,6 +349,16 @@ impl<'a> Dispatch<'a> {
 
     /// Counts a request.
     fn done(&mut self, request: &Request<'_>) -> Flow {
+        if let Fate::Asked(number) = self.count()
+            && self.slow_after.is_some()
+        {
+            self.requests.keep(number, request);
+        }
+        Flow::Continue
+    }
+
+    /// Counts a request whose bytes are not kept, and says what became of it.
+    pub(super) fn count(&mut self) -> Fate {
         let command = self.command;
         self.tally.commands += 1;
         self.tally.last_command = Some(command);
@@ -337,15 +367,10 @@ impl<'a> Dispatch<'a> {
         match fate {
             Fate::Here => self.tally.count(command, shares, false),
             Fate::Failed => self.tally.count(command, shares, true),
-            Fate::Asked(number) => {
-                self.tally.count(command, false, false);
-                if self.slow_after.is_some() {
-                    self.requests.keep(number, request);
-                }
-            }
+            Fate::Asked(_) => self.tally.count(command, false, false),
             Fate::Rejected => self.shared.stats.commands.reject(command),
         }
-        Flow::Continue
+        fate
     }
 
     fn unknown(&mut self, error: LookupError, request: &Request<'_>) -> Flow {
@@ -356,7 +381,13 @@ impl<'a> Dispatch<'a> {
             return Flow::Abort;
         }
         self.tally.commands += 1;
-        self.reject(error.text(request));
+        self.refuse_transaction();
+        let text = error.text(request);
+        if error == LookupError::Arity && name.eq_ignore_ascii_case(b"exec") {
+            self.abort(&text);
+        } else {
+            self.reject(text);
+        }
         if let (LookupError::Arity, Ok(command)) = (error, command::resolve(request)) {
             self.shared.stats.commands.reject(command);
         }
@@ -457,7 +488,7 @@ impl<'a> Dispatch<'a> {
 
     /// Notes that a client asked for `key`.
     #[inline]
-    fn touch(&mut self, key: &[u8], how: Use) {
+    pub(super) fn touch(&mut self, key: &[u8], how: Use) {
         if !self.is_seen {
             return;
         }
@@ -477,7 +508,7 @@ impl<'a> Dispatch<'a> {
         }
         let database = i64::from(self.client.database());
         if command::other_database(command, request).is_some_and(|other| other != database) {
-            self.reject("ERR COPY to another database is not supported by Tally yet");
+            self.reject(OTHER_DATABASE);
             return Flow::Continue;
         }
         let mut positions = std::mem::take(&mut self.positions);
@@ -494,12 +525,12 @@ impl<'a> Dispatch<'a> {
         let mut indices = keys.iter().map(|key| self.shared.router.index(key));
         let index = indices.next().unwrap_or(0);
         if indices.any(|other| other != index) {
-            self.reject("CROSSSLOT Keys in request don't hash to the same slot");
+            self.reject(CROSS_SLOT);
             return Flow::Continue;
         }
         let mut patterns = command::key_patterns(command, request);
         if patterns.any(|pattern| !self.shared.router.holds_all(pattern, index)) {
-            self.reject("CROSSSLOT Keys of a pattern may belong to several nodes: use a hash tag");
+            self.reject(CROSS_SLOT_PATTERN);
             return Flow::Continue;
         }
         if let Some(flow) = self.admit(index) {
@@ -557,7 +588,7 @@ impl<'a> Dispatch<'a> {
 
     fn local(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         let awaits = self.changes_database(command, request);
-        if awaits && self.replies.backlog().outstanding > 0 {
+        if awaits && !self.state.executing && self.replies.backlog().outstanding > 0 {
             return Flow::Await;
         }
         // INFO locks the lanes for a snapshot.
@@ -582,6 +613,9 @@ impl<'a> Dispatch<'a> {
         }
         if awaits {
             self.enter_database();
+        }
+        if command.name == "reset" {
+            self.state.transaction = None;
         }
         match after {
             After::Continue => self.mute_from(start),
@@ -692,7 +726,7 @@ impl<'a> Dispatch<'a> {
         }
     }
 
-    fn push_made(&mut self) {
+    pub(super) fn push_made(&mut self) {
         if !self.made.is_empty() {
             self.replies.push(self.made);
             self.made.clear();
@@ -701,11 +735,14 @@ impl<'a> Dispatch<'a> {
 
     /// Answers with an error if a key is one that Tally keeps on the nodes.
     pub(super) fn refuse_reserved(&mut self, key: &[u8]) -> Option<Flow> {
-        if !key.starts_with(RESERVED_PREFIX) {
-            return None;
-        }
-        self.reject("ERR keys that begin with __tally__: are Tally's own");
+        self.reject(Self::reserved(key)?);
         Some(Flow::Continue)
+    }
+
+    /// The error for a key that Tally keeps on the nodes.
+    pub(super) fn reserved(key: &[u8]) -> Option<&'static str> {
+        key.starts_with(RESERVED_PREFIX)
+            .then_some("ERR keys that begin with __tally__: are Tally's own")
     }
 
     /// Enters a lane and asks whether it takes a command. `None`: it does. Else the session goes
@@ -714,6 +751,7 @@ impl<'a> Dispatch<'a> {
         let waker = self.waker;
         match self.lane(index).0.admit(waker) {
             Ok(()) => None,
+            Err(Refused::Full) if self.state.executing => None,
             Err(Refused::Full) => Some(Flow::Stall),
             Err(Refused::Down(reason)) => {
                 let name = self.node(index).name();
@@ -750,7 +788,7 @@ impl<'a> Dispatch<'a> {
 }
 
 /// How much a delta is, for charts.
-fn clamped(delta: i64) -> u32 {
+pub(super) fn clamped(delta: i64) -> u32 {
     u32::try_from(delta.unsigned_abs()).unwrap_or(u32::MAX)
 }
 
@@ -779,7 +817,7 @@ fn elapsed(since: Instant) -> Duration {
 }
 
 /// What an increment adds, or the error's text.
-fn delta(kind: Increment, amount: &[u8]) -> Result<i64, &'static str> {
+pub(super) fn delta(kind: Increment, amount: &[u8]) -> Result<i64, &'static str> {
     let amount = match kind {
         Increment::Incr => return Ok(1),
         Increment::Decr => return Ok(-1),

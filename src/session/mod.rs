@@ -16,14 +16,16 @@ mod scripts;
 mod serve;
 mod shared;
 mod spread;
+mod state;
 mod subscribe;
 mod tally;
 mod timing;
+mod transaction;
 
 pub use ask::{Answer, ask};
 pub use client::{Activity, Client};
 pub use registry::Registry;
-pub use replies::{Backlog, Place, Pushed, Replies, Ticket};
+pub use replies::{Backlog, Elements, Place, Pushed, Replies, Ticket};
 pub use reply_mode::ReplyMode;
 pub use scripts::Scripts;
 pub use serve::serve;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::timing::{Asked, Notes};
 use crate::fan_out::Gather;
 use crate::node::{Came, Deliver};
-use crate::resp::{Form, Protocol, to_resp2};
+use crate::resp::{Form, Protocol, encode, reply, to_resp2};
 
 /// Names who waits for a node's reply.
 #[derive(Debug)]
@@ -21,6 +21,18 @@ pub enum Ticket {
     Reply(Place),
     /// A part of a reply that is made of several.
     Part(Arc<Gather>, usize),
+    /// Places for the elements of the reply to a transaction.
+    Elements(Box<Elements>),
+}
+
+/// Who waits for the elements of a node's reply to `EXEC`.
+#[derive(Debug)]
+pub struct Elements {
+    /// One for each command, in order.
+    pub places: Vec<Place>,
+    /// Whether the client's `EXEC` holds nothing else that was sent: an error of the node is its
+    /// whole reply.
+    pub is_all: bool,
 }
 
 /// A place among a session's replies, to be filled once.
@@ -44,7 +56,26 @@ impl Deliver for Ticket {
                 place.fill_at(frame, came.now)
             }
             Self::Part(gather, index) => gather.part(index, frame, came),
+            Self::Elements(elements) => elements.fill(frame, came),
         }
+    }
+}
+
+impl Elements {
+    /// Takes the node's reply to `EXEC`: each place its element. An error, or the null of a
+    /// transaction whose watched keys were changed, is for all of them.
+    pub fn fill(self, frame: &[u8], came: Came) -> Option<Waker> {
+        let mut elements = reply::elements(frame);
+        let refusal = (elements.is_none() && self.is_all).then_some(frame);
+        if let Some(place) = self.places.first() {
+            place.replies.node_replied(came, refusal);
+        }
+        let mut waker = None;
+        for place in self.places {
+            let element = elements.as_mut().and_then(Iterator::next).unwrap_or(frame);
+            waker = place.fill_at(element, came.now).or(waker);
+        }
+        waker
     }
 }
 
@@ -67,28 +98,34 @@ impl Place {
 
     /// The same, by a clock that was read already.
     fn fill_at(self, frame: &[u8], now: Instant) -> Option<Waker> {
+        let (protocol, form) = (self.protocol, self.form);
+        self.fill_with(now, frame.strip_prefix(b"-"), |out| match protocol {
+            Protocol::Resp3 => out.extend_from_slice(frame),
+            Protocol::Resp2 => to_resp2(frame, form, out),
+        })
+    }
+
+    /// Fills the place with what the client shall see; `error` is its text if it is one.
+    fn fill_with(
+        self,
+        now: Instant,
+        error: Option<&[u8]>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Option<Waker> {
         let Self {
             replies,
             number,
-            protocol,
-            form,
             mute,
             node_us,
+            ..
         } = self;
-        let error = frame.strip_prefix(b"-");
-        replies.fill(
-            number,
-            (Came { now, node_us }, error),
-            |out| match protocol {
-                _ if mute => {}
-                Protocol::Resp3 => out.extend_from_slice(frame),
-                Protocol::Resp2 => to_resp2(frame, form, out),
-            },
-        )
+        replies.fill(number, (Came { now, node_us }, error), |out| {
+            if !mute {
+                write(out);
+            }
+        })
     }
-}
 
-impl Place {
     /// Fills the place with replies that are in the client's protocol already and are sent whether
     /// it wants replies or not: confirmations of subscriptions.
     pub fn fill_as_is(self, bytes: &[u8]) -> Option<Waker> {
@@ -109,7 +146,7 @@ impl Place {
     pub fn overrun(self) -> Option<Waker> {
         let mut queue = self.replies.0.lock();
         queue.overrun();
-        queue.waker.take()
+        settle(queue)
     }
 }
 
@@ -120,6 +157,9 @@ impl Place {
 /// ```
 ///
 /// Past its limit the queue drops everything and takes nothing more; the session ends then.
+///
+/// The elements of the reply to an `EXEC` are collected in a queue of their own, which becomes one
+/// reply of the session's when all have come; see [`Replies::close`].
 pub struct Replies(Mutex<Queue>);
 
 struct Queue {
@@ -140,6 +180,18 @@ struct Queue {
     /// Whether there were more.
     overrun: bool,
     notes: Notes,
+    /// What all of it becomes.
+    whole: Option<Whole>,
+    /// What is to be said in place of the elements.
+    refusal: Option<Vec<u8>>,
+    /// Longest that a node had some of the elements, in microseconds.
+    node_us: u32,
+}
+
+/// An array that waits for its last element.
+struct Whole {
+    elements: usize,
+    place: Place,
 }
 
 enum Slot {
@@ -184,7 +236,32 @@ impl Replies {
             limit,
             overrun: false,
             notes: Notes::default(),
+            whole: None,
+            refusal: None,
+            node_us: 0,
         }))
+    }
+
+    /// Room for the elements of one reply of these.
+    pub fn within(&self) -> Arc<Self> {
+        Arc::new(Self::new(self.0.lock().limit))
+    }
+
+    /// Says that these are the elements of an array, that all `elements` of them have been asked
+    /// for, and where the array goes. Returns whom to wake if all have come.
+    pub fn close(&self, elements: usize, place: Place) -> Option<Waker> {
+        let mut queue = self.0.lock();
+        queue.whole = Some(Whole { elements, place });
+        settle(queue)
+    }
+
+    /// A node's part of the elements comes now; or a `refusal`, in place of all of them.
+    fn node_replied(&self, came: Came, refusal: Option<&[u8]>) {
+        let mut queue = self.0.lock();
+        queue.node_us = queue.node_us.max(came.node_us);
+        if let Some(frame) = refusal {
+            queue.refusal = Some(frame.to_vec());
+        }
     }
 
     /// Takes a place behind all replies so far.
@@ -282,10 +359,10 @@ impl Replies {
         (came, error): (Came, Option<&[u8]>),
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Option<Waker> {
-        let mut queue = self.0.lock();
-        let queue = &mut *queue;
+        let mut locked = self.0.lock();
+        let queue = &mut *locked;
         if queue.is_overrun(0) {
-            return queue.waker.take();
+            return settle(locked);
         }
         let index = usize::try_from(number.checked_sub(queue.first)?).ok()?;
         if let Some(Slot::Waiting(asked)) = queue.slots.get(index) {
@@ -315,7 +392,40 @@ impl Replies {
                 queue.spill = Vec::new();
             }
         }
-        queue.waker.take()
+        settle(locked)
+    }
+}
+
+/// Makes one reply of the elements when all have come, or when they are too large. Returns the
+/// waker of the session if it sleeps.
+fn settle(mut queue: MutexGuard<'_, Queue>) -> Option<Waker> {
+    let ended = queue.overrun || queue.slots.is_empty();
+    let Some(whole) = queue.whole.take_if(|_| ended) else {
+        return queue.waker.take();
+    };
+    let Whole {
+        elements,
+        mut place,
+    } = whole;
+    let (overrun, refusal) = (queue.overrun, queue.refusal.take());
+    let (bytes, notes) = (
+        std::mem::take(&mut queue.ready),
+        std::mem::take(&mut queue.notes),
+    );
+    let now = tokio::time::Instant::now().into_std();
+    place.came(Came {
+        now,
+        node_us: queue.node_us,
+    });
+    drop(queue);
+    place.replies.0.lock().notes.join(notes);
+    match refusal {
+        _ if overrun => place.overrun(),
+        Some(frame) => place.fill_at(&frame, now),
+        None => place.fill_with(now, None, |out| {
+            encode::array(out, elements);
+            out.extend_from_slice(&bytes);
+        }),
     }
 }
 

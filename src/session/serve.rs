@@ -14,6 +14,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::dispatch::{Dispatch, Flow};
 use super::replies::Replies;
+use super::state::State;
 use super::timing::{Notes, Requests};
 use super::{Activity, Client, Shared};
 use crate::resp::{Limits, ProtocolError, RequestScanner, encode};
@@ -50,6 +51,7 @@ struct Session {
     /// Length of a complete request at the buffer's start that could not be executed yet.
     scanned: Option<usize>,
     replies: Arc<Replies>,
+    state: State,
     /// Replies being written, and how much of them has been.
     out: Vec<u8>,
     written: usize,
@@ -100,6 +102,7 @@ impl Session {
             scanner: RequestScanner::new(),
             scanned: None,
             replies: Arc::new(Replies::new(output_bytes)),
+            state: State::default(),
             out: Vec::new(),
             written: 0,
             input: Input::Open,
@@ -201,7 +204,7 @@ impl Session {
         let room = MAX_OUTSTANDING.saturating_sub(self.replies.backlog().outstanding);
         let mut dispatch = Dispatch::new(
             &self.shared,
-            (&self.client, &self.replies),
+            (&self.client, &self.replies, &mut self.state),
             waker,
             now,
             (&mut self.made, &mut self.wakes, &mut self.requests),

@@ -86,7 +86,7 @@ impl Dispatch<'_> {
         }
         let subscriber = Subscriber {
             client,
-            replies: Arc::clone(self.replies),
+            replies: Arc::clone(&self.replies),
         };
         let confirmations = self.confirm(each);
         for (part, topic) in topics.iter().enumerate() {

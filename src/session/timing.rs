@@ -106,6 +106,13 @@ impl Notes {
         }
     }
 
+    /// Takes those of the commands of a transaction too, but for the slow ones: the transaction
+    /// stands for them.
+    pub(super) fn join(&mut self, mut others: Self) {
+        self.took.append(&mut others.took);
+        self.errors.append(&mut others.errors);
+    }
+
     /// Adds all of it to the statistics, and forgets it. `requests` knows what was asked.
     pub(super) fn report(&mut self, stats: &Stats, requests: &Requests, client: &Client) {
         for took in self.took.drain(..) {

@@ -79,7 +79,7 @@ fn a_class_fits_the_keys_of_its_command() {
             | Class::Script => true,
             Class::EveryNode(_) | Class::AnyNode | Class::Local | Class::Own(_) => false,
             // Sharded channels are placed like keys.
-            Class::Refused(_) | Class::PubSub(_) => has_keys,
+            Class::Refused(_) | Class::PubSub(_) | Class::Transaction(_) => has_keys,
         };
         assert_eq!(has_keys, wants_keys, "{}", entry.name);
         let shared = !matches!(entry.class, Class::Refused(Refusal::NotYet));

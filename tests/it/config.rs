@@ -117,10 +117,11 @@ const FAULTY: &str = r#"
 /// What is wrong in [`FAULTY`], and in two variables.
 const ITS_FAULTS: &[&str] = &[
     "TALLY_COUNTER__MODE: unknown variable; allowed: TALLY_NODES, TALLY_SERVER__<KEY>, \
-             TALLY_TLS__<KEY>, TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_JOURNAL__<KEY>, TALLY_UPSTREAM__<KEY>, \
+             TALLY_TLS__<KEY>, TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_JOURNAL__<KEY>, \
+             TALLY_TRANSACTIONS__<KEY>, TALLY_UPSTREAM__<KEY>, \
              TALLY_ADMIN__<KEY>, TALLY_SLOWLOG__<KEY>, TALLY_LOG__<KEY>",
-    "tracing: unknown key; allowed: server, tls, nodes, ring, counters, cache, rules, journal, upstream, admin, slowlog, log",
-    "verbose: unknown key; allowed: server, tls, nodes, ring, counters, cache, rules, journal, upstream, admin, slowlog, log",
+    "tracing: unknown key; allowed: server, tls, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log",
+    "verbose: unknown key; allowed: server, tls, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log",
     "server.lisen: unknown key; allowed: listen, threads, protected, password, \
              password_file, max_clients, idle_timeout, max_bulk, query_buffer, output_buffer, \
              databases, drain_timeout",
@@ -170,10 +171,10 @@ fn all_faults_of_a_file_are_reported_at_once() {
 
 #[test]
 fn keys_that_are_not_built_are_unknown() {
-    let allowed = "allowed: server, tls, nodes, ring, counters, cache, rules, journal, upstream, admin, slowlog, log";
+    let allowed = "allowed: server, tls, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log";
     check_section(
-        "transactions = true",
-        &[&format!("transactions: unknown key; {allowed}")],
+        "sharding = true",
+        &[&format!("sharding: unknown key; {allowed}")],
     );
 }
 
@@ -261,7 +262,8 @@ fn all_faults_of_rules_are_reported_at_once() {
         &[("TALLY_RULES__MATCH", "a")],
         &[
             "TALLY_RULES__MATCH: unknown variable; allowed: TALLY_NODES, TALLY_SERVER__<KEY>, \
-           TALLY_TLS__<KEY>, TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_JOURNAL__<KEY>, TALLY_UPSTREAM__<KEY>, \
+           TALLY_TLS__<KEY>, TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_JOURNAL__<KEY>, \
+             TALLY_TRANSACTIONS__<KEY>, TALLY_UPSTREAM__<KEY>, \
            TALLY_ADMIN__<KEY>, TALLY_SLOWLOG__<KEY>, TALLY_LOG__<KEY>",
         ],
     );
@@ -413,7 +415,8 @@ fn the_node_variable_replaces_the_list() {
 #[test]
 fn stray_variables_are_faults() {
     let sections = "TALLY_NODES, TALLY_SERVER__<KEY>, TALLY_TLS__<KEY>, TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, \
-                    TALLY_CACHE__<KEY>, TALLY_JOURNAL__<KEY>, TALLY_UPSTREAM__<KEY>, TALLY_ADMIN__<KEY>, TALLY_SLOWLOG__<KEY>, TALLY_LOG__<KEY>";
+                    TALLY_CACHE__<KEY>, TALLY_JOURNAL__<KEY>, \
+             TALLY_TRANSACTIONS__<KEY>, TALLY_UPSTREAM__<KEY>, TALLY_ADMIN__<KEY>, TALLY_SLOWLOG__<KEY>, TALLY_LOG__<KEY>";
     check_faults(
         TWO_NODES,
         &[

@@ -92,7 +92,11 @@ fn every_command_that_is_forwarded_has_a_case() {
         .filter(|entry| {
             !matches!(
                 entry.class,
-                Class::Local | Class::Own(_) | Class::PubSub(_) | Class::Refused(_)
+                Class::Local
+                    | Class::Own(_)
+                    | Class::PubSub(_)
+                    | Class::Refused(_)
+                    | Class::Transaction(_)
             )
         })
         .map(|entry| entry.name)

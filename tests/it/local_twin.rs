@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use tally::command;
 use tally::config::{
-    Admin, Cache, Config, Counters, Journal, Mode, Ring, Secret, Server as ServerConfig, Upstream,
+    Admin, Cache, Config, Counters, CrossNode, Journal, Mode, Ring, Secret, Server as ServerConfig,
+    Transactions, Upstream,
 };
 use tally::resp::{Request, Span, encode};
 use tally::ring::Hash;
@@ -502,6 +503,9 @@ fn config(password: Option<&str>) -> Config {
         journal: Journal {
             path: None,
             bytes: 0,
+        },
+        transactions: Transactions {
+            cross_node: CrossNode::Reject,
         },
         upstream: Upstream {
             connect_timeout: second,

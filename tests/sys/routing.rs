@@ -294,8 +294,6 @@ fn what_is_not_there_yet_is_refused_clearly() {
     let stack = Stack::start(&[]);
     let mut client = stack.connect();
     for line in [
-        "MULTI",
-        "EXEC",
         "WATCH k",
         "BLPOP k 0",
         "BRPOP k 1",

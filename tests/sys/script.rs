@@ -77,7 +77,8 @@ fn commands(random: &mut Random, length: usize) -> Vec<Step> {
             80..86 => steps.push(collection(random, key)),
             86..90 => steps.push(many(random, &keys)),
             90..94 => steps.push(together(random)),
-            94..97 => steps.push(eval(random, key)),
+            94 => steps.push(eval(random, key)),
+            95 | 96 => steps.extend(transaction(random, key)),
             97 | 98 => steps.push(faulty(random, key)),
             _ => {
                 if random.one_in(4) {
@@ -276,6 +277,26 @@ fn together(random: &mut Random) -> Step {
             "EVAL \"return {{redis.call('INCR',KEYS[1]),redis.call('INCR',KEYS[2])}}\" 2 {one} {two}"
         ),
     })
+}
+
+/// A transaction on one key, or on some that share a node.
+fn transaction(random: &mut Random, key: &str) -> Vec<Step> {
+    let mut steps = vec![send("MULTI")];
+    let shared = random.one_in(2);
+    for _ in 0..random.below(5) {
+        let key = if shared { random.pick(&KEYS[4..]) } else { key };
+        steps.push(match random.below(9) {
+            0..3 => counter(random, key),
+            3 | 4 => read(random, key),
+            5 => write(random, key),
+            6 => collection(random, key),
+            7 => send(random.pick(&["PING", "ECHO x", "CLIENT GETNAME", "SELECT 0"])),
+            _ if random.one_in(3) => faulty(random, key),
+            _ => eval(random, key),
+        });
+    }
+    steps.push(send(if random.one_in(6) { "DISCARD" } else { "EXEC" }));
+    steps
 }
 
 fn eval(random: &mut Random, key: &str) -> Step {

@@ -187,6 +187,11 @@ fn keyspace_and_errors_answer_as_redis_does() {
 }
 
 #[test]
+fn transactions_answer_as_redis_does() {
+    check_corpus(include_str!("corpus/transactions.txt"));
+}
+
+#[test]
 fn reset_returns_a_connection_to_its_first_state() {
     let mut twin = Twin::start(&[]);
     twin.reset(3);

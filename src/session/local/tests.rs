@@ -8,7 +8,9 @@ use tokio::time::Instant as Clock;
 
 use super::*;
 use crate::command;
-use crate::config::{Admin, Cache, Counters, Journal, Mode, Ring, Secret, Server, Upstream};
+use crate::config::{
+    Admin, Cache, Counters, CrossNode, Journal, Mode, Ring, Secret, Server, Transactions, Upstream,
+};
 use crate::resp::Span;
 use crate::ring::Hash;
 use crate::telemetry::NodeState;
@@ -132,6 +134,9 @@ fn config(password: Option<&str>) -> Config {
         journal: Journal {
             path: None,
             bytes: 0,
+        },
+        transactions: Transactions {
+            cross_node: CrossNode::Reject,
         },
         upstream: Upstream {
             connect_timeout: second,

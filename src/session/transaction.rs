@@ -1,0 +1,404 @@
+//! Commands between `MULTI` and `EXEC`: queued here, and sent as one transaction of their node.
+//!
+//! ```text
+//!  MULTI  a  PING  b  EXEC          places of the array's elements: [a][PING][b]
+//!                                                                    │    │    │
+//!  MULTI a b EXEC ──> lane of the node of a and b                    └─<──┼──<─┘ the node's array
+//!  PING ──> answered here ────────────────────────────────────────────────┘
+//! ```
+//!
+//! A command that concerns every node is executed in its place as outside of a transaction; what
+//! stands before and after it are transactions of their own.
+
+use std::mem::size_of;
+use std::sync::Arc;
+
+use super::dispatch::{Dispatch, Fate, Flow, clamped, delta};
+use super::replies::{Elements, Place, Ticket};
+use crate::command::{self, Class, Command, Flags, KeysError, Messages, Transaction as Bracket};
+use crate::counter::{Effect, Extent};
+use crate::node::{Came, Refused, unreachable};
+use crate::resp::{Form, Request, Span, encode};
+use crate::telemetry::Use;
+
+/// What a client has queued since `MULTI`.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    commands: Vec<Queued>,
+    bytes: usize,
+    /// The node of its keys, once there is one.
+    node: Option<usize>,
+    /// A command was refused: so will be `EXEC`.
+    refused: bool,
+}
+
+#[derive(Debug)]
+struct Queued {
+    command: &'static Command,
+    wire: Box<[u8]>,
+    spans: Box<[Span]>,
+    part: Part,
+}
+
+/// Where a queued command is executed.
+#[derive(Debug)]
+enum Part {
+    /// At this node, in one transaction with the others there.
+    Node(usize),
+    /// A script without keys: wherever the others are.
+    Keyless,
+    /// Here.
+    Here,
+    /// As outside of a transaction.
+    Apart,
+    /// Nowhere: it can only fail, with this error.
+    Nowhere(KeysError),
+}
+
+/// The commands for one node that follow each other.
+struct Run<'a> {
+    node: usize,
+    /// With the places of their replies.
+    commands: Vec<(&'a Queued, Place)>,
+}
+
+impl Transaction {
+    /// Forgets what was queued; `EXEC` will be refused.
+    fn refuse(&mut self) {
+        self.refused = true;
+        self.commands = Vec::new();
+        self.bytes = 0;
+    }
+
+    /// Nodes that its commands are sent to.
+    fn nodes(&self) -> Vec<usize> {
+        let mut nodes: Vec<usize> = self
+            .commands
+            .iter()
+            .filter_map(|queued| self.node_of(queued))
+            .collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
+    fn node_of(&self, queued: &Queued) -> Option<usize> {
+        match queued.part {
+            Part::Node(node) => Some(node),
+            // As outside of a transaction: the first node.
+            Part::Keyless => Some(self.node.unwrap_or(0)),
+            Part::Here | Part::Apart | Part::Nowhere(_) => None,
+        }
+    }
+}
+
+impl Queued {
+    fn request(&self) -> Request<'_> {
+        Request::new(&self.wire, &self.spans)
+    }
+}
+
+impl Dispatch<'_> {
+    /// Whether the command is queued now, instead of executed.
+    pub(super) fn queues(&self) -> bool {
+        let command = self.command;
+        self.state.transaction.is_some()
+            && !matches!(command.class, Class::Transaction(_))
+            && !matches!(command.name, "quit" | "reset")
+    }
+
+    /// A command was refused: the transaction, if there is one, will be.
+    pub(super) fn refuse_transaction(&mut self) {
+        if let Some(transaction) = &mut self.state.transaction {
+            transaction.refuse();
+        }
+    }
+
+    /// `MULTI` and its kin.
+    pub(super) fn bracket(&mut self, bracket: Bracket) -> Flow {
+        match bracket {
+            Bracket::Exec => return self.exec(),
+            Bracket::Multi if self.state.transaction.is_some() => {
+                self.error("ERR MULTI calls can not be nested");
+            }
+            Bracket::Multi => {
+                self.state.transaction = Some(Transaction::default());
+                self.status("OK");
+            }
+            Bracket::Discard => match self.state.transaction.take() {
+                Some(_) => self.status("OK"),
+                None => self.error("ERR DISCARD without MULTI"),
+            },
+        }
+        Flow::Continue
+    }
+
+    /// `EXEC` with arguments, which ends the transaction (`rejectCommand` in `server.c`).
+    pub(super) fn abort(&mut self, error: &[u8]) {
+        self.state.transaction = None;
+        let cause = error.strip_prefix(b"ERR ").unwrap_or(error);
+        self.error([b"EXECABORT Transaction discarded because of: ", cause].concat());
+    }
+
+    fn status(&mut self, text: &str) {
+        if self.client.finish_command() {
+            encode::simple(self.made, text);
+        }
+    }
+
+    /// Takes a command into the transaction.
+    pub(super) fn queue(&mut self, request: &Request<'_>) -> Flow {
+        let flow = self.enqueue(request);
+        self.tally.commands += 1;
+        if std::mem::take(&mut self.fate) == Fate::Rejected {
+            self.shared.stats.commands.reject(self.command);
+        }
+        flow
+    }
+
+    fn enqueue(&mut self, request: &Request<'_>) -> Flow {
+        let command = self.command;
+        let part = match self.part(command, request) {
+            Ok(part) => part,
+            Err(text) => {
+                self.refuse_transaction();
+                self.reject(text);
+                return Flow::Continue;
+            }
+        };
+        let most = self.shared.config.server.query_buffer_bytes;
+        let Some(transaction) = &mut self.state.transaction else {
+            return Flow::Continue;
+        };
+        if !transaction.refused {
+            let spans = request.spans();
+            let bytes = request.wire().len() + size_of_val(spans) + size_of::<Queued>();
+            if transaction.bytes + bytes > most || transaction.commands.len() == MAX_COMMANDS {
+                transaction.refuse();
+                self.reject("ERR the transaction is too large");
+                return Flow::Continue;
+            }
+            if let Part::Node(node) = part {
+                transaction.node.get_or_insert(node);
+            }
+            transaction.bytes += bytes;
+            transaction.commands.push(Queued {
+                command,
+                wire: request.wire().into(),
+                spans: spans.into(),
+                part,
+            });
+        }
+        self.status("QUEUED");
+        Flow::Continue
+    }
+
+    /// Where the command is to be executed, or why the transaction is refused.
+    fn part(&self, command: &Command, request: &Request<'_>) -> Result<Part, String> {
+        if command.flags.contains(Flags::NO_MULTI) || command.name == "client|reply" {
+            // A reply that is left out would break the array.
+            return Err(NOT_INSIDE.into());
+        }
+        match command.class {
+            Class::Refused(refusal) => return Err(refusal.text(command)),
+            // What follows goes to other lanes.
+            Class::Local if command.name == "select" => return Ok(Part::Apart),
+            Class::Local => return Ok(Part::Here),
+            // They have as many replies as channels.
+            Class::PubSub(Messages::Subscribe(_) | Messages::Unsubscribe(_)) => {
+                return Err(NOT_INSIDE.into());
+            }
+            Class::EveryNode(_)
+            | Class::AnyNode
+            | Class::PubSub(_)
+            | Class::Own(_)
+            | Class::Transaction(_) => return Ok(Part::Apart),
+            Class::Increment(_)
+            | Class::Get
+            | Class::MultiGet
+            | Class::Peek
+            | Class::Keyed
+            | Class::PerNode { .. }
+            | Class::Script => {}
+        }
+        let other = command::other_database(command, request);
+        if other.is_some_and(|other| other != i64::from(self.client.database())) {
+            return Err(OTHER_DATABASE.into());
+        }
+        let mut positions = Vec::new();
+        if let Err(error) = command::key_positions(command, request, &mut positions) {
+            return Ok(Part::Nowhere(error));
+        }
+        let mut index = None;
+        for at in positions {
+            let key = request.arg(at);
+            if let Some(error) = Self::reserved(key) {
+                return Err(error.into());
+            }
+            let here = self.shared.router.index(key);
+            if *index.get_or_insert(here) != here {
+                return match command.class {
+                    Class::PerNode { .. } | Class::MultiGet if self.splits() => Ok(Part::Apart),
+                    _ => Err(CROSS_SLOT.into()),
+                };
+            }
+        }
+        let Some(index) = index else {
+            return Ok(Part::Keyless);
+        };
+        let mut patterns = command::key_patterns(command, request);
+        if patterns.any(|pattern| !self.shared.router.holds_all(pattern, index)) {
+            return Err(CROSS_SLOT_PATTERN.into());
+        }
+        let node = self.state.transaction.as_ref().and_then(|open| open.node);
+        if node.is_some_and(|node| node != index) && !self.splits() {
+            return Err(CROSS_SLOT.into());
+        }
+        Ok(Part::Node(index))
+    }
+
+    /// Whether the parts of a transaction on several nodes are executed as one each.
+    fn splits(&self) -> bool {
+        self.shared.config.transactions.cross_node == crate::config::CrossNode::Split
+    }
+
+    /// `EXEC`. Nothing is executed while a node that is needed is away or has no room.
+    fn exec(&mut self) -> Flow {
+        let Some(transaction) = self.state.transaction.take() else {
+            self.error("ERR EXEC without MULTI");
+            return Flow::Continue;
+        };
+        if transaction.refused {
+            self.error("EXECABORT Transaction discarded because of previous errors.");
+            return Flow::Continue;
+        }
+        if let Some(flow) = transaction
+            .nodes()
+            .into_iter()
+            .find_map(|at| self.admit(at))
+        {
+            if flow == Flow::Stall {
+                self.state.transaction = Some(transaction);
+            }
+            return flow;
+        }
+        let whole = self.place(Form::NullArray);
+        let within = self.replies.within();
+        let outside = std::mem::replace(&mut self.replies, Arc::clone(&within));
+        let (command, fate) = (self.command, self.fate);
+        self.state.executing = true;
+        let flow = self.execute_all(&transaction);
+        self.push_made();
+        self.state.executing = false;
+        self.replies = outside;
+        (self.command, self.fate) = (command, fate);
+        let last = within.close(transaction.commands.len(), whole);
+        self.woken.extend(last);
+        flow
+    }
+
+    /// Executes what is queued; the replies are the elements of the array.
+    fn execute_all(&mut self, transaction: &Transaction) -> Flow {
+        let mut flow = Flow::Continue;
+        let mut runs: Vec<Run<'_>> = Vec::new();
+        let apart = |queued: &Queued| matches!(queued.part, Part::Apart);
+        let is_all = transaction.nodes().len() == 1 && !transaction.commands.iter().any(apart);
+        for queued in &transaction.commands {
+            let request = queued.request();
+            self.command = queued.command;
+            match (&queued.part, transaction.node_of(queued)) {
+                (_, Some(node)) => {
+                    let place = self.place(queued.command.form_of(&request));
+                    match runs.iter_mut().find(|run| run.node == node) {
+                        Some(run) => run.commands.push((queued, place)),
+                        None => runs.push(Run {
+                            node,
+                            commands: vec![(queued, place)],
+                        }),
+                    }
+                }
+                (Part::Nowhere(error), _) => self.error(error.to_string()),
+                (Part::Here, _) => flow = flow.and(self.run(&request)),
+                _ => {
+                    self.send_runs(std::mem::take(&mut runs), is_all);
+                    flow = flow.and(self.run(&request));
+                }
+            }
+            self.count();
+        }
+        self.send_runs(runs, is_all);
+        flow
+    }
+
+    fn send_runs(&mut self, runs: Vec<Run<'_>>, is_all: bool) {
+        for run in runs {
+            self.send_run(run, is_all);
+        }
+    }
+
+    fn send_run(&mut self, run: Run<'_>, is_all: bool) {
+        let Run {
+            node: index,
+            commands,
+        } = run;
+        let count = u32::try_from(commands.len()).unwrap_or(u32::MAX);
+        let mut places = Vec::with_capacity(commands.len());
+        let mut wire = Vec::new();
+        let mut keys = Vec::new();
+        let mut positions = Vec::new();
+        let mut whole = false;
+        encode::request(&mut wire, &[b"MULTI"]);
+        for (queued, place) in commands {
+            places.push(place);
+            let request = queued.request();
+            wire.extend_from_slice(request.wire());
+            if command::key_positions(queued.command, &request, &mut positions).is_ok() {
+                keys.extend(positions.iter().map(|at| request.arg(*at)));
+            }
+            whole |= command::needs_whole_node(queued.command, &request);
+            self.note_increment(queued.command, &request);
+        }
+        encode::request(&mut wire, &[b"EXEC"]);
+        let elements = Box::new(Elements { places, is_all });
+        let node = self.node(index);
+        whole &= !node.table().rules().forwards_all();
+        let (waker, now) = (self.waker, self.now);
+        let (entry, woken) = self.lane(index);
+        if let Err(Refused::Down(reason)) = entry.admit(waker) {
+            // It went away since the transaction was admitted.
+            let mut frame = Vec::new();
+            encode::error(&mut frame, unreachable(node.name(), &reason));
+            woken.extend(elements.fill(&frame, Came { now, node_us: 0 }));
+            return;
+        }
+        let ticket = Ticket::Elements(elements);
+        entry.step(now, woken, |lane, step| {
+            if whole {
+                lane.whole_node(step, &wire, Extent::Transaction(count), ticket);
+            } else {
+                lane.forward(step, &keys, &wire, Effect::Transaction(count), ticket);
+            }
+        });
+    }
+
+    fn note_increment(&mut self, command: &Command, request: &Request<'_>) {
+        if let Class::Increment(kind) = command.class
+            && let Ok(delta) = delta(kind, request.arg(2))
+        {
+            self.tally.increments += 1;
+            self.touch(request.arg(1), Use::Rose(clamped(delta)));
+        }
+    }
+}
+
+/// Most commands of a transaction: as many as a request may have arguments.
+const MAX_COMMANDS: usize = 1 << 20;
+
+/// Redis's words (`processCommand` in `server.c`).
+const NOT_INSIDE: &str = "ERR Command not allowed inside a transaction";
+
+pub(super) const OTHER_DATABASE: &str =
+    "ERR COPY to another database is not supported by Tally yet";
+pub(super) const CROSS_SLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
+pub(super) const CROSS_SLOT_PATTERN: &str =
+    "CROSSSLOT Keys of a pattern may belong to several nodes: use a hash tag";
