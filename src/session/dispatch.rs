@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::batch::Tally;
 use super::expiry;
 use super::local::{self, After, Local};
 use super::replies::{Place, Replies, Ticket};
@@ -18,7 +19,7 @@ use crate::key::Key;
 use crate::node::{Entry, Node, Refused, unreachable};
 use crate::resp::{Form, Protocol, Request, encode, parse_i64};
 use crate::telemetry::clock::wall_time;
-use crate::telemetry::{Stats, Touch, Use};
+use crate::telemetry::{Touch, Use};
 
 /// Executes the requests of one read, in order. The lane of the node used last stays locked from
 /// one request to the next: most batches need each lane once or a few times.
@@ -72,87 +73,6 @@ pub(super) enum Fate {
     Failed,
     /// It was refused before it was executed.
     Rejected,
-}
-
-/// What a batch did, added to the shared statistics once.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tally {
-    pub(super) commands: u64,
-    pub(super) increments: u64,
-    pub(super) increments_local: u64,
-    pub(super) hits: u64,
-    pub(super) misses: u64,
-    pub(super) errors: u64,
-    pub(super) last_command: Option<&'static Command>,
-    /// What each of a few commands came to, and in `further` those of other commands.
-    counts: [Option<Count>; DISTINCT],
-    further: Vec<Count>,
-    /// How long each command took that was answered here and not timed for itself.
-    share: Duration,
-}
-
-/// What one command came to.
-#[derive(Clone, Copy, Debug)]
-struct Count {
-    command: &'static Command,
-    calls: u64,
-    /// Of the calls, those that share the time of the batch.
-    sharing: u64,
-    failed: u64,
-}
-
-impl Tally {
-    /// Adds it to what all sessions did.
-    pub(super) fn add_to(&self, stats: &Stats) {
-        stats.commands_processed.add(self.commands);
-        stats.increments_received.add(self.increments);
-        stats.increments_local.add(self.increments_local);
-        stats.keyspace_hits.add(self.hits);
-        stats.keyspace_misses.add(self.misses);
-        stats.errors_replied.add(self.errors);
-        for count in self.counts.iter().flatten().chain(&self.further) {
-            stats.commands.add(count.command, count.calls);
-            if count.sharing > 0 {
-                stats
-                    .commands
-                    .observe(count.command, self.share, count.sharing);
-            }
-            if count.failed > 0 {
-                stats.commands.fail(count.command, count.failed);
-            }
-        }
-    }
-
-    /// Counts one call of `command`. It shares the time of the batch unless it was timed or waits.
-    #[inline]
-    fn count(&mut self, command: &'static Command, shares: bool, failed: bool) {
-        let call = Count {
-            command,
-            calls: 1,
-            sharing: u64::from(shares),
-            failed: u64::from(failed),
-        };
-        for place in &mut self.counts {
-            match place {
-                Some(count) if std::ptr::eq(count.command, command) => return count.add(call),
-                Some(_) => {}
-                None => return *place = Some(call),
-            }
-        }
-        let known = |count: &&mut Count| std::ptr::eq(count.command, command);
-        match self.further.iter_mut().find(known) {
-            Some(count) => count.add(call),
-            None => self.further.push(call),
-        }
-    }
-}
-
-impl Count {
-    fn add(&mut self, other: Self) {
-        self.calls += other.calls;
-        self.sharing += other.sharing;
-        self.failed += other.failed;
-    }
 }
 
 /// How a session goes on after a request.
@@ -797,9 +717,6 @@ const SAMPLED: u32 = 64;
 
 /// Most keys that a batch tells of.
 const MAX_SEEN: usize = 32;
-
-/// Different commands of a batch that are counted without an allocation.
-const DISTINCT: usize = 4;
 
 /// A threshold of the slow log below this asks for more than a batch's time can tell.
 const CAREFUL_BELOW: Duration = Duration::from_millis(1);

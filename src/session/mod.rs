@@ -5,6 +5,7 @@
 //! replies that need no node; it is synchronous and does no I/O.
 
 mod ask;
+mod batch;
 mod client;
 mod dispatch;
 mod expiry;

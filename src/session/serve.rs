@@ -269,7 +269,7 @@ impl Session {
         executed
     }
 
-    fn note(&self, now: std::time::Instant, tally: &super::dispatch::Tally) {
+    fn note(&self, now: std::time::Instant, tally: &super::batch::Tally) {
         tally.add_to(&self.shared.stats);
         if let Some(last_command) = tally.last_command {
             self.client.note(&Activity {
