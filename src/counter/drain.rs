@@ -85,6 +85,7 @@ impl<T> Lane<T> {
         };
         self.keep_line(&mut place, queue);
         let key = place.key();
+        let value = value.filter(|_| step.table.policy(key.as_bytes()).shares());
         drop(place);
         match value {
             Some(value) => step.decimal(ticket, value),

@@ -327,6 +327,12 @@ impl<T> Lane<T> {
             drop(place);
             return (step.deliver)(ticket, &frame);
         }
+        if !step.table.policy(key).shares()
+            && place.state().is_none_or(|state| state.queue().is_none())
+        {
+            drop(place);
+            return self.append_get(step.now, key, ticket);
+        }
         if let Some(queue) = self.line(&mut place) {
             return self.enqueue(
                 queue,

@@ -174,6 +174,12 @@ impl Policy {
         sent.checked_add(left.saturating_sub(self.guard))
     }
 
+    /// Whether a reply to a request that was sent before may be given to a client that asks now: not
+    /// where nothing may be old, as another Tally may have changed the key meanwhile.
+    pub(super) fn shares(&self) -> bool {
+        self.mode != Mode::Exact || self.caches()
+    }
+
     /// Whether values are kept at all.
     pub(super) fn caches(&self) -> bool {
         !self.lease.is_zero()

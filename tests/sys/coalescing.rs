@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::connection::Connection;
 use crate::harness::{Stack, eventually, now, skipped_on_bare_redis};
 use crate::reply::Reply;
 
@@ -36,6 +37,60 @@ fn increments_of_a_hot_key_cost_the_node_a_few() {
         writes <= 10 + 2 * flushes,
         "{writes} writes for 10000 increments, {flushes} flushes"
     );
+}
+
+/// What the nodes executed may be as many of each command as flushes fit into the time, and what it
+/// took to make the key warm.
+#[track_caller]
+fn check_flood(lines: &[&str], each: usize, commands: &[&str]) {
+    const CLIENTS: usize = 4;
+    const DEPTH: usize = 100;
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::start(&[("counters.flush_interval", "\"100ms\"")]);
+    let address = stack.address();
+    let started = now();
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut client = Connection::open(address);
+                let batch = lines.repeat(DEPTH);
+                for _ in 0..each / DEPTH {
+                    let replies = client.run_all(&batch);
+                    assert!(replies.iter().all(|reply| !reply.is_error()));
+                }
+            });
+        }
+    });
+    stack.stop_tally();
+    let flushes = started.elapsed().as_millis().div_ceil(100);
+    let most = u64::try_from(flushes).unwrap() + 20;
+    for command in commands {
+        let calls = stack.node_calls(command);
+        assert!(
+            calls <= most,
+            "{calls} {command} on the nodes, {flushes} flushes"
+        );
+    }
+    let held: Vec<_> = stack
+        .nodes
+        .iter()
+        .map(|node| node.connect().run("GET hot"))
+        .collect();
+    let total = Reply::Bulk((CLIENTS * each).to_string().into_bytes());
+    assert!(held.contains(&total), "{held:?}");
+}
+
+#[test]
+fn a_flood_of_increments_costs_the_node_one_a_flush() {
+    check_flood(&["INCR hot"], 50_000, &["incr", "incrby"]);
+}
+
+#[test]
+fn a_flood_of_incr_and_expire_costs_the_node_one_of_each_a_flush() {
+    let commands = ["incr", "incrby", "expire", "pexpire", "pexpireat"];
+    check_flood(&["INCR hot", "EXPIRE hot 600"], 30_000, &commands);
 }
 
 #[test]

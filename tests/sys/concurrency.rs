@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Barrier;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::connection::{Connection, Request, words};
-use crate::harness::{Settings, Stack, bare, now};
+use crate::harness::{Settings, Stack, bare, eventually, now, skipped_on_bare_redis};
 use crate::history::{Action, Operation, explain};
 use crate::random::Random;
 use crate::reply::Reply;
+use crate::servers::Tally;
 
 /// A load of random operations on plain keys.
 struct Load {
@@ -24,15 +25,31 @@ struct Load {
 /// Runs the load, each second client with pipelines, and checks every key's history.
 #[track_caller]
 fn check_load(load: &Load, settings: Settings<'_>) {
-    let seed = Random::seed_or(0x00C0_FFEE);
     let stack = Stack::start(settings);
-    let address = stack.address();
+    let keys = record(load, &[stack.address()]);
+    assert!(keys.len() <= load.keys);
+    for (key, history) in keys {
+        if let Err(unexplained) = explain(&history) {
+            let seed = seed();
+            panic!("TALLY_SUITE_SEED={seed}, {settings:?}, key k{key}: {unexplained:?}");
+        }
+    }
+}
+
+fn seed() -> u64 {
+    Random::seed_or(0x00C0_FFEE)
+}
+
+/// Runs the load, the clients shared among the addresses; every key's history.
+fn record(load: &Load, addresses: &[SocketAddr]) -> HashMap<usize, Vec<Operation>> {
+    let seed = seed();
     let start = Barrier::new(load.clients);
     let clock = now();
     let histories: Vec<_> = thread::scope(|scope| {
         let clients: Vec<_> = (0..load.clients)
             .map(|client| {
                 let start = &start;
+                let address = addresses[client % addresses.len()];
                 scope.spawn(move || {
                     let mut connection = Connection::open(address);
                     start.wait();
@@ -49,12 +66,14 @@ fn check_load(load: &Load, settings: Settings<'_>) {
     for (key, operation) in histories.into_iter().flatten() {
         keys.entry(key).or_default().push(operation);
     }
-    assert!(keys.len() <= load.keys);
-    for (key, history) in keys {
-        if let Err(unexplained) = explain(&history) {
-            panic!("TALLY_SUITE_SEED={seed}, {settings:?}, key k{key}: {unexplained:?}");
-        }
-    }
+    keys
+}
+
+/// Nodes, and two Tallies before them.
+fn two_tallies(settings: Settings<'_>) -> (Stack, Tally) {
+    let stack = Stack::start(settings);
+    let other = Tally::start(&stack.nodes, settings);
+    (stack, other)
 }
 
 fn run_client(
@@ -198,6 +217,62 @@ fn a_table_of_few_keys_changes_no_reply() {
     check_load(&WIDE, settings);
 }
 
+#[test]
+fn clients_of_two_tallies_see_one_order_when_exact() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let settings: Settings<'_> = &[("counters.mode", "\"exact\""), ("cache.ttl", "\"0s\"")];
+    let (stack, other) = two_tallies(settings);
+    for load in [&HOT, &WIDE] {
+        assert!(stack.connect().run("FLUSHALL").is_ok());
+        for (key, history) in record(load, &[stack.address(), other.address()]) {
+            if let Err(unexplained) = explain(&history) {
+                panic!("TALLY_SUITE_SEED={}, key k{key}: {unexplained:?}", seed());
+            }
+        }
+    }
+}
+
+/// One key, few clients: a history that has no explanation is soon searched through.
+const SMALL: Load = Load {
+    clients: 4,
+    operations: 60,
+    keys: 1,
+    increments: 85,
+};
+
+/// Two Tallies in the mode `buffered` lag each other: the checker has to find that out.
+#[test]
+fn two_buffered_tallies_are_found_to_lag() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let (stack, other) = two_tallies(&[]);
+    let found = eventually(Duration::from_secs(20), || {
+        assert!(stack.connect().run("FLUSHALL").is_ok());
+        let keys = record(&SMALL, &[stack.address(), other.address()]);
+        keys.values().any(|history| explain(history).is_err())
+    });
+    assert!(found, "no history of two buffered Tallies shows their lag");
+}
+
+#[test]
+fn one_reply_changed_in_a_real_history_is_found() {
+    let stack = Stack::start(&[("counters.flush_interval", "\"10ms\"")]);
+    let mut history = record(&SMALL, &[stack.address()]).remove(&0).unwrap();
+    assert!(explain(&history).is_ok());
+    let is_number = |operation: &&mut Operation| matches!(operation.reply, Some(Reply::Integer(_)));
+    let numbers = history.iter_mut().filter(is_number).count();
+    let changed = history.iter_mut().filter(is_number).nth(numbers / 2);
+    let changed = changed.unwrap();
+    changed.reply = Some(Reply::Integer(i64::MIN + 1));
+    assert!(
+        explain(&history).is_err(),
+        "a number from nowhere is explained"
+    );
+}
+
 #[track_caller]
 fn check_increments(settings: Settings<'_>) {
     const CLIENTS: usize = 50;
@@ -314,7 +389,7 @@ fn clients_that_vanish_mid_pipeline_neither_lose_nor_invent_increments() {
 
 #[test]
 fn a_stop_under_load_loses_no_acknowledged_increment() {
-    if crate::harness::skipped_on_bare_redis() {
+    if skipped_on_bare_redis() {
         return;
     }
     let mut stack = Stack::start(&[("counters.flush_interval", "\"10s\"")]);

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::thread;
 
-use crate::connection::{Connection, Request};
-use crate::harness::{Stack, skipped_on_bare_redis};
+use crate::connection::{Connection, Request, encode};
+use crate::harness::{Settings, Stack, skipped_on_bare_redis};
 use crate::reply::Reply;
+use crate::servers::Tally;
 use tally::limit::CANONICAL_WITH_TTL as SCRIPT;
 
 const LIMIT: i64 = 100;
@@ -75,6 +76,65 @@ fn a_thousand_calls_at_once_are_granted_exactly_to_the_limit() {
         let stack = Stack::start(&[("counters.mode", mode)]);
         check_grants(ask(&[stack.address()], 50, SCRIPT, 20));
         assert!((590..=600).contains(&stack.connect().run("TTL limited3").integer()));
+    }
+}
+
+/// A thousand callers, each asking once for every key, all of them sent before any reply is read.
+fn ask_at_once(addresses: &[std::net::SocketAddr]) -> HashMap<usize, Vec<i64>> {
+    // Where files are few, four callers share a connection.
+    let callers = if open_files() > 2_500 { 1 } else { 4 };
+    let mut connections: Vec<_> = (0..1_000 / callers)
+        .map(|client| Connection::open(addresses[client % addresses.len()]))
+        .collect();
+    let keys: Vec<usize> = (0..KEYS).cycle().take(KEYS * callers).collect();
+    for connection in &mut connections {
+        let calls = keys.iter().map(|key| {
+            let key = format!("limited{key}");
+            encode(&["EVAL", SCRIPT, "1", &key, &LIMIT.to_string(), "600"])
+        });
+        connection.write_raw(&calls.collect::<Vec<_>>().concat());
+    }
+    let mut granted: HashMap<usize, Vec<i64>> = HashMap::new();
+    for connection in &mut connections {
+        for key in &keys {
+            match Reply::parse(&connection.read_frame()) {
+                Reply::Integer(-1) => {}
+                Reply::Integer(value) => granted.entry(*key).or_default().push(value),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    granted
+}
+
+/// How many files this process may have open.
+fn open_files() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().nth(3)?.parse().ok());
+    soft.unwrap_or_default()
+}
+
+#[test]
+fn a_thousand_callers_at_once_share_exactly_the_limit() {
+    for mode in ["\"buffered\"", "\"exact\"", "\"through\""] {
+        let stack = Stack::start(&[("counters.mode", mode)]);
+        check_grants(ask_at_once(&[stack.address()]));
+    }
+}
+
+#[test]
+fn a_thousand_callers_of_two_tallies_share_exactly_the_limit() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    for mode in ["\"buffered\"", "\"exact\""] {
+        let settings: Settings<'_> = &[("counters.mode", mode)];
+        let stack = Stack::start(settings);
+        let other = Tally::start(&stack.nodes, settings);
+        check_grants(ask_at_once(&[stack.address(), other.address()]));
     }
 }
 
