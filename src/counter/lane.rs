@@ -334,13 +334,7 @@ impl<T> Lane<T> {
             return self.append_get(step.now, key, ticket);
         }
         if let Some(queue) = self.line(&mut place) {
-            return self.enqueue(
-                queue,
-                Queued::Get {
-                    ticket,
-                    many: false,
-                },
-            );
+            return self.enqueue(queue, Queued::get(ticket));
         }
         let keep = match place.state() {
             Some(State::Fetching {
@@ -356,13 +350,7 @@ impl<T> Lane<T> {
             Some(State::Warm(counter)) if !counter.is_clean() => {
                 self.seal(&mut place);
                 let queue = self.attach_queue(&mut place);
-                return self.enqueue(
-                    queue,
-                    Queued::Get {
-                        ticket,
-                        many: false,
-                    },
-                );
+                return self.enqueue(queue, Queued::get(ticket));
             }
             // An MGET, whose nil may stand for a key of another type, or a GET that waits too long.
             Some(State::Fetching { members: None, .. }) => {

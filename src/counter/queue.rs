@@ -219,6 +219,16 @@ pub(super) struct Hold<T> {
     pub(super) queue: VecDeque<Submission<T>>,
 }
 
+impl<T> Queued<T> {
+    /// `GET` of the key alone.
+    pub(super) fn get(ticket: T) -> Self {
+        Self::Get {
+            ticket,
+            many: false,
+        }
+    }
+}
+
 impl<T> Submission<T> {
     /// Who waits for it.
     pub(super) fn into_tickets(self) -> Vec<T> {
