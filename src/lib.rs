@@ -5,7 +5,7 @@
 //!
 //! | layer | modules | may do I/O |
 //! |-------|---------|------------|
-//! | 0 core | `resp`, `command`, `ring`, `key`, `glob`, `rule`, `flush`, `counter`, `limit` | no: time is an argument |
+//! | 0 core | `resp`, `command`, `ring`, `key`, `glob`, `access`, `rule`, `flush`, `counter`, `limit` | no: time is an argument |
 //! | 1 support | `config`, `journal`, `telemetry`, `tls` | only its own file; `tls` carries what others send |
 //! | 2 upstream | `node`, `router` | yes |
 //! | 3 serving | `session`, `fan_out`, `pubsub` | yes |
@@ -15,6 +15,7 @@
 #[cfg(test)]
 extern crate self as tally;
 
+pub mod access;
 pub mod admin;
 pub mod cli;
 pub mod command;

@@ -15,15 +15,20 @@ mod resolve;
 mod rules;
 mod tls;
 mod units;
+mod users;
 
 use std::fmt;
+use std::hint::black_box;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 pub use fault::{Fault, Faults};
 pub use load::{load, parse};
 
+use crate::access::Access;
 pub use crate::counter::Mode;
 use crate::counter::{Rules, Treatment};
 use crate::ring::Hash;
@@ -43,6 +48,8 @@ pub struct Config {
     pub server: Server,
     /// TLS for clients; `None`: off.
     pub tls: Option<Tls>,
+    /// Who may do what; names are unique. Without any there is only the default user.
+    pub users: Vec<User>,
     /// At least one node; names are unique.
     pub nodes: Vec<Node>,
     /// How keys are placed on nodes.
@@ -92,6 +99,57 @@ pub struct Server {
     pub databases: u32,
     /// How long a stop waits for replies and the last flush.
     pub drain_timeout: Duration,
+}
+
+/// A user of Tally.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// What `AUTH` gives before the password; never `default`.
+    pub name: String,
+    /// What the password is compared with.
+    pub password: PasswordHash,
+    /// What it may do.
+    pub access: Access,
+    /// The names of its categories.
+    pub allow: Vec<String>,
+    /// The patterns of its keys.
+    pub keys: Vec<String>,
+    /// Most connections at once; 0: as many as there may be.
+    pub max_connections: usize,
+    /// Most commands within a second; 0: no limit.
+    pub max_commands_per_second: u32,
+}
+
+/// SHA-256 of a password, as Redis keeps it: what is compared says nothing of what it was made of,
+/// and takes the same time for every password.
+#[derive(Clone, Copy, Eq)]
+pub struct PasswordHash([u8; 32]);
+
+impl PasswordHash {
+    /// The hash of a password.
+    pub fn of(password: &[u8]) -> Self {
+        Self(Sha256::digest(password).into())
+    }
+
+    /// Reads 64 hexadecimal digits.
+    fn from_hex(digits: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        if digits.len() != 2 * hash.len() || !digits.is_ascii() {
+            return None;
+        }
+        for (at, byte) in hash.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
+        }
+        Some(Self(hash)).filter(|_| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    }
+}
+
+/// In a time that does not depend on where they differ.
+impl PartialEq for PasswordHash {
+    fn eq(&self, other: &Self) -> bool {
+        let pairs = self.0.iter().zip(other.0);
+        black_box(pairs.fold(0, |difference, (a, b)| difference | black_box(a ^ b))) == 0
+    }
 }
 
 /// TLS for clients.
@@ -287,6 +345,12 @@ impl Config {
             (rule.pattern.as_bytes(), treatment)
         });
         Rules::new(default, rules)
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<masked>")
     }
 }
 

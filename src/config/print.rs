@@ -14,6 +14,7 @@ impl Config {
         let mut out = Toml(String::new());
         self.server_to_toml(&mut out);
         self.tls_to_toml(&mut out);
+        self.users_to_toml(&mut out);
         for node in &self.nodes {
             out.section("[[nodes]]");
             out.text("name", &node.name);
@@ -98,6 +99,19 @@ impl Config {
         out.text("drain_timeout", &duration_text(server.drain_timeout));
     }
 
+    fn users_to_toml(&self, out: &mut Toml) {
+        for user in &self.users {
+            out.section("[[users]]");
+            out.text("name", &user.name);
+            out.text("password", MASK);
+            out.text("password_sha256", "");
+            out.texts("allow", &user.allow);
+            out.texts("keys", &user.keys);
+            out.plain("max_connections", user.max_connections);
+            out.plain("max_commands_per_second", user.max_commands_per_second);
+        }
+    }
+
     fn tls_to_toml(&self, out: &mut Toml) {
         out.section("[tls]");
         out.text(
@@ -162,21 +176,13 @@ impl Toml {
         self.line(format_args!("{key} = {value}"));
     }
 
-    /// `text` as a basic string: everything that TOML does not take as it is, escaped.
     fn text(&mut self, key: &str, text: &str) {
-        let mut quoted = String::with_capacity(text.len() + 2);
-        for c in text.chars() {
-            match c {
-                '"' | '\\' => quoted.extend(['\\', c]),
-                c if c.is_control() => {
-                    // Control characters are below U+00A0: four digits hold them.
-                    let escaped = format!("\\u{:04X}", u32::from(c));
-                    quoted.push_str(&escaped);
-                }
-                c => quoted.push(c),
-            }
-        }
-        self.line(format_args!("{key} = \"{quoted}\""));
+        self.line(format_args!("{key} = {}", quoted(text)));
+    }
+
+    fn texts(&mut self, key: &str, texts: &[String]) {
+        let texts: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+        self.line(format_args!("{key} = [{}]", texts.join(", ")));
     }
 
     fn secret(&mut self, key: &str, secret: Option<&Secret>) {
@@ -190,4 +196,21 @@ impl Toml {
 ",
         ]);
     }
+}
+
+/// `text` as a basic string: everything that TOML does not take as it is, escaped.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                // Control characters are below U+00A0: four digits hold them.
+                let escaped = format!("\\u{:04X}", u32::from(c));
+                quoted.push_str(&escaped);
+            }
+            c => quoted.push(c),
+        }
+    }
+    format!("\"{quoted}\"")
 }

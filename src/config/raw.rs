@@ -46,7 +46,7 @@ macro_rules! section {
 
 section! {
     /// The whole file.
-    Root { server, tls, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log }
+    Root { server, tls, users, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log }
 }
 
 section! {
@@ -60,6 +60,14 @@ section! {
 section! {
     /// `[tls]`
     Tls { listen, cert_file, key_file, client_ca_file, client_auth }
+}
+
+section! {
+    /// One of `[[users]]`
+    User {
+        name, password, password_file, password_sha256, allow, keys, max_connections,
+        max_commands_per_second,
+    }
 }
 
 section! {
@@ -150,9 +158,10 @@ section! {
 }
 
 /// Every key: its section and its name, in the order of `config/default.toml`.
-pub(super) const SECTIONS: [(&str, &[&str]); 13] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 14] = [
     ("server", Server::KEYS),
     ("tls", Tls::KEYS),
+    ("users", User::KEYS),
     ("nodes", Node::KEYS),
     ("ring", Ring::KEYS),
     ("counters", Counters::KEYS),

@@ -15,6 +15,7 @@ use super::reader::Reader;
 use super::rules::{cache, counters, rules};
 use super::tls::tls;
 use super::units::{GIB, KIB, MIB};
+use super::users::users;
 use super::{
     Admin, Config, CrossNode, Fault, Faults, Journal, Ring, Server, SlowLog, Tls, Transactions,
     Upstream,
@@ -48,7 +49,8 @@ pub(super) fn resolve(
     let mut root = root.try_deserialize::<raw::Root>().unwrap_or_default();
     reader.unknown("", &mut root);
     let tls = tls(&mut reader, root.tls);
-    let mut server = server(&mut reader, root.server, tls.as_ref());
+    let users = users(&mut reader, root.users);
+    let mut server = server(&mut reader, root.server, tls.as_ref(), !users.is_empty());
     let admin = admin(&mut reader, root.admin, server.protected);
     let nodes = nodes(&mut reader, root.nodes);
     if nodes.iter().any(|node| node.database != 0) {
@@ -61,6 +63,7 @@ pub(super) fn resolve(
         admin,
         server,
         tls,
+        users,
         nodes,
         ring,
         rules: rules(&mut reader, root.rules, &counters, &cache),
@@ -98,7 +101,7 @@ fn journal(reader: &mut Reader, value: Option<Value>) -> Journal {
     }
 }
 
-fn server(reader: &mut Reader, value: Option<Value>, tls: Option<&Tls>) -> Server {
+fn server(reader: &mut Reader, value: Option<Value>, tls: Option<&Tls>, has_users: bool) -> Server {
     let raw: raw::Server = reader.section("server", value);
     let listen = reader.text(
         "server.listen",
@@ -124,7 +127,7 @@ fn server(reader: &mut Reader, value: Option<Value>, tls: Option<&Tls>) -> Serve
         Some("never"),
     );
     // A password that was given and is faulty is that one fault, not two.
-    if protected && password.is_none() && !reader.is_faulty("server.password") {
+    if protected && password.is_none() && !has_users && !reader.is_faulty("server.password") {
         refuse_open(reader, listen, tls);
     }
     Server {
@@ -180,12 +183,12 @@ fn refuse_open(reader: &mut Reader, listen: Option<SocketAddr>, tls: Option<&Tls
         (
             "server.listen",
             listen,
-            "server.password or server.password_file",
+            "server.password, server.password_file or [[users]]",
         ),
         (
             "tls.listen",
             tls,
-            "server.password, server.password_file or tls.client_ca_file",
+            "server.password, server.password_file, [[users]] or tls.client_ca_file",
         ),
     ] {
         let Some(listen) = listen.filter(|listen| !listen.ip().to_canonical().is_loopback()) else {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::reply_mode::ReplyMode;
+use super::users::{Login, Membership, User};
 use crate::command::Topics;
 use crate::pubsub::Subscriptions;
 use crate::resp::Protocol;
@@ -30,7 +32,7 @@ pub struct Client {
     /// Cancelled by `CLIENT KILL`: its session ends then.
     pub kill: CancellationToken,
     resp3: AtomicBool,
-    authenticated: AtomicBool,
+    gate: AtomicU8,
     database: AtomicU32,
     replies: AtomicU8,
     waiting: AtomicBool,
@@ -40,6 +42,7 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Facts {
+    user: Option<Membership>,
     name: Option<String>,
     lib_name: String,
     lib_ver: String,
@@ -50,6 +53,35 @@ struct Facts {
     commands: u64,
     query_buffer_bytes: usize,
     output_bytes: usize,
+}
+
+/// What stands between a client and its commands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Gate {
+    /// Nothing: it is the default user.
+    Open,
+    /// It has given no password yet.
+    Outside,
+    /// What its user may do.
+    User,
+}
+
+impl Gate {
+    fn bits(self) -> u8 {
+        match self {
+            Self::Open => 0,
+            Self::Outside => 1,
+            Self::User => 2,
+        }
+    }
+
+    fn from_bits(bits: u8) -> Self {
+        match bits {
+            0 => Self::Open,
+            2 => Self::User,
+            _ => Self::Outside,
+        }
+    }
 }
 
 /// What a session tells about itself once per batch of requests.
@@ -73,7 +105,7 @@ impl Client {
         addr: SocketAddr,
         laddr: SocketAddr,
         now: Instant,
-        authenticated: bool,
+        is_inside: bool,
     ) -> Self {
         Self {
             id,
@@ -82,12 +114,17 @@ impl Client {
             created: now,
             kill: CancellationToken::new(),
             resp3: AtomicBool::new(false),
-            authenticated: AtomicBool::new(authenticated),
+            gate: AtomicU8::new(Gate::bits(if is_inside {
+                Gate::Open
+            } else {
+                Gate::Outside
+            })),
             database: AtomicU32::new(0),
             replies: AtomicU8::new(ReplyMode::default().bits()),
             waiting: AtomicBool::new(false),
             subscriptions: Subscriptions::default(),
             facts: Mutex::new(Facts {
+                user: None,
                 name: None,
                 lib_name: String::new(),
                 lib_ver: String::new(),
@@ -128,14 +165,43 @@ impl Client {
         !self.subscriptions.is_empty() && self.protocol() == Protocol::Resp2
     }
 
-    /// Whether it may do more than [`allowed_before_auth`](super::local::allowed_before_auth).
-    pub fn authenticated(&self) -> bool {
-        self.authenticated.load(Ordering::Relaxed)
+    /// What it may do.
+    pub fn gate(&self) -> Gate {
+        Gate::from_bits(self.gate.load(Ordering::Relaxed))
     }
 
-    /// Lets it in, or out again (`RESET`).
-    pub fn set_authenticated(&self, authenticated: bool) {
-        self.authenticated.store(authenticated, Ordering::Relaxed);
+    /// Whether it may do more than [`allowed_before_auth`](super::local::allowed_before_auth).
+    pub fn authenticated(&self) -> bool {
+        self.gate() != Gate::Outside
+    }
+
+    /// Who it is, unless it is the default user or nobody yet.
+    pub fn user(&self) -> Option<Arc<User>> {
+        let facts = self.facts.lock();
+        facts.user.as_ref().map(|member| Arc::clone(member.user()))
+    }
+
+    /// Whether it is the user of this name.
+    pub(super) fn is_user(&self, name: &[u8]) -> bool {
+        let facts = self.facts.lock();
+        let user = facts.user.as_ref().map(Membership::user);
+        user.is_some_and(|user| user.name().as_bytes() == name)
+    }
+
+    /// Lets it in.
+    pub fn log_in(&self, login: Login) {
+        let (gate, user) = match login {
+            Login::Default => (Gate::Open, None),
+            Login::As(membership) => (Gate::User, Some(membership)),
+        };
+        self.facts.lock().user = user;
+        self.gate.store(gate.bits(), Ordering::Relaxed);
+    }
+
+    /// Lets it out again (`RESET`), where a password is asked for.
+    pub fn log_out(&self) {
+        self.gate.store(Gate::Outside.bits(), Ordering::Relaxed);
+        self.facts.lock().user = None;
     }
 
     /// The database of its next command.
@@ -251,7 +317,7 @@ impl Client {
             out,
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={idle} flags={} db={} sub={} psub={} \
              ssub={} multi=-1 qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 \
-             omem={} tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={} \
+             omem={} tot-mem={} events=r cmd={} user={} redir=-1 resp={} lib-name={} \
              lib-ver={} tot-cmds={}",
             self.id,
             self.addr,
@@ -267,6 +333,10 @@ impl Client {
             facts.output_bytes,
             query_bytes.saturating_add(facts.output_bytes),
             command,
+            facts
+                .user
+                .as_ref()
+                .map_or("default", |member| member.user().name()),
             match self.protocol() {
                 Protocol::Resp2 => 2,
                 Protocol::Resp3 => 3,

@@ -11,7 +11,7 @@ use super::replies::{Place, Replies, Ticket};
 use super::state::State;
 use super::timing::{Asked, Requests, push_slow};
 use super::transaction::{CROSS_SLOT, CROSS_SLOT_PATTERN, OTHER_DATABASE};
-use super::{Client, Shared, subscribe};
+use super::{Client, Gate, Shared, subscribe};
 use crate::command::{self, Class, Command, Flags, Increment, LookupError};
 use crate::counter::{Answer, Effect, Extent, Mode};
 use crate::flush::RESERVED_PREFIX;
@@ -39,7 +39,7 @@ pub(super) struct Dispatch<'a> {
     /// Nodes that were given something to send.
     touched: Vec<usize>,
     pub(super) tally: Tally,
-    positions: Vec<usize>,
+    pub(super) positions: Vec<usize>,
     /// Keys to tell [`Seen`](crate::telemetry::Seen) of; empty while nobody watches.
     seen: Vec<Touch>,
     /// Further ones.
@@ -193,9 +193,11 @@ impl<'a> Dispatch<'a> {
             Err(error) => return self.unknown(error, request),
         };
         self.command = command;
-        if !self.client.authenticated() && !local::allowed_before_auth(command.name) {
+        if self.client.gate() != Gate::Open
+            && let Some(text) = self.stopped(command, request)
+        {
             self.refuse_transaction();
-            self.reject(local::NO_AUTH);
+            self.reject(text);
             return self.done(request);
         }
         if self.client.is_in_subscribed_mode() && !subscribe::is_allowed(command) {
@@ -518,6 +520,7 @@ impl<'a> Dispatch<'a> {
             config: &shared.config,
             stats: &shared.stats,
             registry: &shared.registry,
+            users: &shared.users,
             client: self.client,
             nodes: &|| shared.router.statuses(),
             topics: &|kind| shared.hub.topics(kind),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Registry, Scripts, Ticket};
+use super::{Registry, Scripts, Ticket, Users};
 use crate::config::Config;
 use crate::limit::Catalogue;
 use crate::node::Node;
@@ -29,6 +29,8 @@ pub struct Shared {
     pub registry: Arc<Registry>,
     /// Who is subscribed to what.
     pub hub: Arc<Hub>,
+    /// Who may be a client.
+    pub users: Arc<Users>,
     /// Where keys live.
     pub router: Arc<Router<Ticket>>,
     /// This run's name, for `INFO`.
@@ -55,11 +57,13 @@ impl Shared {
         sender: SendSoon,
     ) -> Self {
         let server = &config.server;
-        let registry = Registry::new(server.max_clients, server.password.is_some());
+        let users = Arc::new(Users::new(&config));
+        let registry = Registry::new(server.max_clients, !users.is_open());
         Self {
             hub: Arc::new(Hub::new(Arc::clone(&router), Arc::clone(&stats))),
             stats,
             registry: Arc::new(registry),
+            users,
             router,
             run_id: random_run_id().into(),
             started,

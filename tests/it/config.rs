@@ -120,8 +120,8 @@ const ITS_FAULTS: &[&str] = &[
              TALLY_TLS__<KEY>, TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_JOURNAL__<KEY>, \
              TALLY_TRANSACTIONS__<KEY>, TALLY_UPSTREAM__<KEY>, \
              TALLY_ADMIN__<KEY>, TALLY_SLOWLOG__<KEY>, TALLY_LOG__<KEY>",
-    "tracing: unknown key; allowed: server, tls, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log",
-    "verbose: unknown key; allowed: server, tls, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log",
+    "tracing: unknown key; allowed: server, tls, users, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log",
+    "verbose: unknown key; allowed: server, tls, users, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log",
     "server.lisen: unknown key; allowed: listen, threads, protected, password, \
              password_file, max_clients, idle_timeout, max_bulk, query_buffer, output_buffer, \
              databases, drain_timeout",
@@ -171,7 +171,7 @@ fn all_faults_of_a_file_are_reported_at_once() {
 
 #[test]
 fn keys_that_are_not_built_are_unknown() {
-    let allowed = "allowed: server, tls, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log";
+    let allowed = "allowed: server, tls, users, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log";
     check_section(
         "sharding = true",
         &[&format!("sharding: unknown key; {allowed}")],
@@ -444,8 +444,8 @@ fn stray_variables_are_faults() {
 fn other_machines_are_let_in_only_with_a_password_or_on_demand() {
     let open = "[server]\nlisten = \"0.0.0.0:6380\"";
     let refused = "server.listen: \"0.0.0.0:6380\" lets other machines in without a password; set \
-                   server.password or server.password_file, listen on a loopback address, or set \
-                   server.protected = false";
+                   server.password, server.password_file or [[users]], listen on a loopback \
+                   address, or set server.protected = false";
     check_section(open, &[refused]);
     check_section(&format!("{open}\npassword = \"\""), &[refused]);
     for sound in [
@@ -564,8 +564,8 @@ fn what_is_printed_loads_again() {
 
 #[test]
 fn what_is_printed_has_every_key_but_the_password_files() {
-    let rule = "[[rules]]\nmatch = \"a\"";
-    let printed = load(rule, &[]).unwrap().to_toml();
+    let lists = "[[rules]]\nmatch = \"a\"\n[[users]]\nname = \"a\"\npassword = \"p\"";
+    let printed = load(lists, &[]).unwrap().to_toml();
     for (section, key) in config::keys().filter(|(_, key)| !key.ends_with("_file")) {
         let line = format!("\n{key} = ");
         assert!(
@@ -668,4 +668,48 @@ fn faults_of_a_nodes_tls_name_the_key() {
             &[&format!("nodes[0].{fault}")],
         );
     }
+}
+
+#[test]
+fn all_faults_of_users_are_reported_at_once() {
+    let categories = "\"read\", \"write\", \"script\", \"admin\"";
+    let name = "1 to 255 visible ASCII characters, and not \"default\"";
+    check_section(
+        "[[users]]
+        password = \"p\"
+        [[users]]
+        name = \"default\"
+        password = \"p\"
+        allow = [\"read\", \"all\"]
+        [[users]]
+        name = \"a\"
+        password = \"hunter2\"
+        password_sha256 = \"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\"
+        keys = \"*\"
+        [[users]]
+        name = \"a\"
+        password_sha256 = \"hunter2\"
+        [[users]]
+        name = \"b\"",
+        &[
+            &format!("users[0].name: missing; allowed: {name}"),
+            &format!("users[1].name: \"default\" is not allowed; allowed: {name}"),
+            &format!(
+                "users[1].allow: not allowed; allowed: a list of at most 100, of {categories}"
+            ),
+            "users[2].password_sha256: given together with password; allowed: one of the two",
+            "users[2].keys: not allowed; allowed: a list of at most 100, of patterns as in KEYS, of \
+             1 to 1024 bytes",
+            "users[3].password_sha256: not allowed; allowed: 64 hexadecimal digits, as ACL SETUSER \
+             takes after #",
+            "users[3].name: \"a\" is the name of users[2] too",
+            "users[4].password: missing; allowed: password, password_file or password_sha256",
+        ],
+    );
+    let text =
+        "[server]\nlisten = \"0.0.0.0:6380\"\n[[users]]\nname = \"a\"\npassword = \"hunter2\"";
+    let config = load(text, &[]).unwrap();
+    let printed = config.to_toml();
+    assert!(!printed.contains("hunter2") && !format!("{config:?}").contains("hunter2"));
+    assert!(parse(&printed, &[]).is_ok(), "{printed}");
 }

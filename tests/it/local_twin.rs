@@ -20,8 +20,8 @@ use tally::config::{
 };
 use tally::resp::{Request, Span, encode};
 use tally::ring::Hash;
-use tally::session::Registry;
 use tally::session::local::{After, Local, NO_AUTH, allowed_before_auth, answer, finish_info};
+use tally::session::{Registry, Users};
 use tally::telemetry::Stats;
 use tokio::time::Instant;
 
@@ -399,6 +399,7 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
     let config = config(password);
     let stats = Stats::default();
     let registry = Registry::new(10, password.is_some());
+    let users = Users::new(&config);
     let now = Instant::now().into_std();
     let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let client = registry.register(addr(5000), addr(6380), now).unwrap();
@@ -406,6 +407,7 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
         config: &config,
         stats: &stats,
         registry: &registry,
+        users: &users,
         client: &client,
         nodes: &Vec::new,
         topics: &|_| 0,
@@ -472,6 +474,7 @@ fn config(password: Option<&str>) -> Config {
     let second = Duration::from_secs(1);
     Config {
         tls: None,
+        users: Vec::new(),
         server: ServerConfig {
             protected: true,
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 6380))),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// after. The table in `src/lib.rs` says the same.
 const LAYERS: &[&[&str]] = &[
     &[
-        "resp", "command", "ring", "key", "glob", "rule", "flush", "counter", "limit",
+        "resp", "command", "ring", "key", "glob", "access", "rule", "flush", "counter", "limit",
     ],
     &["config", "journal", "telemetry", "tls"],
     &["node", "router"],

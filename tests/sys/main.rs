@@ -46,3 +46,4 @@ mod tally;
 mod tls;
 mod tools;
 mod twin;
+mod users;

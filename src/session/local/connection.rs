@@ -1,12 +1,11 @@
 //! Commands about the connection itself: `HELLO`, `AUTH`, `SELECT`, `PING`, `RESET`.
 
 use std::cmp::Ordering;
-use std::hint::black_box;
 
 use super::argument::{self, NOT_AN_INTEGER, SYNTAX_ERROR};
 use super::{Local, clients};
 use crate::resp::{Protocol, Request, encode, parse_i64};
-use crate::session::ReplyMode;
+use crate::session::{DEFAULT_USER, Login, Refused, ReplyMode};
 
 /// `PING`: in subscribed mode it looks like a message.
 pub(super) fn ping(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
@@ -28,7 +27,11 @@ pub(super) fn reset(local: &Local<'_>, out: &mut Vec<u8>) {
     client.set_protocol(Protocol::Resp2);
     client.set_name(None);
     client.set_database(0);
-    client.set_authenticated(local.open_to_all());
+    if local.users.is_open() {
+        client.log_in(Login::Default);
+    } else {
+        client.log_out();
+    }
     client.change_reply_mode(ReplyMode::reset);
     client.set_no_evict(false);
     client.set_no_touch(false);
@@ -57,16 +60,14 @@ pub(super) fn select(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>
 
 pub(super) fn auth(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
     let (user, password) = match request.len() {
-        2 if local.open_to_all() => return encode::error(out, NO_PASSWORD_SET),
+        2 if local.users.is_open() => return encode::error(out, NO_PASSWORD_SET),
         2 => (DEFAULT_USER, request.arg(1)),
         3 => (request.arg(1), request.arg(2)),
         _ => return encode::error(out, SYNTAX_ERROR),
     };
-    if is_let_in(local, user, password) {
-        local.client.set_authenticated(true);
-        encode::simple(out, "OK");
-    } else {
-        encode::error(out, WRONG_PASSWORD);
+    match log_in(local, user, password) {
+        Ok(()) => encode::simple(out, "OK"),
+        Err(refused) => encode::error(out, refused.text()),
     }
 }
 
@@ -80,11 +81,12 @@ pub(super) fn hello(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>)
     };
     let client = local.client;
     match greeting.credentials {
-        Some((user, password)) if !is_let_in(local, user, password) => {
-            return encode::error(out, WRONG_PASSWORD);
+        Some((user, password)) => {
+            if let Err(refused) = log_in(local, user, password) {
+                return encode::error(out, refused.text());
+            }
         }
         None if !client.authenticated() => return encode::error(out, HELLO_NO_AUTH),
-        Some(_) => client.set_authenticated(true),
         None => {}
     }
     if let Some(name) = greeting.name {
@@ -182,33 +184,22 @@ fn compare_versions(a: &str, b: &str) -> Ordering {
     numbers(a).cmp(&numbers(b))
 }
 
-/// Without a configured password the default user takes any, as in Redis (`nopass`).
-fn is_let_in(local: &Local<'_>, user: &[u8], password: &[u8]) -> bool {
-    let right = match &local.config.server.password {
-        Some(secret) => is_same(password, secret.reveal().as_bytes()),
-        None => true,
+/// Lets the client in. Who is in already as that user keeps its connection of those that the user
+/// may have.
+fn log_in(local: &Local<'_>, user: &[u8], password: &[u8]) -> Result<(), Refused> {
+    let login = match local.users.log_in(user, password) {
+        Err(Refused::TooMany) if local.client.is_user(user) => return Ok(()),
+        login => login?,
     };
-    user == DEFAULT_USER && right
+    local.client.log_in(login);
+    Ok(())
 }
-
-/// Equality in a time that depends on the length of `given` only, which its sender knows.
-fn is_same(given: &[u8], secret: &[u8]) -> bool {
-    let mut difference = u8::from(given.len() != secret.len());
-    let mut expected = secret.iter().chain(std::iter::repeat(&0));
-    for byte in given {
-        difference |= black_box(byte ^ expected.next().unwrap_or(&0));
-    }
-    black_box(difference) == 0
-}
-
-const DEFAULT_USER: &[u8] = b"default";
 
 /// What nodes are taken for before the first of them has answered.
 const UNKNOWN_VERSION: &str = "7.0.15";
 
 const NO_PASSWORD_SET: &str = "ERR AUTH <password> called without any password configured for the \
     default user. Are you sure your configuration is correct?";
-const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const VERSION_NOT_AN_INTEGER: &str = "ERR Protocol version is not an integer or out of range";
 const NO_PROTOCOL: &str = "NOPROTO unsupported protocol version";
 const HELLO_NO_AUTH: &str = "NOAUTH HELLO must be called with the client already authenticated, \
@@ -224,13 +215,5 @@ mod tests {
         assert_eq!(compare_versions("7.0.15", "7.0.9"), Ordering::Greater);
         assert_eq!(compare_versions("7.2.0", "7.10.0"), Ordering::Less);
         assert_eq!(compare_versions("255.255.255", "8.0"), Ordering::Greater);
-    }
-
-    #[test]
-    fn only_the_whole_secret_is_the_same() {
-        assert!(is_same(b"secret", b"secret"));
-        for given in [&b""[..], b"secre", b"secret1", b"Secret", b"secret\0"] {
-            assert!(!is_same(given, b"secret"), "{given:?}");
-        }
     }
 }

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 pub use config::NodeConfig;
 pub use keyspace::{InfoText, finish_info};
 
-use super::{Client, Registry};
+use super::{Client, Registry, Users};
 use crate::command::Topics;
 use crate::config::Config;
 use crate::resp::{Protocol, Request, encode};
@@ -36,6 +36,8 @@ pub struct Local<'a> {
     pub stats: &'a Stats,
     /// Every client.
     pub registry: &'a Registry,
+    /// Who may be one.
+    pub users: &'a Users,
     /// The client that asks.
     pub client: &'a Client,
     /// The nodes' states; called only by the few commands that show them.
@@ -63,11 +65,6 @@ impl fmt::Debug for Local<'_> {
 impl Local<'_> {
     fn protocol(&self) -> Protocol {
         self.client.protocol()
-    }
-
-    /// Whether a client that has not given a password is let in.
-    fn open_to_all(&self) -> bool {
-        self.config.server.password.is_none()
     }
 
     fn uptime(&self) -> Duration {

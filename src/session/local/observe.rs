@@ -3,6 +3,7 @@
 
 use super::{Local, argument};
 use crate::resp::{Request, encode, parse_i64};
+use crate::session::DEFAULT_USER;
 
 /// The remaining commands; arity is right.
 pub(super) fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) {
@@ -24,7 +25,13 @@ pub(super) fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mu
             encode::integer(out, 0);
             encode::array(out, 0);
         }
-        "acl|whoami" => encode::bulk(out, b"default"),
+        "acl|whoami" => {
+            let user = local.client.user();
+            let name = user
+                .as_ref()
+                .map_or(DEFAULT_USER, |user| user.name().as_bytes());
+            encode::bulk(out, name);
+        }
         "module|list" | "latency|latest" | "latency|history" => encode::array(out, 0),
         "memory|purge" => encode::simple(out, "OK"),
         "memory|doctor" => encode::verbatim(out, protocol, MEMORY_DOCTOR),

@@ -21,6 +21,7 @@ struct Setup {
     config: Config,
     stats: Stats,
     registry: Registry,
+    users: Users,
     nodes: Vec<NodeStatus>,
     started: Instant,
 }
@@ -31,6 +32,7 @@ impl Setup {
             config: config(password),
             stats: Stats::default(),
             registry: Registry::new(10, password.is_some()),
+            users: Users::new(&config(password)),
             nodes: vec![node("a", "7.2.4"), node("b", "7.0.9")],
             started: Clock::now().into_std(),
         }
@@ -49,6 +51,7 @@ impl Setup {
             config: &self.config,
             stats: &self.stats,
             registry: &self.registry,
+            users: &self.users,
             client,
             nodes: &nodes,
             topics: &|_| 0,
@@ -103,6 +106,7 @@ fn config(password: Option<&str>) -> Config {
     let second = Duration::from_secs(1);
     Config {
         tls: None,
+        users: Vec::new(),
         server: Server {
             protected: true,
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 6380))),

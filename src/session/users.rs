@@ -1,0 +1,245 @@
+//! Who may be a client, by name and password.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::access::Access;
+use crate::config::{self, Config, PasswordHash};
+
+/// All users: the default one, who may do everything, and those with a name.
+///
+/// ```text
+/// [[users]]   server.password   the default user
+///    none          none         is everybody, without a password
+///    any           given        needs that password
+///    some          none         does not exist
+/// ```
+#[derive(Debug)]
+pub struct Users {
+    default: Option<PasswordHash>,
+    named: HashMap<String, Arc<User>>,
+}
+
+/// A user with a name, and what its connections share.
+pub struct User {
+    settings: config::User,
+    connections: AtomicUsize,
+    /// The second looked at last, counted from the start, in the upper half; commands in it.
+    pace: AtomicU64,
+}
+
+/// What a right password makes of a client.
+#[derive(Debug)]
+pub enum Login {
+    /// The default user.
+    Default,
+    /// A user with a name.
+    As(Membership),
+}
+
+/// A connection of a user, counted until it is dropped.
+#[derive(Debug)]
+pub struct Membership(Arc<User>);
+
+/// Why nobody is let in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refused {
+    /// There is no such user, or the password is another.
+    Wrong,
+    /// The user has as many connections as it may.
+    TooMany,
+}
+
+impl Users {
+    /// Those of a configuration.
+    pub fn new(config: &Config) -> Self {
+        let default = config.server.password.as_ref();
+        let named = config.users.iter().map(|settings| {
+            let user = User {
+                settings: settings.clone(),
+                connections: AtomicUsize::new(0),
+                pace: AtomicU64::new(0),
+            };
+            (settings.name.clone(), Arc::new(user))
+        });
+        Self {
+            default: default.map(|secret| PasswordHash::of(secret.reveal().as_bytes())),
+            named: named.collect(),
+        }
+    }
+
+    /// Whether every client is let in without a password.
+    pub fn is_open(&self) -> bool {
+        self.default.is_none() && self.named.is_empty()
+    }
+
+    /// Lets a client in. Without any password the default user takes any, as in Redis (`nopass`).
+    ///
+    /// # Errors
+    ///
+    /// See [`Refused`].
+    pub fn log_in(&self, name: &[u8], password: &[u8]) -> Result<Login, Refused> {
+        // Made for unknown names too: else the time would tell which there are.
+        let hash = PasswordHash::of(password);
+        if name == DEFAULT_USER {
+            let is_right = self.default == Some(hash) || self.is_open();
+            return is_right.then_some(Login::Default).ok_or(Refused::Wrong);
+        }
+        let name = std::str::from_utf8(name).ok();
+        let user = name.and_then(|name| self.named.get(name));
+        let user = user.filter(|user| user.settings.password == hash);
+        User::join(user.ok_or(Refused::Wrong)?).map(Login::As)
+    }
+}
+
+impl User {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// What it may do.
+    pub fn access(&self) -> &Access {
+        &self.settings.access
+    }
+
+    fn join(user: &Arc<Self>) -> Result<Membership, Refused> {
+        let most = match user.settings.max_connections {
+            0 => usize::MAX,
+            most => most,
+        };
+        let below = |count: usize| (count < most).then_some(count + 1);
+        user.connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below)
+            .map(|_| Membership(Arc::clone(user)))
+            .map_err(|_| Refused::TooMany)
+    }
+
+    /// Counts a command in the present second, counted from any start. False: there were as many
+    /// as there may be, and this one is not counted.
+    pub fn count_command(&self, second: u32) -> bool {
+        let most = self.settings.max_commands_per_second;
+        if most == 0 {
+            return true;
+        }
+        let (second, most) = (u64::from(second), u64::from(most));
+        let next = |pace: u64| match (pace >> 32, pace & u64::from(u32::MAX)) {
+            (then, count) if then == second => (count < most).then_some(pace + 1),
+            _ => Some((second << 32) | 1),
+        };
+        self.pace
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .is_ok()
+    }
+}
+
+impl Membership {
+    /// Whose.
+    pub fn user(&self) -> &Arc<User> {
+        &self.0
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Refused {
+    /// The error for the client, code first; the first in Redis's words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Wrong => "WRONGPASS invalid username-password pair or user is disabled.",
+            Self::TooMany => "ERR max number of clients of this user reached",
+        }
+    }
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User")
+            .field("name", &self.settings.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who a client is that gives no name.
+pub const DEFAULT_USER: &[u8] = b"default";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users(text: &str) -> Users {
+        let text = format!("{text}\n[[nodes]]\nname = \"a\"\naddress = \"h:1\"");
+        Users::new(&config::parse(&text, std::iter::empty()).unwrap())
+    }
+
+    fn outcome(users: &Users, name: &str, password: &str) -> String {
+        match users.log_in(name.as_bytes(), password.as_bytes()) {
+            Ok(Login::Default) => "default".to_owned(),
+            Ok(Login::As(membership)) => membership.user().name().to_owned(),
+            Err(refused) => format!("{refused:?}"),
+        }
+    }
+
+    #[test]
+    fn the_default_user_is_there_unless_there_are_others_and_no_password() {
+        let open = users("");
+        assert!(open.is_open());
+        assert_eq!(outcome(&open, "default", "anything"), "default");
+        assert_eq!(outcome(&open, "app", "anything"), "Wrong");
+        let closed = users("[server]\npassword = \"p\"");
+        assert!(!closed.is_open());
+        assert_eq!(outcome(&closed, "default", "p"), "default");
+        assert_eq!(outcome(&closed, "default", "P"), "Wrong");
+        let named = "[[users]]\nname = \"app\"\npassword = \"q\"";
+        let without = users(named);
+        assert!(!without.is_open());
+        assert_eq!(outcome(&without, "default", ""), "Wrong");
+        assert_eq!(outcome(&without, "app", "q"), "app");
+        assert_eq!(outcome(&without, "app", "qq"), "Wrong");
+        let both = users(&format!("[server]\npassword = \"p\"\n{named}"));
+        assert_eq!(outcome(&both, "default", "p"), "default");
+        assert_eq!(outcome(&both, "app", "q"), "app");
+        assert_eq!(outcome(&both, "app", "p"), "Wrong");
+    }
+
+    #[test]
+    fn a_hash_is_as_good_as_the_password() {
+        // printf q | sha256sum
+        let hash = "8e35c2cd3bf6641bdb0e2050b76932cbb2e6034a0ddacc1d9bea82a6ba57f7cf";
+        let users = users(&format!(
+            "[[users]]\nname = \"app\"\npassword_sha256 = \"{hash}\""
+        ));
+        assert_eq!(outcome(&users, "app", "q"), "app");
+        assert_eq!(outcome(&users, "app", hash), "Wrong");
+    }
+
+    #[test]
+    fn connections_of_a_user_are_counted_while_they_last() {
+        let users = users("[[users]]\nname = \"app\"\npassword = \"q\"\nmax_connections = 1");
+        let first = users.log_in(b"app", b"q").unwrap();
+        assert_eq!(outcome(&users, "app", "q"), "TooMany");
+        assert_eq!(outcome(&users, "app", "wrong"), "Wrong");
+        drop(first);
+        assert_eq!(outcome(&users, "app", "q"), "app");
+    }
+
+    #[test]
+    fn commands_are_counted_within_a_second() {
+        let users =
+            users("[[users]]\nname = \"app\"\npassword = \"q\"\nmax_commands_per_second = 2");
+        let Ok(Login::As(membership)) = users.log_in(b"app", b"q") else {
+            panic!("not let in");
+        };
+        let user = membership.user();
+        let counted: Vec<_> = [0, 0, 0, 1, 1, 1, 9]
+            .map(|at| user.count_command(at))
+            .into();
+        assert_eq!(counted, [true, true, false, true, true, false, true]);
+    }
+}

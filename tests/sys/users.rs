@@ -1,0 +1,264 @@
+//! Users: what they may do, and that Redis with the same ACL says the same.
+
+use std::net::SocketAddr;
+
+use crate::connection::Connection;
+use crate::harness::{Settings, Stack, now, pause, skipped_on_bare_redis};
+use crate::reply::Reply;
+use crate::servers::{Redis, is_other_server};
+
+/// The users of these tests, each with its name as password.
+const USERS: &str = r#"[
+    { name = "reader", password = "reader", allow = ["read"] },
+    { name = "writer", password = "writer", allow = ["write"], keys = ["a:*", "b:?"] },
+    { name = "app", password = "app", keys = ["a:*"] },
+    { name = "scripts", password = "scripts", allow = ["read", "write", "script"], keys = ["a:*"] },
+    { name = "boss", password = "boss", allow = ["read", "write", "script", "admin"] },
+    { name = "hashed", password_sha256 = "8e35c2cd3bf6641bdb0e2050b76932cbb2e6034a0ddacc1d9bea82a6ba57f7cf" },
+    { name = "few", password = "few", max_connections = 2 },
+    { name = "slow", password = "slow", max_commands_per_second = 5 },
+]"#;
+
+/// The same of those that a twin is asked for.
+const ACL: &[&str] = &[
+    "ACL SETUSER reader on >reader +@read +@connection +acl|whoami -@dangerous ~*",
+    "ACL SETUSER writer on >writer +@write +@connection +acl|whoami ~a:* -@dangerous ~b:?",
+    "ACL SETUSER app on >app +@read +@write -@scripting +@connection +acl|whoami -@dangerous ~a:*",
+];
+
+fn one_line(users: &str) -> String {
+    users.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[track_caller]
+fn start(more: Settings<'_>) -> Stack {
+    let users = one_line(USERS).replace(", ]", "]");
+    let settings = [&[("users", users.as_str())], more].concat();
+    Stack::start(&settings)
+}
+
+#[track_caller]
+fn log_in(address: SocketAddr, name: &str) -> Connection {
+    let mut client = Connection::open(address);
+    assert!(client.call(&["AUTH", name, name]).is_ok(), "{name}");
+    client
+}
+
+#[test]
+fn a_redis_with_the_same_acl_says_the_same() {
+    if skipped_on_bare_redis() || is_other_server() {
+        return;
+    }
+    let stack = start(&[]);
+    let redis = Redis::start(&[]);
+    for line in ACL {
+        assert!(redis.connect().run(line).is_ok(), "{line}");
+    }
+    for user in ["reader", "writer", "app"] {
+        let mut here = log_in(stack.address(), user);
+        let mut there = log_in(redis.address(), user);
+        for line in [
+            "ACL WHOAMI",
+            "PING",
+            "SET a:1 1",
+            "INCR a:1",
+            "INCR a:1",
+            "GET a:1",
+            "GET c",
+            "INCR c",
+            "SET b:1 x",
+            "SET b:12 x",
+            "MSET a:1 1 a:2 2",
+            "MSET a:1 1 c 2",
+            "MGET a:1 c",
+            "DEL a:1 c",
+            "EXISTS a:1 c",
+            "RENAME {a:1} c",
+            "LMPOP 1 c LEFT",
+            "XREAD STREAMS c 0",
+            "OBJECT ENCODING c",
+            "CONFIG GET maxmemory",
+            "CLIENT LIST",
+            "CLIENT GETNAME",
+            "EVAL return 1",
+            "NOSUCH x",
+            "MULTI",
+            "SET c 1",
+            "GET c",
+            "SET a:1 1",
+            "EXEC",
+            "GET",
+            "RESET",
+            "GET a:1",
+            "ACL WHOAMI",
+        ] {
+            let (got, want) = (here.run(line), there.run(line));
+            // Redis's connections are of its default user, who needs no password there.
+            if line == "RESET" {
+                assert!(there.call(&["AUTH", user, user]).is_ok());
+                assert_eq!(
+                    here.run("GET a:1").text(),
+                    "NOAUTH Authentication required."
+                );
+                assert!(here.call(&["AUTH", user, user]).is_ok());
+            }
+            assert_eq!(got, want, "{user}: {line}");
+        }
+    }
+}
+
+#[test]
+fn nobody_is_let_in_without_a_user() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = start(&[]);
+    let mut client = stack.connect();
+    let no_auth = "NOAUTH Authentication required.";
+    let wrong = "WRONGPASS invalid username-password pair or user is disabled.";
+    for (line, want) in [
+        ("PING", no_auth),
+        ("GET a", no_auth),
+        ("AUTH reader", wrong),
+        ("AUTH default reader", wrong),
+        ("AUTH reader writer", wrong),
+        ("AUTH nobody reader", wrong),
+        ("HELLO 3 AUTH reader writer", wrong),
+        ("TALLY STATS", no_auth),
+    ] {
+        assert_eq!(client.run(line).text(), want, "{line}");
+    }
+    assert!(!client.run("HELLO 3 AUTH reader reader").is_error());
+    assert_eq!(client.run("ACL WHOAMI").text(), "reader");
+    let list = log_in(stack.address(), "boss").run("CLIENT LIST").text();
+    assert!(list.contains(" user=reader "), "{list}");
+    assert!(list.contains(" user=boss "), "{list}");
+    assert!(client.call(&["AUTH", "hashed", "q"]).is_ok());
+    assert_eq!(client.run("ACL WHOAMI").text(), "hashed");
+    // A failed attempt leaves a client as it was.
+    assert!(client.run("AUTH reader no").is_error());
+    assert_eq!(client.run("ACL WHOAMI").text(), "hashed");
+}
+
+#[test]
+fn the_default_user_with_a_password_may_everything() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = start(&[("server.password", "\"secret\"")]);
+    let mut client = stack.connect();
+    assert!(client.run("AUTH secret").is_ok());
+    assert_eq!(client.run("ACL WHOAMI").text(), "default");
+    assert!(client.run("FLUSHALL").is_ok());
+    assert!(client.run("AUTH reader reader").is_ok());
+    assert!(client.run("FLUSHALL").text().starts_with("NOPERM"));
+    assert!(client.run("AUTH default secret").is_ok());
+    assert!(client.run("TALLY FLUSH").is_ok());
+    for line in ["CONFIG GET requirepass", "INFO", "TALLY STATS"] {
+        assert!(
+            !format!("{:?}", client.run(line)).contains("secret"),
+            "{line}"
+        );
+    }
+    assert!(!stack.tally.as_ref().unwrap().log().contains("secret"));
+}
+
+#[test]
+fn scripts_and_what_tally_adds_are_checked_too() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = start(&[]);
+    let check = |user: &str, request: &[&str], denied: Option<&str>| {
+        let reply: Reply = log_in(stack.address(), user).call(request);
+        match denied {
+            None => assert!(!reply.is_error(), "{user} {request:?}: {reply:?}"),
+            Some(what) => {
+                let text = reply.text();
+                assert!(text.starts_with("NOPERM"), "{user} {request:?}: {text}");
+                assert!(text.contains(what), "{user} {request:?}: {text}");
+            }
+        }
+    };
+    let incr = "return redis.call('INCR', KEYS[1])";
+    let keys = "one of the keys";
+    check("scripts", &["EVAL", incr, "1", "a:s"], None);
+    check("scripts", &["EVAL", incr, "1", "c"], Some(keys));
+    check("app", &["EVAL", incr, "1", "a:s"], Some("'eval'"));
+    check("app", &["SCRIPT", "LOAD", incr], Some("'script|load'"));
+    check("scripts", &["SCRIPT", "LOAD", incr], None);
+    check("scripts", &["SCRIPT", "FLUSH"], Some("'script|flush'"));
+    check("boss", &["SCRIPT", "FLUSH"], None);
+    check("app", &["TALLY", "WHERE", "a:1"], None);
+    check("app", &["TALLY", "WHERE", "c"], Some(keys));
+    for what in ["FLUSH", "STATS", "DEADLETTERS"] {
+        let name = format!("'tally|{}'", what.to_ascii_lowercase());
+        check("app", &["TALLY", what], Some(&name));
+        check("boss", &["TALLY", what], None);
+    }
+    for request in [
+        &["KEYS", "*"][..],
+        &["SCAN", "0"],
+        &["DBSIZE"],
+        &["RANDOMKEY"],
+    ] {
+        check("app", request, Some(keys));
+        check("reader", request, None);
+    }
+    check("boss", &["FLUSHALL"], None);
+    check("reader", &["SET", "a:1", "x"], Some("'set'"));
+    // A warm counter is guarded as a cold one.
+    let mut boss = log_in(stack.address(), "boss");
+    for _ in 0..20 {
+        boss.run("INCR c");
+    }
+    check("app", &["INCR", "c"], Some(keys));
+    check("app", &["GET", "c"], Some(keys));
+    check("reader", &["INCR", "c"], Some("'incr'"));
+    assert_eq!(boss.run("GET c").bytes(), b"20");
+}
+
+#[test]
+fn limits_of_a_user_hold_over_all_its_connections() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = start(&[]);
+    let _first = log_in(stack.address(), "few");
+    let mut second = log_in(stack.address(), "few");
+    let mut third = stack.connect();
+    let full = "ERR max number of clients of this user reached";
+    assert_eq!(third.run("AUTH few few").text(), full);
+    assert_eq!(third.run("PING").text(), "NOAUTH Authentication required.");
+    // Again as oneself is no further connection, as another gives it back.
+    assert!(second.run("AUTH few few").is_ok());
+    assert!(second.run("AUTH reader reader").is_ok());
+    assert!(third.run("AUTH few few").is_ok());
+    drop(third);
+    let again = now();
+    while stack.connect().run("AUTH few few").is_error() {
+        assert!(
+            again.elapsed().as_secs() < 10,
+            "a connection that ended counts"
+        );
+        pause(std::time::Duration::from_millis(3));
+    }
+
+    let mut slow = log_in(stack.address(), "slow");
+    let mut other = log_in(stack.address(), "slow");
+    let replies: Vec<_> = (0..20)
+        .map(|at| if at % 2 == 0 { &mut slow } else { &mut other }.run("PING"))
+        .collect();
+    let refused = replies.iter().filter(|reply| reply.is_error()).count();
+    // Twenty commands meet at most a few seconds, even on a loaded machine.
+    assert!(refused > 0, "{replies:?}");
+    let text = "ERR this user has used up its commands of this second";
+    assert!(
+        replies
+            .iter()
+            .all(|reply| !reply.is_error() || reply.text() == text)
+    );
+    assert!(replies.iter().any(|reply| !reply.is_error()));
+    pause(std::time::Duration::from_millis(1100));
+    assert_eq!(slow.run("PING").text(), "PONG");
+}
