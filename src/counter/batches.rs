@@ -4,20 +4,44 @@ use std::time::Instant;
 
 use super::lane::Lane;
 use super::queue::{InFlight, Transaction};
+use super::recover;
 use super::rules::Classes;
 use super::table::{KeyTable, Place};
-use crate::flush;
+use crate::flush::{self, Forgotten};
 
 impl<T> Lane<T> {
     /// The node can be reached again. `script` is the name that it gave to the flush script, and
-    /// the script; `None` when it takes no scripts. What was not acknowledged is sent again.
-    pub fn connected(&mut self, now: Instant, script: Option<(Vec<u8>, Vec<u8>)>) {
+    /// the script; `None` when it takes no scripts. `marker` is what it holds as the marker, which
+    /// shows when it came back with less than it had. What was not acknowledged is sent again.
+    pub fn connected(
+        &mut self,
+        table: &KeyTable,
+        now: Instant,
+        script: Option<(Vec<u8>, Vec<u8>)>,
+        marker: Option<&[u8]>,
+    ) {
         let (sha, body) = script.unwrap_or_default();
         self.series.set_script(sha, body);
+        if let Some(forgotten) = marker.and_then(|marker| self.series.on_marker(marker, now)) {
+            self.heal(table, &forgotten, now);
+        }
         if self.series.is_owned() && self.series.is_settled() {
             // From now on a missing marker means that the node has lost something.
             self.series.encode_marker(true, &mut self.wire);
             self.push(now, InFlight::Forwarded(None));
+        }
+    }
+
+    /// The node came back with less than it had: what is known of that is on its way again.
+    fn heal(&mut self, table: &KeyTable, forgotten: &Forgotten, now: Instant) {
+        self.losses.forgotten_count += forgotten.lost;
+        self.losses.healed_count += u64::try_from(forgotten.again.len()).unwrap_or(u64::MAX);
+        for increment in &forgotten.again {
+            self.counts.applied -= u64::from(increment.count);
+            recover::on_counter(table, increment, now, |counter| {
+                counter.in_flight += 1;
+                counter.in_flight_delta = counter.in_flight_delta.wrapping_add(increment.delta);
+            });
         }
     }
 
@@ -133,6 +157,7 @@ impl<T> Lane<T> {
         self.wire.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
         self.wire.extend_from_slice(wire);
         self.series.encode_marker(false, &mut self.wire);
+        self.series.wiped();
         self.wire.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
         self.push(now, InFlight::Wrapped(Some(ticket), Transaction::new(4)));
     }

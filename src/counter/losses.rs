@@ -20,8 +20,10 @@ pub struct Losses {
     pub expired_count: u64,
     /// Another process goes on with the series: nothing is buffered any more.
     pub fenced: bool,
-    /// How many batches a node had acknowledged and forgot.
+    /// How many batches a node had acknowledged and forgot, and nobody knows any more.
     pub forgotten_count: u64,
+    /// How many keys' increments it forgot that are applied again.
+    pub healed_count: u64,
 }
 
 /// Where the increments are that were acknowledged before their node applied them; each is in one

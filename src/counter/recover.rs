@@ -40,6 +40,8 @@ impl<T> Lane<T> {
             on_counter(table, increment, now, |counter| {
                 counter.in_flight += 1;
                 counter.in_flight_delta = counter.in_flight_delta.wrapping_add(increment.delta);
+                counter.value = counter.value.wrapping_add(increment.delta);
+                counter.deadline = increment.deadline.or(counter.deadline);
             });
         }
         for increment in &recovered.pending {
@@ -47,6 +49,8 @@ impl<T> Lane<T> {
                 counter.pending = increment.delta;
                 counter.due = increment.due;
                 counter.slot = increment.slot;
+                counter.value = counter.value.wrapping_add(increment.delta);
+                counter.deadline = increment.deadline.or(counter.deadline);
             });
             table.lock(increment.key.as_bytes()).list_if_pending();
         }
@@ -57,9 +61,9 @@ impl<T> Lane<T> {
     }
 }
 
-/// Changes a key's counter, which is made if there is none. The value is what Redis gave last and
-/// what was acknowledged since.
-fn on_counter(
+/// Changes a key's counter, which is made if there is none: as Redis gave it last, and not answered
+/// here.
+pub(super) fn on_counter(
     table: &KeyTable,
     increment: &Increment,
     now: Instant,
@@ -70,13 +74,10 @@ fn on_counter(
         let policy = table.policy(increment.key.as_bytes());
         let mut counter = Counter::recovered(policy.class, now);
         counter.value = increment.last;
+        counter.deadline = increment.deadline;
         place.set(State::Warm(counter));
     }
     if let Some(counter) = place.counter() {
         change(counter);
-        counter.value = counter.value.wrapping_add(increment.delta);
-        if increment.deadline.is_some() {
-            counter.deadline = increment.deadline;
-        }
     }
 }

@@ -21,7 +21,7 @@ impl<T> Lane<T> {
         frame: &[u8],
         at: Instant,
     ) {
-        match self.series.on_reply(number, frame) {
+        match self.series.on_reply(number, frame, step.now) {
             Verdict::Settled(settled) => self.settle(step, settled, at),
             Verdict::Again(None) => {}
             Verdict::Again(Some(refusal)) => {
@@ -30,6 +30,7 @@ impl<T> Lane<T> {
                 encode::error(&mut error, &refusal.text);
                 self.refuse_waiting(step, &error);
             }
+            Verdict::Forgotten(batches) => self.losses.forgotten_count += batches,
             Verdict::Doubt(increments) => {
                 if self.series.is_fenced() {
                     step.table.cool();
@@ -82,7 +83,6 @@ impl<T> Lane<T> {
                 place.note();
             }
         }
-        self.losses.forgotten_count += settled.forgotten;
         self.after_flush(step, keys, Some(at));
     }
 

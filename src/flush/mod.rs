@@ -27,7 +27,7 @@ mod series;
 mod slots;
 
 pub use answer::{Deadline, Reading, Refusal};
-pub use series::{Batch, Cause, Series, Settled, Verdict};
+pub use series::{Batch, Cause, Forgotten, Series, Settled, Verdict};
 pub use slots::{Damaged, Found, Ledger, MAX_KEY_BYTES, SLOT_WORDS, Slot, Slots, Standing};
 
 use crate::key::Key;

@@ -1,6 +1,7 @@
 //! Numbered batches of one process, node and database, until each is settled.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Reading, Refusal, Status};
 use super::{Increment, Ledger, MAX_IN_FLIGHT, RESERVED_PREFIX};
@@ -34,8 +35,9 @@ pub struct Series {
     batches: VecDeque<Batch>,
     /// Sendings that have not been answered.
     unanswered: usize,
-    /// Batches that the node had acknowledged and has forgotten, not told of yet.
-    forgotten: u64,
+    /// Settled lately, in order: what of them the node applied as usual. Their last is the one
+    /// before the first of `batches`.
+    kept: VecDeque<Kept>,
     /// A batch was not applied: nothing new is sent until all are sent again, in order.
     stalled: Option<Stall>,
     /// Whether the series is this process's own: nothing is sent before.
@@ -45,6 +47,16 @@ pub struct Series {
     /// The script's name on the node.
     sha: Vec<u8>,
     body: Vec<u8>,
+}
+
+/// A settled batch, for a node that comes back without it.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+struct Kept {
+    number: u64,
+    increments: Vec<Increment>,
+    /// When it was settled.
+    at: Instant,
 }
 
 /// Why batches have to be sent again.
@@ -66,9 +78,20 @@ pub enum Verdict {
     Settled(Settled),
     /// Not applied, nothing is settled; the series says when to send again.
     Again(Option<Refusal>),
+    /// The node has forgotten so many batches that it had acknowledged; the others go on.
+    Forgotten(u64),
     /// No one knows whether these increments were applied, or no one may apply them any more; they
     /// are given up.
     Doubt(Vec<Increment>),
+}
+
+/// What a node came back without.
+#[derive(Debug)]
+pub struct Forgotten {
+    /// What is sent again, under the same numbers; it was settled before.
+    pub again: Vec<Increment>,
+    /// How many batches are not known any more.
+    pub lost: u64,
 }
 
 /// Batches that are settled by one answer.
@@ -80,8 +103,6 @@ pub struct Settled {
     pub readings: Vec<(Key, Reading)>,
     /// The node's time, in milliseconds since 1970.
     pub time_ms: u64,
-    /// Batches that the node had acknowledged and has forgotten.
-    pub forgotten: u64,
 }
 
 /// Why an increment was not applied, or how.
@@ -171,7 +192,7 @@ impl Series {
             next: 1,
             batches: VecDeque::new(),
             unanswered: 0,
-            forgotten: 0,
+            kept: VecDeque::new(),
             stalled: None,
             owned: true,
             fenced: false,
@@ -297,8 +318,8 @@ impl Series {
         self.stalled = again.then(Stall::default);
     }
 
-    /// A request that puts the marker there if there is none. Sent on a new connection when nothing
-    /// is unsettled, it makes a missing marker a sign of loss.
+    /// A request that puts the marker there, if there is none when so asked. Sent on a new
+    /// connection when nothing is unsettled, it makes a missing marker a sign of loss.
     pub fn encode_marker(&self, unless_there: bool, out: &mut Vec<u8>) {
         let value = format!("{} {}", self.epoch, self.next - 1);
         let mut request: Vec<&[u8]> =
@@ -310,7 +331,7 @@ impl Series {
     }
 
     /// Takes the answer to a sending of batch `number`.
-    pub fn on_reply(&mut self, number: u64, frame: &[u8]) -> Verdict {
+    pub fn on_reply(&mut self, number: u64, frame: &[u8], now: Instant) -> Verdict {
         self.unanswered = self.unanswered.saturating_sub(1);
         if let Some(batch) = self.batches.iter_mut().find(|batch| batch.number == number) {
             batch.in_flight = false;
@@ -319,7 +340,7 @@ impl Series {
             return self.refused(frame);
         };
         match answer.status {
-            Status::Applied | Status::Done => Verdict::Settled(self.settle(number, &answer)),
+            Status::Applied | Status::Done => Verdict::Settled(self.settle(number, &answer, now)),
             Status::Fenced => {
                 self.fenced = true;
                 let all = self
@@ -329,7 +350,7 @@ impl Series {
                     .collect();
                 Verdict::Doubt(all)
             }
-            Status::Taken => self.taken(&answer),
+            Status::Taken => self.taken(&answer, now),
             Status::Missing if !self.owned => {
                 // The batches are sent all the same, to be found in doubt one by one.
                 self.owned = true;
@@ -341,30 +362,72 @@ impl Series {
             Status::Missing => self.missing(number),
             Status::Gap => {
                 // Lower numbers are on their way, unless the node has forgotten what it had.
-                let first = self.batches.front().map_or(self.next, |batch| batch.number);
-                let resync = answer.number + 1 < first;
-                if resync {
-                    // The same answer to each batch in flight.
-                    self.forgotten = first - 1 - answer.number;
+                if answer.number < self.settled() {
+                    // The same answer comes to each batch in flight.
+                    let lost = self.settled() - answer.number;
+                    self.kept.clear();
+                    let told = self.stalled.is_some_and(|stall| stall.resync);
+                    self.stall(Stall {
+                        resync: true,
+                        ..Stall::default()
+                    });
+                    return Verdict::Forgotten(if told { 0 } else { lost });
                 }
-                self.stall(Stall {
-                    resync,
-                    ..Stall::default()
-                });
+                self.stall(Stall::default());
                 Verdict::Again(None)
             }
         }
     }
 
-    fn taken(&mut self, answer: &Answer<'_>) -> Verdict {
+    fn taken(&mut self, answer: &Answer<'_>, now: Instant) -> Verdict {
         self.owned = true;
         self.epoch = answer.epoch.unwrap_or(self.epoch);
-        let settled = self.settle(0, answer);
+        let settled = self.settle(0, answer, now);
         self.next = self.next.max(answer.number + 1);
         if !self.batches.is_empty() {
             self.stall(Stall::default());
         }
         Verdict::Settled(settled)
+    }
+
+    /// Takes the marker's value, which the node had when the connection began. If the node has
+    /// forgotten batches that it had acknowledged, those that are kept are unsettled again.
+    pub fn on_marker(&mut self, marker: &[u8], now: Instant) -> Option<Forgotten> {
+        let text = std::str::from_utf8(marker).ok()?;
+        let number: u64 = text.split(' ').nth(1)?.parse().ok()?;
+        if !self.owned || number >= self.settled() {
+            return None;
+        }
+        let mut again = Vec::new();
+        while let Some(kept) = self.kept.pop_back() {
+            let is_young = now.saturating_duration_since(kept.at) <= KEPT_FOR;
+            if kept.number <= number || !is_young {
+                break;
+            }
+            again.extend(kept.increments.iter().cloned());
+            self.batches.push_front(Batch {
+                number: kept.number,
+                increments: kept.increments,
+                in_flight: false,
+                lost: true,
+            });
+        }
+        self.kept.clear();
+        let lost = self.settled() - number;
+        if self.batches.is_empty() {
+            // The next batch finds the gap.
+            return Some(Forgotten { again, lost: 0 });
+        }
+        self.stall(Stall {
+            resync: lost > 0,
+            ..Stall::default()
+        });
+        Some(Forgotten { again, lost })
+    }
+
+    /// The keys are removed on purpose: nothing settled is ever sent again.
+    pub fn wiped(&mut self) {
+        self.kept.clear();
     }
 
     fn refused(&mut self, frame: &[u8]) -> Verdict {
@@ -400,12 +463,11 @@ impl Series {
         Verdict::Doubt(given_up)
     }
 
-    fn settle(&mut self, number: u64, answer: &Answer<'_>) -> Settled {
+    fn settle(&mut self, number: u64, answer: &Answer<'_>, now: Instant) -> Settled {
         let mut settled = Settled {
             increments: Vec::new(),
             readings: Vec::new(),
             time_ms: answer.time_ms,
-            forgotten: std::mem::take(&mut self.forgotten),
         };
         let last = if holds(Rule::SettleUpTo) {
             answer.number
@@ -432,6 +494,21 @@ impl Series {
                     .iter()
                     .map(|increment| increment.key.clone());
                 settled.readings = keys.zip(answer.readings.iter().copied()).collect();
+            }
+            let usual = batch.increments.iter().zip(&causes);
+            let usual = usual.filter(|(_, cause)| cause.is_none());
+            let slotless = |(increment, _): (&Increment, _)| Increment {
+                slot: None,
+                ..increment.clone()
+            };
+            self.kept.push_back(Kept {
+                number: batch.number,
+                increments: usual.map(slotless).collect(),
+                at: now,
+            });
+            let is_old = |kept: &Kept| now.saturating_duration_since(kept.at) > KEPT_FOR;
+            while self.kept.len() > MAX_KEPT || self.kept.front().is_some_and(is_old) {
+                self.kept.pop_front();
             }
             settled
                 .increments
@@ -511,6 +588,13 @@ fn script(out: &mut Vec<u8>, with_body: bool, sha: &[u8], body: &[u8]) {
 fn number_arg(out: &mut Vec<u8>, number: impl itoa::Integer) {
     encode::bulk(out, itoa::Buffer::new().format(number).as_bytes());
 }
+
+/// How long a settled batch is kept: longer than what a server with `appendfsync everysec` loses,
+/// and its restart.
+const KEPT_FOR: Duration = Duration::from_secs(10);
+
+/// Most settled batches that are kept: 16,384 keys, about a megabyte and a half.
+const MAX_KEPT: usize = 1024;
 
 /// How long a marker outlives its process's last flush: a week, so that a process that comes back
 /// after a long weekend finds it.

@@ -37,6 +37,8 @@ pub(super) struct Connected {
     pub(super) peer: Peer,
     /// The flush script; `None` when the server takes no scripts.
     pub(super) script: Option<Script>,
+    /// What the marker of the series holds.
+    pub(super) marker: Option<Vec<u8>>,
 }
 
 /// A script's name on the server, and the script.
@@ -49,6 +51,7 @@ pub(super) async fn connect(
     node: &config::Node,
     timeout: Duration,
     before: &Peer,
+    marker: &[u8],
 ) -> Result<Connected, ConnectError> {
     let attempt = async {
         let mut socket = Socket::open(node).await?;
@@ -82,7 +85,9 @@ pub(super) async fn connect(
                 "the node takes no scripts, so nothing is buffered"
             );
         }
+        let value = socket.ask(&[b"GET", marker]).await?;
         Ok(Connected {
+            marker: reply::text(&value).map(<[u8]>::to_vec),
             script,
             stream: socket.stream,
             peer,

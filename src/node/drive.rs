@@ -68,8 +68,11 @@ impl<T: Deliver> Driver<T> {
         let mut pause = first;
         loop {
             let timeout = self.node.upstream.connect_timeout;
-            let before = self.node.inner.lock().peer.clone();
-            let reason = match connect(&self.node.config, timeout, &before).await {
+            let (before, marker) = {
+                let inner = self.node.inner.lock();
+                (inner.peer.clone(), inner.lane.marker().to_vec())
+            };
+            let reason = match connect(&self.node.config, timeout, &before, &marker).await {
                 Ok(connected) => {
                     let begun = now();
                     if let (Some(trace), Some(run_id), Some(client_id)) = (
@@ -80,8 +83,8 @@ impl<T: Deliver> Driver<T> {
                         trace.note(run_id, client_id);
                     }
                     self.node.inner.lock().peer = connected.peer;
-                    let script = connected.script;
-                    let reason = self.carry(connected.stream, script).await;
+                    let known = (connected.script, connected.marker);
+                    let reason = self.carry(connected.stream, known).await;
                     tracing::warn!(node = self.node.name(), %reason, "connection lost");
                     // One that did not last is another failed attempt: else a server that takes
                     // connections only to close them would be called without a pause.
@@ -105,13 +108,18 @@ impl<T: Deliver> Driver<T> {
     }
 
     /// Serves one connection until it ends; returns why it did.
-    async fn carry(&mut self, stream: Stream, script: Option<Script>) -> String {
+    async fn carry(
+        &mut self,
+        stream: Stream,
+        (script, marker): (Option<Script>, Option<Vec<u8>>),
+    ) -> String {
         let (mut reader, writer) = stream.split();
         let writer = Arc::new(writer);
         {
             let mut inner = self.node.inner.lock();
             inner.link = Link::Up(Arc::clone(&writer));
-            inner.lane.connected(now(), script);
+            let (table, marker) = (&self.node.table, marker.as_deref());
+            inner.lane.connected(table, now(), script, marker);
         }
         self.node.counters.connects.fetch_add(1, Ordering::Relaxed);
         tracing::info!(
@@ -329,6 +337,15 @@ impl<T: Deliver> Driver<T> {
             tracing::error!(
                 node,
                 "another process goes on with this one's journal: nothing is buffered any more"
+            );
+        }
+        if losses.healed_count > 0 {
+            let keys = losses.healed_count;
+            tracing::warn!(
+                node,
+                keys,
+                "the node came back without increments that it had acknowledged: they are applied \
+                 again"
             );
         }
         if losses.forgotten_count > 0 {

@@ -387,3 +387,48 @@ fn a_node_out_of_memory_says_so_to_the_client() {
     assert!(admin.run("CONFIG SET maxmemory 0").is_ok());
     assert_eq!(client.run(&format!("INCR {key}")).integer(), 1);
 }
+
+#[test]
+fn a_node_that_comes_back_with_an_older_state_is_given_what_it_lost() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let node = Redis::start(&["--dbfilename", "dump.rdb"]);
+    let mut stack = Stack::over(vec![node], RECONNECT);
+    let mut client = stack.connect();
+    let mut count = |times: usize| {
+        let lines: Vec<_> = (0..times).map(|n| format!("INCR k{}", n % 20)).collect();
+        let replies = client.run_all(&lines);
+        assert!(
+            replies
+                .iter()
+                .all(|reply| matches!(reply, Reply::Integer(_)))
+        );
+        assert!(client.run("TALLY FLUSH").is_ok());
+    };
+    // All are warm before the node's state is kept.
+    count(100);
+    assert!(stack.nodes[0].connect().run("SAVE").is_ok());
+    for _ in 0..10 {
+        count(40);
+    }
+    let sum = |node: &Redis| -> i64 {
+        let keys: Vec<_> = (0..20).map(|n| format!("k{n}")).collect();
+        let values = node.connect().run(&format!("MGET {}", keys.join(" ")));
+        let values = values.elements().iter();
+        values
+            .map(|value| value.text().parse::<i64>().unwrap())
+            .sum()
+    };
+    assert_eq!(sum(&stack.nodes[0]), 500);
+    stack.nodes[0].kill();
+    stack.nodes[0].restart();
+    assert!(eventually(Duration::from_secs(10), || sum(&stack.nodes[0]) == 500));
+    let log = || stack.tally.as_ref().unwrap().log();
+    let told = || log().contains("they are applied again");
+    assert!(eventually(Duration::from_secs(10), told), "{}", log());
+    let mut client = stack.connect();
+    assert_eq!(client.run("INCR k0").integer(), 26);
+    stack.stop_tally();
+    assert_eq!(sum(&stack.nodes[0]), 501);
+}

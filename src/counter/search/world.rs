@@ -390,7 +390,8 @@ impl World {
         self.up = true;
         self.server.reconnected();
         let script = (SHA.to_vec(), BODY.to_vec());
-        self.lane.connected(self.now, Some(script));
+        self.lane
+            .connected(&self.table, self.now, Some(script), None);
     }
 
     fn send(&mut self) {

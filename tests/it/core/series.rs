@@ -13,6 +13,7 @@ const KEYS: [&str; 3] = ["a", "b", "c"];
 /// A series and its node, and what lies between them.
 struct Run {
     series: Series,
+    now: std::time::Instant,
     node: Node,
     random: Random,
     inbox: Vec<u8>,
@@ -33,6 +34,7 @@ impl Run {
     fn new(seed: u64) -> Self {
         let mut run = Self {
             series: Series::new("series", 0, 1),
+            now: tokio::time::Instant::now().into_std(),
             node: Node::default(),
             random: Random::new(seed),
             inbox: Vec::new(),
@@ -110,7 +112,7 @@ impl Run {
             self.unmarked |= reply.starts_with(b"-");
             return true;
         };
-        match self.series.on_reply(number, &reply) {
+        match self.series.on_reply(number, &reply, self.now) {
             Verdict::Settled(settled) => {
                 let mut left = settled.increments.into_iter();
                 while let Some((first, cause)) = left.next() {
@@ -130,6 +132,7 @@ impl Run {
                 }
             }
             Verdict::Again(_) => {}
+            Verdict::Forgotten(batches) => panic!("{batches} batches forgotten"),
             Verdict::Doubt(increments) => {
                 let mut left = increments.as_slice();
                 while !left.is_empty() {

@@ -444,7 +444,13 @@ impl Sim {
         self.away = false;
         self.node.script = true;
         let script = (SHA.to_vec(), BODY.to_vec());
-        self.lane.connected(self.now, Some(script));
+        let marker = match self.node.value(self.lane.marker()) {
+            Some(Value::Text(marker)) => Some(marker),
+            _ => None,
+        };
+        let marker = marker.as_deref();
+        self.lane
+            .connected(&self.table, self.now, Some(script), marker);
     }
 
     pub(crate) fn expire(&mut self) {

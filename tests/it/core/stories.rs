@@ -324,8 +324,8 @@ fn a_batch_that_was_surely_not_applied_is_not_in_doubt() {
 }
 
 #[test]
-fn batches_that_the_node_forgot_are_counted_and_the_series_goes_on() {
-    for unsettled in [false, true] {
+fn batches_that_the_node_forgot_are_applied_again_while_they_are_kept() {
+    for (unsettled, kept) in [(false, true), (true, true), (false, false), (true, false)] {
         let mut sim = world();
         sim.warm("a", 5);
         sim.ask("INCRBY a 1");
@@ -342,15 +342,22 @@ fn batches_that_the_node_forgot_are_counted_and_the_series_goes_on() {
         }
         sim.disconnect();
         sim.node.adopt(before);
+        if !kept {
+            sim.advance(10_001);
+        }
         sim.connect();
         sim.rest();
-        // Two acknowledged batches are gone, two increments were kept.
-        assert_eq!(sim.held("a"), 8);
-        assert_eq!(sim.forgotten, 2);
+        // Two acknowledged batches were gone, two increments were not in any or not answered.
+        let (held, forgotten) = if kept { (10, 0) } else { (8, 2) };
+        assert_eq!(sim.held("a"), held);
+        assert_eq!(sim.forgotten, forgotten);
         assert!(sim.losses.is_empty(), "{:?}", sim.losses);
         let get = sim.ask("GET a");
         sim.settle();
-        sim.heard(get, r"$1\r\n8\r\n");
+        sim.heard(
+            get,
+            &format!("${}\\r\\n{held}\\r\\n", held.to_string().len()),
+        );
     }
 }
 
