@@ -48,15 +48,32 @@ impl<T> Lane<T> {
     /// Begins a flush: from now on [`Lane::take_wire`] seals every key that is dirty now, as far
     /// as there is room. It goes once round the shards of the table, so a key that is dirty again
     /// by then waits for the next flush.
+    ///
+    /// While one is under way it begins when that ends: begun anew at once, none would ever come
+    /// round under a load that keeps the nodes busy for longer than an interval.
     pub fn begin_flush(&mut self, table: &KeyTable) {
-        self.flushing = Classes::ALL;
-        self.shards_left = table.shards();
+        self.begin(table, Classes::ALL);
     }
 
     /// The same for the keys of one class of flush interval, see [`super::Rules::intervals`].
     pub fn begin_flush_of(&mut self, table: &KeyTable, class: u8) {
-        self.flushing.insert(class);
-        self.shards_left = table.shards();
+        let mut classes = Classes::default();
+        classes.insert(class);
+        self.begin(table, classes);
+    }
+
+    fn begin(&mut self, table: &KeyTable, classes: Classes) {
+        if self.is_flushing() {
+            self.flush_next.add(classes);
+        } else {
+            self.flushing = classes;
+            self.shards_left = table.shards();
+        }
+    }
+
+    /// Whether a flush is under way.
+    pub fn is_flushing(&self) -> bool {
+        !self.flushing.is_empty()
     }
 
     /// How often a flush came to its end, everything dirty of its classes being sealed, and the
@@ -146,7 +163,8 @@ impl<T> Lane<T> {
                 self.push(now, InFlight::Flush(number));
             }
             if ended {
-                self.flushing = Classes::default();
+                self.flushing = std::mem::take(&mut self.flush_next);
+                self.shards_left = table.shards();
                 self.flushed = (self.flushed.0 + 1, self.series.last());
             }
         }

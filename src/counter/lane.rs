@@ -57,6 +57,8 @@ pub struct Lane<T> {
     pub(super) urgent: Vec<Key>,
     /// Flushes under way: every dirty key of these classes is to be sealed.
     pub(super) flushing: Classes,
+    /// The flush that begins when that one ends.
+    pub(super) flush_next: Classes,
     /// Where the flush goes on in the table, and how many shards are left of its round.
     pub(super) next_shard: usize,
     pub(super) shards_left: usize,
@@ -115,6 +117,10 @@ pub struct Counts {
     pub keys: u64,
     /// Increments that clients sent through the lane (not answered by the table).
     pub increments: u64,
+    /// Requests that carried calls of limit scripts.
+    pub limit_requests: u64,
+    /// Calls of limit scripts that were denied here.
+    pub limit_denied: u64,
     /// Batches that the node would not take then, for a reason of its own; they are kept.
     pub flush_errors: u64,
     /// Increments that were acknowledged before and have been applied.
@@ -207,6 +213,7 @@ impl<T> Lane<T> {
             clock: None,
             urgent: Vec::new(),
             flushing: Classes::default(),
+            flush_next: Classes::default(),
             next_shard: 0,
             shards_left: 0,
             flushed: (0, 0),

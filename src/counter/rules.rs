@@ -204,6 +204,12 @@ impl Classes {
         }
     }
 
+    pub(super) fn add(&mut self, other: Self) {
+        for (word, more) in self.0.iter_mut().zip(other.0) {
+            *word |= more;
+        }
+    }
+
     pub(super) fn holds(self, class: usize) -> bool {
         let (word, bit) = u8::try_from(class).map_or((self.0.len(), 0), Self::place);
         self.0.get(word).is_some_and(|word| word & bit != 0)

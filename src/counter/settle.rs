@@ -136,6 +136,7 @@ impl<T> Lane<T> {
     fn refuse_waiting(&mut self, step: &mut Step<'_, T>, error: &[u8]) {
         // A full window would be sent again and again.
         self.flushing = Classes::default();
+        self.flush_next = Classes::default();
         // What stands in line for room in the window waits for the same.
         let keys = self.series.keys().chain(&self.urgent);
         let keys: Vec<Key> = keys.cloned().collect();

@@ -277,6 +277,17 @@ impl KeyTable {
             .sum()
     }
 
+    /// The same for each class of flush interval, see [`super::Rules::intervals`].
+    pub fn dirty_by_class(&self) -> Vec<usize> {
+        let mut sums = vec![0; self.rules.intervals().len()];
+        for shard in &self.shards {
+            for (sum, list) in sums.iter_mut().zip(&shard.lock().dirty) {
+                *sum += list.len();
+            }
+        }
+        sums
+    }
+
     /// Locks the shard of `key`.
     #[inline]
     pub(super) fn lock<'a>(&'a self, key: &'a [u8]) -> Place<'a> {

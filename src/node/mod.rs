@@ -103,10 +103,17 @@ struct Inner<T> {
     /// Sessions that wait for room.
     stalled: Vec<Waker>,
     peer: Peer,
-    /// When everything pending was sealed last: what is pending now is younger.
-    flushed: Instant,
-    /// The time before that: what is in the batches of the last flush is younger.
-    flushed_before: Instant,
+    /// For each class of flush interval.
+    rounds: Vec<Round>,
+}
+
+/// When flushes of one class began.
+#[derive(Clone, Copy)]
+struct Round {
+    /// The last one: once it has ended, what is pending is younger.
+    begun: Instant,
+    /// The one before: what is in the batches of the last is younger.
+    before: Instant,
 }
 
 /// What is known of the server itself.
@@ -181,6 +188,11 @@ impl<T: Deliver> Node<T> {
             client_id,
             ..Peer::default()
         };
+        let round = Round {
+            begun: now(),
+            before: now(),
+        };
+        let rounds = vec![round; table.rules().intervals().len()];
         Self {
             trace,
             config: config::Node {
@@ -200,8 +212,7 @@ impl<T: Deliver> Node<T> {
                 spare: Vec::new(),
                 stalled: Vec::new(),
                 peer,
-                flushed: now(),
-                flushed_before: now(),
+                rounds,
             }),
             opened: AtomicBool::new(false),
             scheduled: AtomicBool::new(false),
@@ -329,9 +340,22 @@ impl<T: Deliver> Node<T> {
         let now = now();
         let pending_keys = inner.lane.pending_keys(&self.table);
         let batch = inner.lane.oldest_batch();
-        let sealed = batch.map(|sent| sent.min(inner.flushed_before));
-        let unsealed = Some(inner.flushed).filter(|_| pending_keys > 0);
-        let pending_since = sealed.into_iter().chain(unsealed).min();
+        let before = |round: &Round| round.before;
+        let sealed = batch.map(|sent| inner.rounds.first().map_or(sent, before).min(sent));
+        // What the flush under way has taken off the lists and not sealed.
+        let taken = inner.rounds.iter().map(before).min();
+        let dirty = self.table.dirty_by_class();
+        let taken = taken.filter(|_| pending_keys > dirty.iter().sum());
+        let is_flushing = inner.lane.is_flushing();
+        let unsealed = inner.rounds.iter().zip(dirty).filter(|(_, keys)| *keys > 0);
+        let unsealed = unsealed.map(|(round, _)| {
+            if is_flushing {
+                round.before
+            } else {
+                round.begun
+            }
+        });
+        let pending_since = unsealed.chain(sealed).chain(taken).min();
         let connects = self.counters.connects.load(Ordering::Relaxed);
         NodeStatus {
             name: self.config.name.clone(),
@@ -395,8 +419,8 @@ impl<T: Deliver> Node<T> {
     pub fn flush(&self) {
         let mut inner = self.inner.lock();
         if matches!(inner.link, Link::Up(_)) {
+            inner.begin_rounds(|_| true);
             inner.lane.begin_flush(&self.table);
-            inner.flushed_before = std::mem::replace(&mut inner.flushed, now());
             drop(inner);
             self.send();
         }
@@ -406,6 +430,7 @@ impl<T: Deliver> Node<T> {
     fn flush_class(&self, class: u8) {
         let mut inner = self.inner.lock();
         if matches!(inner.link, Link::Up(_)) {
+            inner.begin_rounds(|of| of == usize::from(class));
             inner.lane.begin_flush_of(&self.table, class);
             drop(inner);
             self.send();
@@ -421,8 +446,11 @@ impl<T: Deliver> Node<T> {
         let before = {
             let mut inner = self.inner.lock();
             inner.link.reason()?;
+            // One that is under way may have passed keys that are dirty now.
+            let under_way = u64::from(inner.lane.is_flushing());
+            inner.begin_rounds(|_| true);
             inner.lane.begin_flush(&self.table);
-            inner.lane.flushed().0
+            inner.lane.flushed().0 + under_way
         };
         self.send();
         let mut last = None;
@@ -500,6 +528,22 @@ impl<T> fmt::Debug for Entry<'_, T> {
         f.debug_struct("Entry")
             .field("node", &self.node.config.name)
             .finish_non_exhaustive()
+    }
+}
+
+impl<T> Inner<T> {
+    /// Flushes of these classes begin, unless one is under way: then they begin unseen when that
+    /// ends, and what is pending is taken for older than it is, until the next.
+    fn begin_rounds(&mut self, is_begun: impl Fn(usize) -> bool) {
+        if self.lane.is_flushing() {
+            return;
+        }
+        let now = now();
+        for (class, round) in self.rounds.iter_mut().enumerate() {
+            if is_begun(class) {
+                round.before = std::mem::replace(&mut round.begun, now);
+            }
+        }
     }
 }
 
