@@ -13,9 +13,10 @@ use tokio::sync::watch::Receiver;
 
 use super::board::{Tracked, Value};
 use super::trends::{COLUMNS, Point};
-use super::view::{self, CounterView, NodeView, Sort, Summary};
+use super::view::{self, CounterView, HotKeysView, LimitsView, NodeView, SlowView, Sort, Summary};
 use super::{Failure, State, now};
 use crate::resp::reply;
+use crate::telemetry::HotKeys;
 
 pub(super) async fn summary(Extract(state): Extract<Arc<State>>) -> Json<Summary> {
     Json(view::summary(&state.shared, &state.board.lock(), now()))
@@ -23,6 +24,34 @@ pub(super) async fn summary(Extract(state): Extract<Arc<State>>) -> Json<Summary
 
 pub(super) async fn nodes(Extract(state): Extract<Arc<State>>) -> Json<Vec<NodeView>> {
     Json(view::nodes(&state.board.lock()))
+}
+
+/// How many keys are asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HowMany {
+    n: Option<usize>,
+}
+
+pub(super) async fn hot_keys(
+    Extract(state): Extract<Arc<State>>,
+    asked: Result<Query<HowMany>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<HotKeysView>, Failure> {
+    state.look();
+    let Query(asked) =
+        asked.map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let n = asked.n.unwrap_or(DEFAULT_HOT_KEYS).min(HotKeys::MOST);
+    let board = state.board.lock();
+    Ok(Json(view::hottest(&state.shared, &board, n)))
+}
+
+pub(super) async fn slow_log(Extract(state): Extract<Arc<State>>) -> Json<Vec<SlowView>> {
+    Json(view::slow_log(&state.shared, MAX_LIMIT))
+}
+
+pub(super) async fn limits(Extract(state): Extract<Arc<State>>) -> Json<LimitsView> {
+    state.look();
+    Json(view::limits(&state.shared, &state.board.lock()))
 }
 
 /// Which counters are asked for.
@@ -177,6 +206,9 @@ pub(super) async fn stream(
     let stream = futures_util::stream::unfold((Some(first), events, place), next);
     Ok(Sse::new(stream).keep_alive(KeepAlive::new()))
 }
+
+/// Keys by writes and by reads, unless it is said how many.
+const DEFAULT_HOT_KEYS: usize = 10;
 
 /// Counters in a list, unless it is said how many.
 const DEFAULT_LIMIT: usize = 100;

@@ -58,6 +58,10 @@ pub(super) struct Tracked {
     pub(super) rises: VecDeque<u32>,
     /// Reads in each of the last seconds, about.
     pub(super) reads: VecDeque<u32>,
+    /// Calls of limit scripts in each of the last seconds.
+    pub(super) calls: VecDeque<u32>,
+    /// The limit that the last of them named.
+    pub(super) limit: Option<i64>,
     /// When the value was looked at last.
     pub(super) valued: u64,
     /// When it was asked for last.
@@ -105,6 +109,11 @@ impl Tracked {
     /// Reads per second over the last ten, about.
     pub(super) fn reads(&self) -> f64 {
         per_second(&self.reads)
+    }
+
+    /// Calls of limit scripts per second over the last ten.
+    pub(super) fn calls(&self) -> f64 {
+        per_second(&self.calls)
     }
 }
 
@@ -197,6 +206,10 @@ impl Board {
         let (seconds, count) = match touch.how {
             Use::Rose(count) => (&mut tracked.rises, count),
             Use::Read(count) => (&mut tracked.reads, count),
+            Use::Limited(limit) => {
+                tracked.limit = limit;
+                (&mut tracked.calls, 1)
+            }
             // Measured by the counter's value.
             Use::Counted => return,
         };
@@ -259,7 +272,7 @@ impl Board {
             return;
         }
         let rank = |tracked: &Tracked| {
-            let busy = tracked.rate() + tracked.reads();
+            let busy = tracked.rate() + tracked.reads() + tracked.calls();
             // Whole numbers compare; a tenth is below what one touch leaves.
             (busy * 10.0, tracked.touched)
         };
@@ -288,7 +301,7 @@ impl NodeTrack {
 impl Tracked {
     /// Begins a second.
     fn next_second(&mut self) {
-        for seconds in [&mut self.rises, &mut self.reads] {
+        for seconds in [&mut self.rises, &mut self.reads, &mut self.calls] {
             if seconds.len() == KEPT_SECONDS {
                 seconds.pop_front();
             }
@@ -342,7 +355,7 @@ fn rate(now: u64, before: u64, elapsed: Duration) -> u64 {
     u64::try_from(per_second).unwrap_or(u64::MAX)
 }
 
-/// Most keys after a second: with their seconds about 3 MiB.
+/// Most keys after a second: with their seconds about 4 MiB.
 const MAX_KEYS: usize = 4096;
 
 /// Keys kept when there were more.

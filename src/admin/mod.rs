@@ -63,12 +63,13 @@ struct State {
     looked_ms: AtomicU64,
 }
 
-/// Serves `listener` on a thread of its own until [`Admin::end`].
+/// Serves `listener`, if there is one, on a thread of its own until [`Admin::end`]. Without it the
+/// thread watches keys all the same, for `TALLY HOTKEYS`.
 ///
 /// # Errors
 ///
 /// No thread, no runtime.
-pub fn start(listener: TcpListener, shared: Shared) -> io::Result<Admin> {
+pub fn start(listener: Option<TcpListener>, shared: Shared) -> io::Result<Admin> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let stop = CancellationToken::new();
     shared.stats.seen.watch();
@@ -117,10 +118,17 @@ impl fmt::Debug for Admin {
 }
 
 async fn serve(
-    listener: TcpListener,
+    listener: Option<TcpListener>,
     state: Arc<State>,
     stop: CancellationToken,
 ) -> io::Result<()> {
+    let Some(listener) = listener else {
+        tokio::select! {
+            () = sampler::run(&state) => {}
+            () = stop.cancelled() => {}
+        }
+        return Ok(());
+    };
     let listener = Listener::new(tokio::net::TcpListener::from_std(listener)?);
     tracing::info!(address = %listener.address()?, "HTTP");
     let service = routes(Arc::clone(&state)).into_make_service_with_connect_info::<Peer>();
@@ -144,6 +152,9 @@ fn routes(state: Arc<State>) -> Router {
         .route("/api/v1/nodes", get(api::nodes))
         .route("/api/v1/counters", get(api::counters))
         .route("/api/v1/counters/{key}", get(api::counter))
+        .route("/api/v1/hotkeys", get(api::hot_keys))
+        .route("/api/v1/slowlog", get(api::slow_log))
+        .route("/api/v1/limits", get(api::limits))
         .route("/api/v1/series", get(api::series))
         .route("/api/v1/stream", get(api::stream))
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "there is no such page"))

@@ -44,6 +44,8 @@ fn tick(state: &State) {
         let node = shared.router.index(key);
         (node, shared.router.node(0, node).table().peek(key, now))
     });
+    let (writes, reads) = view::hot_keys(shared, &board);
+    shared.stats.hot_keys.set(writes, reads);
     if state.events.receiver_count() > 0 {
         let event = view::event(shared, &board, now);
         state.events.send_replace(event.into());

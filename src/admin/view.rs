@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::board::{Board, NodeTrack, Tracked};
 use super::trends::Point;
+use crate::key::Key;
 use crate::session::Shared;
-use crate::telemetry::{NodeState, Refusal};
+use crate::telemetry::{HotKey, HotKeys, NodeState, Refusal, SlowEntry};
 
 /// The state in a few numbers.
 #[derive(Debug, Serialize)]
@@ -97,6 +98,48 @@ struct PrefixView {
     reads: f64,
 }
 
+/// The busiest keys.
+#[derive(Debug, Serialize)]
+pub(super) struct HotKeysView {
+    writes: Vec<CounterView>,
+    reads: Vec<CounterView>,
+    prefixes: Vec<PrefixView>,
+}
+
+/// A request that took long.
+#[derive(Debug, Serialize)]
+pub(super) struct SlowView {
+    id: u64,
+    /// Seconds since 1970.
+    time: u64,
+    took_ms: f64,
+    /// Of that, outside of the node and its connection.
+    tally_ms: f64,
+    node_ms: f64,
+    request: String,
+    client: String,
+}
+
+/// Calls of limit scripts.
+#[derive(Debug, Serialize)]
+pub(super) struct LimitsView {
+    /// Since the start or the last reset: calls, requests that they became, denied from memory.
+    calls: u64,
+    requests: u64,
+    denied: u64,
+    keys: Vec<LimitView>,
+}
+
+/// A key that limit scripts are called for.
+#[derive(Debug, Serialize)]
+struct LimitView {
+    key: String,
+    /// Per second over the last ten.
+    calls: f64,
+    count: Option<i64>,
+    limit: Option<i64>,
+}
+
 /// An error that clients were given.
 #[derive(Debug, Serialize)]
 struct RefusalView {
@@ -122,6 +165,8 @@ struct Event {
     nodes: Vec<NodeView>,
     top: Top,
     refusals: Vec<RefusalView>,
+    slow: Vec<SlowView>,
+    limits: LimitsView,
     point: Option<Point>,
 }
 
@@ -155,6 +200,8 @@ pub(super) fn event(shared: &Shared, board: &Board, now: Instant) -> String {
             .into_iter()
             .map(refusal)
             .collect(),
+        slow: slow_log(shared, TOP),
+        limits: limits(shared, board),
         point: board.trends.fine().next_back().copied(),
     };
     serde_json::to_string(&event).unwrap_or_default()
@@ -262,6 +309,84 @@ pub(super) fn counters(
 }
 
 fn top(shared: &Shared, board: &Board, sort: Sort) -> Vec<CounterView> {
+    let view = |(key, tracked)| counter(shared, board, key, tracked, false);
+    first(board, sort, TOP).into_iter().map(view).collect()
+}
+
+/// The busiest keys, by writes and by reads, and prefixes.
+pub(super) fn hottest(shared: &Shared, board: &Board, n: usize) -> HotKeysView {
+    let views = |sort| {
+        let view = |(key, tracked)| counter(shared, board, key, tracked, false);
+        first(board, sort, n).into_iter().map(view).collect()
+    };
+    HotKeysView {
+        writes: views(Sort::Rate),
+        reads: views(Sort::Reads),
+        prefixes: prefixes(board),
+    }
+}
+
+/// The same keys, for sessions.
+pub(super) fn hot_keys(shared: &Shared, board: &Board) -> (Vec<HotKey>, Vec<HotKey>) {
+    let keys = |sort| {
+        let hot = |(key, tracked): (&[u8], &Tracked)| HotKey {
+            key: Key::new(key),
+            writes: tracked.rate(),
+            reads: tracked.reads(),
+            value: tracked.value.count(),
+            node: shared.router.node(0, tracked.node).name().to_owned(),
+        };
+        let first = first(board, sort, HotKeys::MOST);
+        first.into_iter().map(hot).collect()
+    };
+    (keys(Sort::Rate), keys(Sort::Reads))
+}
+
+/// The last slow requests, the newest first.
+pub(super) fn slow_log(shared: &Shared, count: usize) -> Vec<SlowView> {
+    let ms = |duration: Duration| {
+        let us = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
+        f64::from(us) / 1000.0
+    };
+    let entries = shared.stats.slow_log.newest(count).into_iter();
+    let view = |entry: SlowEntry| SlowView {
+        id: entry.id,
+        time: entry.time.as_secs(),
+        took_ms: ms(entry.took),
+        tally_ms: ms(entry.took.saturating_sub(entry.node)),
+        node_ms: ms(entry.node),
+        request: shown(&entry.args.join(&b' ')),
+        client: entry.client,
+    };
+    entries.map(view).collect()
+}
+
+/// Calls of limit scripts, and the keys for which most came lately.
+pub(super) fn limits(shared: &Shared, board: &Board) -> LimitsView {
+    let mut called: Vec<_> = board
+        .keys()
+        .filter(|(_, tracked)| tracked.calls() > 0.0)
+        .collect();
+    called.sort_unstable_by(|(key, a), (other, b)| {
+        b.calls().total_cmp(&a.calls()).then(key.cmp(other))
+    });
+    called.truncate(TOP);
+    let view = |(key, tracked): (&[u8], &Tracked)| LimitView {
+        key: shown(key),
+        calls: tracked.calls(),
+        count: tracked.value.count(),
+        limit: tracked.limit,
+    };
+    LimitsView {
+        calls: shared.stats.limit_calls.get(),
+        requests: shared.stats.limit_requests.get(),
+        denied: shared.stats.limit_denied.get(),
+        keys: called.into_iter().map(view).collect(),
+    }
+}
+
+/// The first by a measure, without those of which it says nothing.
+fn first(board: &Board, sort: Sort, count: usize) -> Vec<(&[u8], &Tracked)> {
     let is_active = |tracked: &Tracked| match sort {
         Sort::Rate => tracked.rate() > 0.0,
         Sort::Reads => tracked.reads() > 0.0,
@@ -272,9 +397,8 @@ fn top(shared: &Shared, board: &Board, sort: Sort) -> Vec<CounterView> {
         .filter(|(_, tracked)| is_active(tracked))
         .collect();
     order(&mut found, sort);
-    found.truncate(TOP);
-    let view = |(key, tracked)| counter(shared, board, key, tracked, false);
-    found.into_iter().map(view).collect()
+    found.truncate(count);
+    found
 }
 
 fn order(found: &mut [(&[u8], &Tracked)], sort: Sort) {

@@ -180,6 +180,7 @@ fn own_detail(inside: Inside) -> &'static str {
         Inside::DeadLetters => "increments that a node refused after they were acknowledged",
         Inside::Flush => "`OK` when all that was pending on every node is applied",
         Inside::Help => "",
+        Inside::HotKeys => "the busiest keys of the last ten seconds, by writes and by reads",
         Inside::SlowLog => "slow requests, with the time in Tally and at the node",
         Inside::Stats => "counters, and where the acknowledged increments are",
         Inside::Where => "a key's node, what a `GET` is served from, and its mode",

@@ -210,6 +210,8 @@ pub enum Inside {
     Flush,
     /// `HELP`: the subcommands.
     Help,
+    /// `HOTKEYS [count]`: the busiest keys, by writes and by reads.
+    HotKeys,
     /// `SLOWLOG [count]`: slow requests, and where their time went.
     SlowLog,
     /// `STATS`: counters and where increments are.

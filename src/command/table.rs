@@ -486,6 +486,7 @@ table! {
     "tally|deadletters",      -2, NONE,      Own(Inside::DeadLetters), Plain,          [];
     "tally|flush",             2, NONE,      Own(Inside::Flush),       Plain,          [];
     "tally|help",              2, NONE,      Own(Inside::Help),        Plain,          [];
+    "tally|hotkeys",          -2, NONE,      Own(Inside::HotKeys),     Plain,          [];
     "tally|slowlog",          -2, NONE,      Own(Inside::SlowLog),     Plain,          [];
     "tally|stats",             2, NONE,      Own(Inside::Stats),       Plain,          [];
     "tally|where",             3, NONE,      Own(Inside::Where),       Plain,          [FAST];

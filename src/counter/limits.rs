@@ -61,6 +61,7 @@ impl<T> Lane<T> {
         }
         if is_denied(&mut place, &call, step.now) {
             drop(place);
+            self.counts.limit_denied += 1;
             return deny(step, &call, ticket);
         }
         let id = self.next_id();
@@ -99,6 +100,7 @@ impl<T> Lane<T> {
         if is_denied(&mut place, &call, step.now) {
             self.keep_line(&mut place, queue);
             drop(place);
+            self.counts.limit_denied += 1;
             deny(step, &call, ticket);
             return None;
         }
@@ -218,6 +220,7 @@ impl<T> Lane<T> {
     }
 
     fn send_limit(&mut self, now: Instant, run: LimitRun<T>, dialect: Dialect) {
+        self.counts.limit_requests += 1;
         run.combined.encode(dialect, &mut self.wire);
         self.push(now, InFlight::Limit(Box::new(run)));
     }

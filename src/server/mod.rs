@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::net::TcpListener;
 
-use crate::admin::{self, Admin};
+use crate::admin;
 use crate::config::Config;
 use crate::counter::{KeyTable, Lane, Limits, Recovered, TableLimits};
 use crate::flush::Series;
@@ -136,14 +136,13 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
         lease: config.cache.ttl,
     };
     let workers = worker::start(&config, &shared, rhythm).map_err(ServeError::Worker)?;
-    let start = |http: TcpListener| admin::start(http.into_std()?, shared.clone());
-    let admin = http.map(start).transpose().map_err(ServeError::Worker)?;
+    let http = http.map(TcpListener::into_std).transpose();
+    let admin = http.and_then(|http| admin::start(http, shared.clone()));
+    let admin = admin.map_err(ServeError::Worker)?;
     let ready: Ready = Box::new({
-        let serving = admin.as_ref().map(Admin::serving);
+        let serving = admin.serving();
         move |addresses| {
-            if let Some(serving) = serving {
-                serving.store(true, Ordering::Relaxed);
-            }
+            serving.store(true, Ordering::Relaxed);
             ready(addresses);
         }
     });
@@ -151,9 +150,7 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
         served = until_stopped(&shared, &workers, ports, ready, &mut signals) => served,
         () = watch::watch(&shared) => Ok(()),
     };
-    if let Some(admin) = admin {
-        admin.end();
-    }
+    admin.end();
     match served {
         Ok(()) => workers.end(),
         // Whatever a worker is doing must not hold up the end.

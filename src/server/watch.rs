@@ -27,6 +27,12 @@ pub(super) async fn watch(shared: &Shared) {
                 .add(counts.increments - seen.increments);
             stats.increments_flushed.add(counts.applied - seen.applied);
             stats
+                .limit_requests
+                .add(counts.limit_requests - seen.limit_requests);
+            stats
+                .limit_denied
+                .add(counts.limit_denied - seen.limit_denied);
+            stats
                 .flush_errors
                 .add(counts.flush_errors - seen.flush_errors);
             *seen = counts;

@@ -405,7 +405,14 @@ impl<'a> Dispatch<'a> {
     /// the salt differs from batch to batch, the counts within one.
     #[inline]
     fn is_sampled(&self) -> bool {
-        (self.salt + self.tally.commands).is_multiple_of(u64::from(SAMPLED))
+        self.is_sampled_at(0)
+    }
+
+    /// The same for key `at` of a request of several.
+    #[inline]
+    pub(super) fn is_sampled_at(&self, at: usize) -> bool {
+        let at = u64::try_from(at).unwrap_or(0);
+        (self.salt + self.tally.commands + at).is_multiple_of(u64::from(SAMPLED))
     }
 
     /// Notes that a client asked for `key`.
@@ -477,9 +484,12 @@ impl<'a> Dispatch<'a> {
         let now = self.now;
         let (entry, woken) = self.lane(index);
         if let Some(call) = call {
+            let limit = call.limit();
             entry.step(now, woken, |lane, step| {
                 lane.limit(step, call, request.wire(), ticket);
             });
+            self.shared.stats.limit_calls.increment();
+            self.touch(keys.first().unwrap_or(&&[][..]), Use::Limited(limit));
             return Flow::Continue;
         }
         entry.step(now, woken, |lane, step| match (timed, keys.as_slice()) {
@@ -716,7 +726,7 @@ pub(super) fn clamped(delta: i64) -> u32 {
 }
 
 /// Of so many requests answered here, one is told of; the others' costs do not change.
-const SAMPLED: u32 = 64;
+pub(super) const SAMPLED: u32 = 64;
 
 /// Most keys that a batch tells of.
 const MAX_SEEN: usize = 32;

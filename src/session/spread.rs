@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dispatch::{Dispatch, Flow};
+use super::dispatch::{Dispatch, Flow, SAMPLED};
 use super::local::{InfoText, NodeConfig, finish_info};
 use super::replies::{Place, Ticket};
 use crate::command::{self, Command, EveryNode, Merge};
@@ -14,6 +14,7 @@ use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
 use crate::node::{self, Came, Deliver, Refused, unreachable};
 use crate::resp::{Form, Request, encode, parse_i64, reply};
+use crate::telemetry::Use;
 
 impl Dispatch<'_> {
     /// `MGET`: each key from memory if it is known here, the others with one command per node.
@@ -32,10 +33,14 @@ impl Dispatch<'_> {
             frame.clear();
             if self.node(index).table().get(key, self.now, &mut frame) {
                 self.tally.hits += 1;
+                if self.is_sampled_at(at) {
+                    self.touch(key, Use::Read(SAMPLED));
+                }
                 self.woken
                     .extend(gather.part(at, &frame, Came::here(self.now)));
             } else if let Some(missing) = missing.get_mut(index) {
                 self.tally.misses += 1;
+                self.touch(key, Use::Read(1));
                 missing.push((Key::new(key), Ticket::Part(Arc::clone(&gather), at)));
             }
         }

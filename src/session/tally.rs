@@ -20,6 +20,7 @@ impl Dispatch<'_> {
         let start = self.made.len();
         match inside {
             Inside::DeadLetters => return self.dead_letters(request),
+            Inside::HotKeys => return self.hot_keys(request),
             Inside::SlowLog => return self.slow_log(request),
             Inside::Flush => return self.flush(),
             Inside::Help => local::tally_help(self.made),
@@ -110,6 +111,43 @@ impl Dispatch<'_> {
             )),
         };
         count.map_err(|text| self.error(text)).ok()
+    }
+
+    /// `TALLY HOTKEYS [count]`
+    fn hot_keys(&mut self, request: &Request<'_>) -> Flow {
+        let Some(count) = self.count_of(request, DEFAULT_HOT_KEYS) else {
+            return Flow::Continue;
+        };
+        if !self.client.finish_command() {
+            return Flow::Continue;
+        }
+        let (out, protocol) = (&mut *self.made, self.client.protocol());
+        let (writes, reads) = self.shared.stats.hot_keys.first(count);
+        encode::map(out, protocol, 2);
+        for (name, list) in [("writes", writes), ("reads", reads)] {
+            encode::bulk(out, name.as_bytes());
+            encode::array(out, list.len());
+            for hot in list {
+                encode::map(out, protocol, 5);
+                encode::bulk(out, b"key");
+                encode::bulk(out, hot.key.as_bytes());
+                for (name, rate) in [
+                    ("writes_per_second", hot.writes),
+                    ("reads_per_second", hot.reads),
+                ] {
+                    encode::bulk(out, name.as_bytes());
+                    encode::bulk(out, rate.to_string().as_bytes());
+                }
+                encode::bulk(out, b"value");
+                match hot.value {
+                    Some(value) => encode::integer(out, value),
+                    None => encode::null(out, protocol),
+                }
+                encode::bulk(out, b"node");
+                encode::bulk(out, hot.node.as_bytes());
+            }
+        }
+        Flow::Continue
     }
 
     /// `TALLY SLOWLOG [count]`
@@ -235,3 +273,6 @@ async fn apply(place: Place, nodes: Vec<Arc<Node<Ticket>>>, bound: Duration) {
         waker.wake();
     }
 }
+
+/// Keys of each list of `TALLY HOTKEYS` without a count.
+const DEFAULT_HOT_KEYS: usize = 10;

@@ -28,6 +28,8 @@ pub enum Use {
     Rose(u32),
     /// It was incremented in memory, where the rise can be seen.
     Counted,
+    /// A limit script was called for it, with this limit if the call says one.
+    Limited(Option<i64>),
 }
 
 /// Keys that clients asked for since they were last taken.

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use super::commands::{CommandStats, ErrorCounts};
 use super::counter::Counter;
 use super::dead_letters::DeadLetters;
+use super::hot_keys::HotKeys;
 use super::rate::Rate;
 use super::seen::{Refusals, Seen};
 use super::slow_log::SlowLog;
@@ -64,6 +65,14 @@ pub struct Stats {
     pub slow_log: SlowLog,
     /// Keys asked for lately.
     pub seen: Seen,
+    /// The busiest of them.
+    pub hot_keys: HotKeys,
+    /// Calls of limit scripts that were known as such.
+    pub limit_calls: Counter,
+    /// Requests that they became.
+    pub limit_requests: Counter,
+    /// Calls that were denied from memory.
+    pub limit_denied: Counter,
     /// What was refused lately.
     pub refusals: Refusals,
     /// The last of the increments that Redis refused after they were acknowledged. Survives
@@ -110,6 +119,9 @@ impl Stats {
             &self.output_limit_closed,
             &self.errors_replied,
             &self.upstream_requests,
+            &self.limit_calls,
+            &self.limit_requests,
+            &self.limit_denied,
         ] {
             counter.reset();
         }

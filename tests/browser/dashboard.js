@@ -204,6 +204,33 @@ async function refusals(page, ports) {
   assert.equal(await page.getByText('hunter2').count(), 0);
 }
 
+async function limitsAndSlow(page, ports) {
+  // A limit script at its limit, and a node that hangs for a moment: both are on the page.
+  const atLimit = "local current = tonumber(redis.call('GET', KEYS[1]) or '0') if current >= tonumber(ARGV[1]) then return -1 end " +
+    "return redis.call('INCR', KEYS[1])";
+  for (let n = 0; n < 40; n++) await cli(ports.redis, 'EVAL', atLimit, '1', 'limit:login', '5');
+  await page.getByRole('heading', { name: 'Rate limits' }).waitFor();
+  await page.locator('#limit-rows').getByRole('button', { name: 'limit:login' }).waitFor();
+  await cli(ports.redis, 'EVAL', "local t = redis.call('TIME') local e = t[1] * 1000 + t[2] / 1000 + 40 " +
+    "repeat t = redis.call('TIME') until t[1] * 1000 + t[2] / 1000 > e return 'slow'", '1', 'slow:key');
+  await page.locator('#slow').getByText('slow:key').waitFor();
+  const slow = await (await fetch(`http://127.0.0.1:${ports.http}/api/v1/slowlog`)).json();
+  const entry = slow.find((one) => one.request.includes('slow:key'));
+  assert.ok(entry.took_ms >= 40 && entry.node_ms > entry.tally_ms, JSON.stringify(entry));
+}
+
+async function hotKeys(page, ports) {
+  // The command, the API and the page name the same keys.
+  const hot = await eventually('hot keys', async () => {
+    const hot = await (await fetch(`http://127.0.0.1:${ports.http}/api/v1/hotkeys?n=5`)).json();
+    return hot.writes.length && hot.reads.length ? hot : null;
+  });
+  assert.equal(hot.writes[0].key, 'visits:home');
+  assert.match(hot.reads[0].key, /^api:user:/);
+  const told = (await cli(ports.redis, 'TALLY', 'HOTKEYS', '1')).split('\n');
+  assert.equal(told[told.indexOf('key') + 1], 'visits:home');
+}
+
 async function awayAndBack(page, ports) {
   // A node breaks: the page says so, and says when it is back.
   ports[ports.nodes[1]].kill('SIGKILL');
@@ -296,6 +323,8 @@ async function main() {
     await step('search', () => search(page, faults));
     await step('details of a key', () => details(page, ports));
     await step('top ten by keyboard', () => topTen(page));
+    await step('hot keys', () => hotKeys(page, ports));
+    await step('rate limits and slow requests', () => limitsAndSlow(page, ports));
     await step('refused commands without their arguments', () => refusals(page, ports));
     await step('names for screen readers', () => accessible(page));
     for (const width of [390, 768, 1440]) {

@@ -396,3 +396,54 @@ fn without_an_address_there_is_no_http() {
 
 /// Longest wait for anything here, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+#[test]
+fn calls_of_limit_scripts_and_hot_keys_are_shown() {
+    let stack = stack(&[]);
+    let mut client = stack.connect();
+    let call = ["EVAL", tally::limit::CANONICAL, "1", "limit:login", "5"];
+    for _ in 0..40 {
+        client.call(&call);
+    }
+    client.run_all(&vec!["INCR page"; 100]);
+    let mut limits = Value::Null;
+    let shown = eventually(Duration::from_secs(5), || {
+        limits = get(&stack, "/api/v1/limits").json();
+        limits["keys"][0]["count"] == 5
+    });
+    assert!(shown, "{limits}");
+    let key = &limits["keys"][0];
+    assert_eq!(
+        (&key["key"], &key["limit"]),
+        (&"limit:login".into(), &5.into())
+    );
+    // The first call is forwarded, as a node would have to know the script.
+    assert_eq!(limits["calls"], 39);
+    assert!(limits["denied"].as_u64() > Some(20), "{limits}");
+    assert!(limits["requests"].as_u64() < Some(15), "{limits}");
+    let hot = get(&stack, "/api/v1/hotkeys?n=1").json();
+    assert_eq!(hot["writes"][0]["key"], "page", "{hot}");
+    assert_eq!(hot["writes"].as_array().unwrap().len(), 1);
+    assert_eq!(get(&stack, "/api/v1/hotkeys?m=1").status, 400);
+    assert!(get(&stack, "/api/v1/slowlog").json().is_array());
+}
+
+#[test]
+fn the_oldest_pending_increment_is_of_the_last_flushes() {
+    let stack = stack(&[("counters.flush_interval", "\"50ms\"")]);
+    let mut client = stack.connect();
+    let (mut age, mut uptime) = (0.0, 0.0);
+    let seen = eventually(Duration::from_secs(20), || {
+        client.run_all(&vec!["INCR k"; 50]);
+        let text = get(&stack, "/metrics").body;
+        let value = |name: &str| {
+            let mut lines = text.lines();
+            let line = lines.find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().parse::<f64>().unwrap()
+        };
+        age = value("tally_oldest_pending_seconds ");
+        uptime = value("tally_uptime_in_seconds ");
+        uptime > 3.0 && age > 0.0 && age < 1.0
+    });
+    assert!(seen, "{age} of {uptime} s");
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Stack, eventually, skipped_on_bare_redis};
+use crate::harness::{Settings, Stack, eventually, skipped_on_bare_redis};
 use crate::reply::Reply;
 
 /// A field of a map, in RESP2 or RESP3.
@@ -57,6 +57,47 @@ fn where_tells_node_source_and_mode() {
     let cached = modern.run(&format!("TALLY WHERE {value}"));
     assert_eq!(field(&cached, "get").text(), "cache");
     assert_ne!(field(&cached, "node").text(), node);
+}
+
+#[test]
+fn hot_keys_are_told_by_writes_and_by_reads() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    // With and without HTTP.
+    for http in ["on", "off"] {
+        let settings: Settings<'_> = if http == "off" {
+            &[("admin.listen", "\"off\"")]
+        } else {
+            &[]
+        };
+        let stack = Stack::start(settings);
+        let mut client = stack.connect();
+        let lines: Vec<String> = (0..200)
+            .map(|n| match n % 4 {
+                0..=2 => "INCR written".to_owned(),
+                _ => format!("INCR rare:{n}"),
+            })
+            .collect();
+        let mut hot = Reply::Nil;
+        let told = eventually(Duration::from_secs(10), || {
+            client.run_all(&lines);
+            client.run_all(&vec!["GET read"; 300]);
+            hot = client.run("TALLY HOTKEYS 3");
+            let list = |name: &str| field(&hot, name).elements().to_vec();
+            let first = |name: &str| list(name).first().map(|key| field(key, "key").text());
+            assert!(list("writes").len() <= 3, "{hot:?}");
+            first("writes").as_deref() == Some("written")
+                && first("reads").as_deref() == Some("read")
+        });
+        assert!(told, "{http}: {hot:?}");
+        let first = &field(&hot, "writes").elements()[0];
+        let rate: f64 = field(first, "writes_per_second").text().parse().unwrap();
+        assert!(rate > 1.0, "{hot:?}");
+        assert!(field(first, "node").text().starts_with("redis_"));
+        assert!(client.run("TALLY HOTKEYS -1").is_error());
+        assert!(client.run("TALLY HOTKEYS 1 2").is_error());
+    }
 }
 
 #[test]

@@ -74,6 +74,8 @@ const TALLY: &[&str] = &[
     "    The last increments that a node refused after they were acknowledged, newest first.",
     "FLUSH",
     "    Applies everything that is pending on every node, then answers OK.",
+    "HOTKEYS [<count>]",
+    "    The busiest keys of the last ten seconds, by writes and by reads.",
     "SLOWLOG [<count>]",
     "    The last slow requests, with the time spent in Tally and the time spent at the node.",
     "STATS",
