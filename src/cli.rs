@@ -12,6 +12,7 @@ use crate::config::{self, Config, Faults};
 use crate::dev;
 use crate::journal;
 use crate::server::Addresses;
+use crate::twemproxy;
 
 /// Exit code when the configuration is at fault: `EX_CONFIG` of BSD's `sysexits.h`.
 const EXIT_CONFIG: u8 = 78;
@@ -55,6 +56,16 @@ enum Command {
     /// About the file that keeps acknowledged increments until Redis has them
     #[command(subcommand)]
     Journal(JournalCommand),
+
+    /// Print a configuration that places keys as a pool of twemproxy does, and say what differs
+    ImportTwemproxy {
+        /// The file nutcracker.yml
+        file: PathBuf,
+
+        /// Which of its pools, if there are several
+        #[arg(long)]
+        pool: Option<String>,
+    },
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -131,6 +142,9 @@ pub fn main<E: Display>(run: impl FnOnce(Config, Ready) -> Result<(), E>) -> Exi
     if let Some(Command::Journal(JournalCommand::Inspect { file })) = &cli.command {
         return ended(journal::inspect(file).map(|text| print(&text)));
     }
+    if let Some(Command::ImportTwemproxy { file, pool }) = &cli.command {
+        return import_twemproxy(file, pool.as_deref());
+    }
     match cli.action(variables()) {
         Ok(Action::Print(text)) => {
             print(&text);
@@ -143,6 +157,27 @@ pub fn main<E: Display>(run: impl FnOnce(Config, Ready) -> Result<(), E>) -> Exi
                 .file()
                 .map_or_else(|| "the configuration".into(), Path::to_string_lossy);
             complain(&format!("{file} is at fault:\n{faults}"));
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+/// The configuration to stdout, what differs to stderr.
+fn import_twemproxy(file: &Path, pool: Option<&str>) -> ExitCode {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => return ended(Err(format!("{}: {error}", file.display()))),
+    };
+    match twemproxy::import(&text, pool) {
+        Ok(import) => {
+            print(&import.toml);
+            for line in import.differs {
+                complain(&line);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&format!("{}: {error}", file.display()));
             ExitCode::from(EXIT_CONFIG)
         }
     }

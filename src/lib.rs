@@ -9,7 +9,7 @@
 //! | 1 support | `config`, `journal`, `telemetry`, `tls` | only its own file; `tls` carries what others send |
 //! | 2 upstream | `node`, `router` | yes |
 //! | 3 serving | `session`, `fan_out`, `pubsub` | yes |
-//! | 4 top | `server`, `admin`, `dev`, `cli` | yes |
+//! | 4 top | `server`, `admin`, `dev`, `twemproxy`, `cli` | yes |
 
 // The tests' model of a node is one file, which names this crate from outside.
 #[cfg(test)]
@@ -38,3 +38,4 @@ pub mod server;
 pub mod session;
 pub mod telemetry;
 pub mod tls;
+pub mod twemproxy;

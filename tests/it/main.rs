@@ -22,3 +22,4 @@ mod random;
 mod redis_server;
 mod ring;
 mod tidy;
+mod twemproxy;

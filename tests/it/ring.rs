@@ -242,6 +242,41 @@ impl Golden {
     }
 }
 
+/// A pool of twemproxy with these nodes, imported, places keys as twemproxy was seen to.
+#[test]
+fn an_imported_pool_places_keys_where_twemproxy_puts_them() {
+    for set in ["2", "3", "25", "25-equal"] {
+        let golden = Golden::read(&golden_folder().join(format!("ring-{set}.txt")));
+        let keys = keys(golden.keys);
+        for (hash, owners) in &golden.cases {
+            let tag = golden.hash_tag.map_or(String::new(), |(open, close)| {
+                format!(
+                    "  hash_tag: \"{}{}\"\n",
+                    char::from(open),
+                    char::from(close)
+                )
+            });
+            let mut text = format!(
+                "pool:\n  listen: 127.0.0.1:22121\n  redis: true\n  distribution: ketama\n  \
+                 hash: {}\n{tag}  servers:\n",
+                hash.name()
+            );
+            let servers = golden.nodes.iter().enumerate();
+            text.extend(servers.map(|(at, (name, weight))| {
+                format!("   - 127.0.0.1:{}:{weight} {name}\n", 7000 + at)
+            }));
+            let imported = tally::twemproxy::import(&text, None).unwrap();
+            let config = tally::config::parse(&imported.toml, std::iter::empty()).unwrap();
+            let nodes = config.nodes.iter();
+            let nodes: Vec<_> = nodes.map(|node| (&*node.name, node.weight)).collect();
+            let ring = Ring::new(&nodes, config.ring.hash, config.ring.hash_tag).unwrap();
+            let differing = keys.iter().zip(owners.chars());
+            let differing = differing.filter(|(key, owner)| ring.node(key) != index(*owner));
+            assert_eq!(differing.count(), 0, "{set}, {hash:?}");
+        }
+    }
+}
+
 /// The node that a character of a golden file stands for.
 fn index(digit: char) -> usize {
     usize::try_from(digit.to_digit(36).unwrap()).unwrap()

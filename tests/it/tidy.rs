@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "journal", "telemetry", "tls"],
     &["node", "router"],
     &["session", "fan_out", "pubsub"],
-    &["server", "admin", "dev", "cli"],
+    &["server", "admin", "dev", "twemproxy", "cli"],
 ];
 
 /// Longest source file, tests included.
