@@ -137,9 +137,10 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
                 EveryNode::DbSize => "the sum",
                 EveryNode::Keys => "all keys",
                 EveryNode::Scan => "node after node; the cursor says which",
-                EveryNode::FlushAll | EveryNode::FlushDb | EveryNode::ScriptFlush => {
-                    "`OK` when every node says so"
-                }
+                EveryNode::FlushAll
+                | EveryNode::FlushDb
+                | EveryNode::SwapDb
+                | EveryNode::ScriptFlush => "`OK` when every node says so",
                 EveryNode::RandomKey => "a key of a node that has any",
                 EveryNode::Function => "the reply, the same everywhere",
                 EveryNode::ScriptLoad => "the hash, the same everywhere",

@@ -148,6 +148,8 @@ pub enum EveryNode {
     FlushAll,
     /// `FLUSHDB`: `OK` when all say so.
     FlushDb,
+    /// `SWAPDB`: `OK` when all say so.
+    SwapDb,
     /// `RANDOMKEY`: the key of a node that has any.
     RandomKey,
     /// `SCRIPT LOAD`: the hash, which is the same everywhere.

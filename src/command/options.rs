@@ -30,9 +30,12 @@ pub fn blocks(command: &Command, request: &Request<'_>) -> bool {
     }
 }
 
-/// The database that the request names for its second key, as `COPY ... DB n` may; the last one
-/// if it names several. A number that is none is left to Redis's own error.
+/// The database that the request names for what it makes, as `MOVE` does and `COPY ... DB n` may;
+/// the last one if it names several. A number that is none is left to Redis's own error.
 pub fn other_database(command: &Command, request: &Request<'_>) -> Option<i64> {
+    if command.name == "move" {
+        return integer(request.arg(2));
+    }
     let mut named = None;
     let mut at = if command.name == "copy" {
         3

@@ -91,7 +91,7 @@ table! {
     "expiretime",              2, ONE,       Peek,                     Plain,          [READONLY FAST];
     "keys",                    2, NONE,      EveryNode(Each::Keys),    Plain,          [READONLY];
     "migrate",                -6, Migrate,   NEVER,                    Plain,          [WRITE MOVABLEKEYS];
-    "move",                    3, ONE,       NOT_YET,                  Plain,          [WRITE FAST];
+    "move",                    3, ONE,       Keyed,                    Plain,          [WRITE FAST];
     "object",                 -2, NONE,      CONTAINER,                Plain,          [CONTAINER];
     "object|encoding",         3, SECOND,    Keyed,                    Plain,          [READONLY];
     "object|freq",             3, SECOND,    Peek,                     Plain,          [READONLY];
@@ -444,7 +444,7 @@ table! {
     "slowlog|help",            2, NONE,      AnyNode,                  Plain,          [LOADING STALE];
     "slowlog|len",             2, NONE,      Local,                    Plain,          [ADMIN LOADING STALE];
     "slowlog|reset",           2, NONE,      Local,                    Plain,          [ADMIN LOADING STALE];
-    "swapdb",                  3, NONE,      NOT_YET,                  Plain,          [WRITE FAST];
+    "swapdb",                  3, NONE,      EveryNode(Each::SwapDb),  Plain,          [WRITE FAST];
     "sync",                    1, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT NO_MULTI];
     "time",                    1, NONE,      Local,                    Plain,          [LOADING STALE FAST];
 

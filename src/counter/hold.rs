@@ -57,16 +57,20 @@ impl<T> Lane<T> {
         let Some(hold) = &self.hold else {
             return;
         };
-        if self.waiting > hold.queue.len() {
+        if self.waiting > hold.queue.len() || hold.is_stopped() {
             return;
         }
-        if hold.extent != Extent::Ordered && holds(Rule::WholeNodeAlone) {
+        let extent = hold.extent;
+        if extent != Extent::Ordered && holds(Rule::WholeNodeAlone) {
             // Commands that left their queues meanwhile may have counted something.
             self.begin_flush(step.table);
             self.seal_batches(step.table, step.now);
             if !self.is_quiet(step) {
                 return;
             }
+        }
+        if extent == Extent::Stop {
+            return self.stopped(step);
         }
         let Some(mut hold) = self.hold.take() else {
             return;
@@ -92,7 +96,7 @@ impl<T> Lane<T> {
 
     /// Gives up a whole-node command: it was not sent.
     pub(super) fn fail_hold(&mut self, step: &mut Step<'_, T>, error: &[u8]) {
-        let Some(mut hold) = self.hold.take() else {
+        let Some(mut hold) = self.hold.take_if(|hold| !hold.is_stopped()) else {
             return;
         };
         if let Some(ticket) = hold.ticket.take() {
@@ -102,7 +106,7 @@ impl<T> Lane<T> {
     }
 
     /// Goes on with what was held. The table answers again when all of it has had its turn.
-    fn resume(&mut self, step: &mut Step<'_, T>, hold: Hold<T>) {
+    pub(super) fn resume(&mut self, step: &mut Step<'_, T>, hold: Hold<T>) {
         for submission in hold.queue {
             self.waiting -= 1;
             match submission {

@@ -101,6 +101,9 @@ pub enum Extent {
     AnyKey,
     /// As [`Extent::AnyKey`], for a transaction; see [`Effect::Transaction`].
     Transaction(u32),
+    /// Nothing of its own: the lane stops for a command that concerns other lanes too, see
+    /// [`Lane::alone`].
+    Stop,
     /// Removes every key, the one that holds the number of the last batch included: it is put
     /// back in the same transaction.
     Wipe,

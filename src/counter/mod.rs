@@ -32,6 +32,7 @@ mod rules;
 mod search;
 mod settle;
 mod state;
+mod stop;
 mod table;
 mod tracking;
 

@@ -40,7 +40,7 @@ pub(super) enum InFlight<T> {
     Flush(u64),
     /// Calls of a limit script.
     Limit(Box<LimitRun<T>>),
-    /// A command in a transaction of ours: four replies, the last of which holds its own first.
+    /// A command in a transaction of ours: several replies, the last of which holds its own first.
     Wrapped(Option<T>, Transaction),
     /// A client's transaction: the last reply is passed on.
     Transaction(Option<T>, Transaction),
@@ -65,6 +65,8 @@ pub(super) struct Run<T> {
 #[derive(Debug)]
 pub(super) struct Transaction {
     replies_left: u32,
+    /// Its ticket is told only what it came to, never of a timeout.
+    pub(super) is_patient: bool,
     /// The first error among the replies.
     refused: Option<Vec<u8>>,
 }
@@ -323,6 +325,7 @@ impl Transaction {
     pub(super) fn new(replies: u32) -> Self {
         Self {
             replies_left: replies,
+            is_patient: false,
             refused: None,
         }
     }

@@ -7,7 +7,8 @@ use super::drain::{Drain, detach};
 use super::lane::{Lane, Step};
 use super::losses::Losses;
 use super::queue::{
-    Get, GetMany, InFlight, Member, Promotion, Queued, Run, RunReply, Slot, Submission, UNEXPECTED,
+    Get, GetMany, Hold, InFlight, Member, Promotion, Queued, Run, RunReply, Slot, Submission,
+    UNEXPECTED,
 };
 use super::state::{Counter, State};
 use super::table::Place;
@@ -117,6 +118,7 @@ impl<T> Lane<T> {
             }
             self.told += 1;
             match &mut slot.what {
+                InFlight::Wrapped(_, transaction) if transaction.is_patient => {}
                 InFlight::Forwarded(ticket)
                 | InFlight::Wrapped(ticket, _)
                 | InFlight::Transaction(ticket, _) => {
@@ -198,6 +200,7 @@ impl<T> Lane<T> {
                 (step.deliver)(ticket, unsent);
             }
         }
+        let stopped = self.hold.as_ref().is_some_and(Hold::is_stopped);
         if let Some(hold) = self.hold.take() {
             let tickets = hold.queue.into_iter().flat_map(Submission::into_tickets);
             for ticket in hold.ticket.into_iter().chain(tickets) {
@@ -210,6 +213,9 @@ impl<T> Lane<T> {
         self.told = 0;
         self.restart_stream();
         step.table.disconnected();
+        if stopped {
+            self.stay_stopped(step);
+        }
     }
 
     fn fail_slot(&mut self, step: &mut Step<'_, T>, slot: Slot<T>, error: &[u8]) {

@@ -13,7 +13,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Script, connect};
-use super::{Came, Deliver, KEPT_BUFFER, Link, Node, now, unreachable};
+use super::{Came, Deliver, KEPT_BUFFER, Link, Node, no_answer, now, unreachable};
 use crate::counter::{Lane, Losses, Step};
 use crate::resp::{ReplyScanner, encode, reply};
 use crate::telemetry::clock::wall_time;
@@ -246,11 +246,7 @@ impl<T: Deliver> Driver<T> {
     fn watch(&mut self, now: Instant) -> Option<String> {
         let timeout = self.node.upstream.request_timeout;
         let mut error = Vec::new();
-        let name = self.node.name();
-        let text = format!(
-            "ERR node {name} gave no answer within {timeout:?}; the command may still be executed"
-        );
-        encode::error(&mut error, &text);
+        encode::error(&mut error, no_answer(self.node.name(), timeout));
         let mut entry = self.node.enter();
         let told = entry.step(now, &mut self.wakes, |lane, step| {
             lane.expire(step, timeout, &error)

@@ -504,6 +504,19 @@ impl<T: Deliver> Entry<'_, T> {
         Ok(())
     }
 
+    /// Whether the lane can be stopped, which takes a connection only if something is pending.
+    /// `waker` is kept when there is no room.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refused`].
+    pub fn admit_stop(&mut self, waker: &Waker) -> Result<(), Refused> {
+        if self.inner.lane.is_idle() && self.node.table.dirty() == 0 {
+            return Ok(());
+        }
+        self.admit(waker)
+    }
+
     /// Runs one step of the lane. Sessions to wake are pushed to `wakes`: wake them when no lock
     /// is held.
     pub fn step<R>(
@@ -566,6 +579,11 @@ impl Link {
 /// The error of a command whose node is away, after `-`.
 pub fn unreachable(name: &str, reason: &str) -> String {
     format!("ERR node {name} is unreachable ({reason})")
+}
+
+/// The error of a command that was sent and is not answered in time, after `-`.
+pub fn no_answer(name: &str, timeout: Duration) -> String {
+    format!("ERR node {name} gave no answer within {timeout:?}; the command may still be executed")
 }
 
 /// The present, by tokio's clock, which tests can pause.

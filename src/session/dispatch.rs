@@ -10,7 +10,7 @@ use super::local::{self, After, Local};
 use super::replies::{Place, Replies, Ticket};
 use super::state::State;
 use super::timing::{Asked, Requests, push_slow};
-use super::transaction::{CROSS_SLOT, CROSS_SLOT_PATTERN, OTHER_DATABASE};
+use super::transaction::{CROSS_SLOT, CROSS_SLOT_PATTERN};
 use super::{Client, Gate, Shared, subscribe};
 use crate::command::{self, Class, Command, Flags, Increment, LookupError};
 use crate::counter::{Answer, Effect, Extent, Mode};
@@ -435,11 +435,6 @@ impl<'a> Dispatch<'a> {
             self.reject(command::Refusal::NotYet.text(command));
             return Flow::Continue;
         }
-        let database = i64::from(self.client.database());
-        if command::other_database(command, request).is_some_and(|other| other != database) {
-            self.reject(OTHER_DATABASE);
-            return Flow::Continue;
-        }
         let mut positions = std::mem::take(&mut self.positions);
         let found = command::key_positions(command, request, &mut positions);
         let keys: Vec<&[u8]> = positions.iter().map(|at| request.arg(*at)).collect();
@@ -456,6 +451,13 @@ impl<'a> Dispatch<'a> {
         if indices.any(|other| other != index) {
             self.reject(CROSS_SLOT);
             return Flow::Continue;
+        }
+        let database = i64::from(self.client.database());
+        match command::other_database(command, request) {
+            Some(other) if other != database => {
+                return self.carry_over(command, request, (index, other));
+            }
+            _ => {}
         }
         let mut patterns = command::key_patterns(command, request);
         if patterns.any(|pattern| !self.shared.router.holds_all(pattern, index)) {

@@ -7,6 +7,7 @@
 mod ask;
 mod batch;
 mod client;
+mod crossing;
 mod dispatch;
 mod expiry;
 mod gate;

@@ -8,6 +8,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::oneshot;
 
 use super::timing::{Asked, Notes};
 use crate::fan_out::Gather;
@@ -23,6 +24,8 @@ pub enum Ticket {
     Part(Arc<Gather>, usize),
     /// Places for the elements of the reply to a transaction.
     Elements(Box<Elements>),
+    /// A task that waits for the frame.
+    Told(oneshot::Sender<Vec<u8>>),
 }
 
 /// Who waits for the elements of a node's reply to `EXEC`.
@@ -57,6 +60,11 @@ impl Deliver for Ticket {
             }
             Self::Part(gather, index) => gather.part(index, frame, came),
             Self::Elements(elements) => elements.fill(frame, came),
+            Self::Told(task) => {
+                // One that is gone wants nothing.
+                drop(task.send(frame.to_vec()));
+                None
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,9 @@ pub struct Shared {
     pub scripts: Arc<Scripts>,
     /// Places for `WAIT`, each a connection to every node.
     pub waits: Arc<Semaphore>,
+    /// Held while a command on several databases begins to stop their lanes: taken before any of
+    /// them is locked.
+    pub(super) crossings: Arc<Mutex<()>>,
     sender: SendSoon,
 }
 
@@ -70,6 +74,7 @@ impl Shared {
             drain: CancellationToken::new(),
             scripts: Arc::new(Scripts::new(catalogue)),
             waits: Arc::new(Semaphore::new(MAX_WAITS)),
+            crossings: Arc::default(),
             sender,
             config,
         }

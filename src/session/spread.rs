@@ -12,7 +12,7 @@ use crate::counter::{Effect, Extent};
 use crate::fan_out::{self, Cursor, Gather};
 use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
-use crate::node::{self, Came, Deliver, Refused, unreachable};
+use crate::node::{self, Came, Deliver, Node, Refused, unreachable};
 use crate::resp::{Form, Request, encode, parse_i64, reply};
 use crate::telemetry::Use;
 
@@ -125,6 +125,10 @@ impl Dispatch<'_> {
             EveryNode::Keys => fan_out::keys(),
             EveryNode::ScriptExists => fan_out::all(),
             EveryNode::RandomKey => return self.random_key(command),
+            EveryNode::FlushAll if self.shared.config.server.databases > 1 => {
+                return self.flush_all(command, request);
+            }
+            EveryNode::SwapDb => return self.swap_databases(command, request),
             EveryNode::FlushAll
             | EveryNode::FlushDb
             | EveryNode::ScriptLoad
@@ -133,12 +137,6 @@ impl Dispatch<'_> {
             EveryNode::Scan => return self.scan(command, request),
             EveryNode::Wait => return self.wait(command, request),
         };
-        if kind == EveryNode::FlushAll
-            && self.shared.router.in_use().any(|node| node.database() > 0)
-        {
-            self.error("ERR FLUSHALL of several databases is not supported by Tally yet");
-            return Flow::Continue;
-        }
         match kind {
             EveryNode::ScriptLoad => _ = self.shared.scripts.brought(request.arg(2)),
             EveryNode::ScriptFlush => self.shared.scripts.forget(),
@@ -152,7 +150,10 @@ impl Dispatch<'_> {
             return flow;
         }
         let place = self.place(command.form);
-        self.send_every(request.wire(), extent, place, merge);
+        // What else is on the nodes is not Tally's when it has but one database.
+        let flush_db = (kind == EveryNode::FlushAll).then(|| renamed(request, b"FLUSHDB"));
+        let wire = flush_db.as_deref().unwrap_or_else(|| request.wire());
+        self.send_every(wire, extent, place, merge);
         Flow::Continue
     }
 
@@ -228,7 +229,7 @@ impl Dispatch<'_> {
         Flow::Continue
     }
 
-    /// `WAIT`: applies what is pending on every node, then waits on a connection of its own to
+    /// `WAIT`: applies what is pending in every database of every node, then waits on a connection of its own to
     /// each, so that the lanes go on. The reply is the smallest number of replicas.
     fn wait(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         if parse_i64(request.arg(1)).is_none() {
@@ -278,7 +279,13 @@ impl Dispatch<'_> {
         // A command on the whole node is sent when nothing is pending any more.
         let mut ping = Vec::new();
         encode::request(&mut ping, &[b"PING"]);
-        self.send_every(&ping, Extent::AnyKey, place, merge);
+        // A node that lacks a database that somebody selected is away there, with nothing pending.
+        let own = self.client.database();
+        let lanes = self.shared.router.in_use();
+        let lanes: Vec<_> = lanes
+            .filter(|node| node.database() == own || !node.is_away() || !node.is_settled())
+            .collect();
+        self.send_lanes(&lanes, &ping, Extent::AnyKey, place, merge);
         Flow::Continue
     }
 
@@ -308,7 +315,7 @@ impl Dispatch<'_> {
         self.send_every(&wire, Extent::Ordered, place, merge);
     }
 
-    /// Sends the same request to every node. A part whose node is away fails at once.
+    /// Sends the same request to every node of the session's database.
     pub(super) fn send_every(
         &mut self,
         wire: &[u8],
@@ -316,24 +323,39 @@ impl Dispatch<'_> {
         place: Place,
         merge: fan_out::Merge,
     ) {
-        let count = self.nodes.len();
-        let gather = Gather::new(count, place, merge);
-        for index in 0..count {
-            let (waker, now) = (self.waker, self.now);
-            let (entry, woken) = self.lane(index);
-            if let Err(Refused::Down(reason)) = entry.admit(waker) {
+        let nodes: Vec<_> = self.nodes.iter().collect();
+        self.send_lanes(&nodes, wire, extent, place, merge);
+    }
+
+    /// Sends the same request to these lanes. A part whose node is away fails at once.
+    fn send_lanes(
+        &mut self,
+        lanes: &[&Arc<Node<Ticket>>],
+        wire: &[u8],
+        extent: Extent,
+        place: Place,
+        merge: fan_out::Merge,
+    ) {
+        self.leave();
+        let gather = Gather::new(lanes.len(), place, merge);
+        for (part, node) in lanes.iter().enumerate() {
+            let mut entry = node.enter();
+            if let Err(Refused::Down(reason)) = entry.admit(self.waker) {
                 let mut frame = Vec::new();
-                let name = self.node(index).name();
-                encode::error(&mut frame, unreachable(name, &reason));
-                self.woken
-                    .extend(gather.part(index, &frame, Came::here(self.now)));
+                encode::error(&mut frame, unreachable(node.name(), &reason));
+                let came = Came::here(self.now);
+                self.woken.extend(gather.part(part, &frame, came));
                 continue;
             }
-            let ticket = Ticket::Part(Arc::clone(&gather), index);
-            entry.step(now, woken, |lane, step| match extent {
+            let ticket = Ticket::Part(Arc::clone(&gather), part);
+            entry.step(self.now, self.woken, |lane, step| match extent {
                 Extent::Ordered => lane.keyless(step, wire, ticket),
                 extent => lane.whole_node(step, wire, extent, ticket),
             });
+            drop(entry);
+            if node.schedule() {
+                self.shared.send_soon(node);
+            }
         }
     }
 
@@ -355,6 +377,16 @@ impl Dispatch<'_> {
     pub(super) fn admit_every(&mut self) -> Option<Flow> {
         (0..self.nodes.len()).find_map(|index| self.admit(index))
     }
+}
+
+/// The request under another name.
+fn renamed(request: &Request<'_>, name: &[u8]) -> Vec<u8> {
+    let arguments: Vec<&[u8]> = std::iter::once(name)
+        .chain(request.args().skip(1))
+        .collect();
+    let mut wire = Vec::new();
+    encode::request(&mut wire, &arguments);
+    wire
 }
 
 /// A node's random key that does not begin with the argument. With one key beside Tally's own,

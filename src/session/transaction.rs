@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use super::dispatch::{Dispatch, Fate, Flow, clamped, delta};
 use super::replies::{Elements, Place, Ticket};
-use crate::command::{self, Class, Command, Flags, KeysError, Messages, Transaction as Bracket};
+use crate::command::{
+    self, Class, Command, EveryNode, Flags, KeysError, Messages, Transaction as Bracket,
+};
 use crate::counter::{Effect, Extent};
 use crate::node::{Came, Refused, unreachable};
 use crate::resp::{Form, Request, Span, encode};
@@ -30,6 +32,10 @@ pub(super) struct Transaction {
     node: Option<usize>,
     /// A command was refused: so will be `EXEC`.
     refused: bool,
+    /// There is a command that concerns several databases.
+    crosses: bool,
+    /// There is a `SELECT`.
+    selects: bool,
 }
 
 #[derive(Debug)]
@@ -181,6 +187,8 @@ impl Dispatch<'_> {
             if let Part::Node(node) = part {
                 transaction.node.get_or_insert(node);
             }
+            transaction.crosses |= crosses(command);
+            transaction.selects |= command.name == "select";
             transaction.bytes += bytes;
             transaction.commands.push(Queued {
                 command,
@@ -208,6 +216,10 @@ impl Dispatch<'_> {
             Class::PubSub(Messages::Subscribe(_) | Messages::Unsubscribe(_)) => {
                 return Err(NOT_INSIDE.into());
             }
+            // Each stops all lanes for itself.
+            Class::EveryNode(_) if crosses(command) && self.has(|open| open.crosses) => {
+                return Err(TWICE.into());
+            }
             Class::EveryNode(_)
             | Class::AnyNode
             | Class::PubSub(_)
@@ -222,7 +234,8 @@ impl Dispatch<'_> {
             | Class::Script => {}
         }
         let other = command::other_database(command, request);
-        if other.is_some_and(|other| other != i64::from(self.client.database())) {
+        let own = i64::from(self.client.database());
+        if other.is_some_and(|other| other != own || self.has(|open| open.selects)) {
             return Err(OTHER_DATABASE.into());
         }
         let mut positions = Vec::new();
@@ -257,6 +270,10 @@ impl Dispatch<'_> {
         Ok(Part::Node(index))
     }
 
+    fn has(&self, what: fn(&Transaction) -> bool) -> bool {
+        self.state.transaction.as_ref().is_some_and(what)
+    }
+
     /// Whether the parts of a transaction on several nodes are executed as one each.
     fn splits(&self) -> bool {
         self.shared.config.transactions.cross_node == crate::config::CrossNode::Split
@@ -271,6 +288,10 @@ impl Dispatch<'_> {
         if transaction.refused {
             self.error("EXECABORT Transaction discarded because of previous errors.");
             return Flow::Continue;
+        }
+        if transaction.selects && self.replies.backlog().outstanding > 0 {
+            self.state.transaction = Some(transaction);
+            return Flow::Await;
         }
         if let Some(flow) = transaction
             .nodes()
@@ -391,14 +412,24 @@ impl Dispatch<'_> {
     }
 }
 
+/// Whether a command stops lanes of several databases.
+fn crosses(command: &Command) -> bool {
+    let class = command.class;
+    matches!(
+        class,
+        Class::EveryNode(EveryNode::FlushAll | EveryNode::SwapDb)
+    )
+}
+
 /// Most commands of a transaction: as many as a request may have arguments.
 const MAX_COMMANDS: usize = 1 << 20;
 
 /// Redis's words (`processCommand` in `server.c`).
 const NOT_INSIDE: &str = "ERR Command not allowed inside a transaction";
 
-pub(super) const OTHER_DATABASE: &str =
-    "ERR COPY to another database is not supported by Tally yet";
+const OTHER_DATABASE: &str =
+    "ERR MOVE and COPY to another database are not available inside a transaction";
+const TWICE: &str = "ERR more than one FLUSHALL or SWAPDB in a transaction";
 pub(super) const CROSS_SLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 pub(super) const CROSS_SLOT_PATTERN: &str =
     "CROSSSLOT Keys of a pattern may belong to several nodes: use a hash tag";

@@ -141,6 +141,7 @@ const TYPELESS: &[&str] = &[
     "expire",
     "expireat",
     "memory|usage",
+    "move",
     "msetnx",
     "object|encoding",
     "object|refcount",

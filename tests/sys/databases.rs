@@ -217,3 +217,132 @@ fn an_unused_database_costs_no_connection_and_fewer_can_be_set() {
     assert!(client.run("SELECT 2").is_ok());
     assert!(eventually(Duration::from_secs(5), || lanes(&stack) == 2));
 }
+
+#[test]
+fn flushall_leaves_nothing_in_any_database() {
+    let mut stack = Stack::start(&[("counters.flush_interval", "\"1m\"")]);
+    let mut clients: Vec<_> = [0, 2, 11].map(|n| (n, client_in(&stack, n))).into();
+    // In a database that nobody has selected here.
+    for node in &stack.nodes {
+        let mut node = node.connect();
+        assert!(node.run("SELECT 6").is_ok());
+        assert!(node.run("SET stray x").is_ok());
+    }
+    for _ in 0..3 {
+        for (_, client) in &mut clients {
+            for key in 0..20 {
+                let lines: Vec<_> = (0..10).map(|_| format!("INCR c{key}")).collect();
+                assert_eq!(client.run_all(&lines)[9].integer(), 10);
+            }
+        }
+        assert!(clients[1].1.run("FLUSHALL").is_ok());
+        for (database, client) in &mut clients {
+            assert_eq!(client.run("DBSIZE").integer(), 0, "{database}");
+            assert_eq!(client.run("GET c1"), Reply::Nil, "{database}");
+        }
+    }
+    assert!(stored(&stack, 6, "stray").is_empty());
+    for (_, client) in &mut clients {
+        assert_eq!(client.run("INCR c7").integer(), 1);
+        assert_eq!(client.run("INCR c7").integer(), 2);
+    }
+    stack.stop_tally();
+    for (database, _) in clients {
+        assert_eq!(stored(&stack, database, "c7"), ["2"], "{database}");
+        assert!(stored(&stack, database, "c1").is_empty());
+    }
+}
+
+#[test]
+fn counters_go_with_their_key_into_another_database() {
+    let mut stack = Stack::start(&[("counters.flush_interval", "\"1m\"")]);
+    let (mut here, mut there) = (client_in(&stack, 4), client_in(&stack, 8));
+    let hundred = vec!["INCR hits"; 100];
+    here.run_all(&hundred);
+    assert_eq!(there.run("GET hits"), Reply::Nil);
+    assert_eq!(here.run("MOVE hits 8").integer(), 1);
+    assert_eq!(there.run("GET hits").text(), "100");
+    there.run_all(&hundred);
+    assert_eq!(here.run("GET hits"), Reply::Nil);
+    here.run_all(&hundred[..5]);
+    assert_eq!(here.run("MOVE hits 8").integer(), 0, "there is one");
+    assert_eq!(there.run("COPY hits hits DB 4 REPLACE").integer(), 1);
+    assert_eq!(here.run("INCR hits").integer(), 201);
+    assert_eq!(there.run("INCR hits").integer(), 201);
+    there.run_all(&hundred[..9]);
+    assert!(stack.connect().run("SWAPDB 4 8").is_ok());
+    assert_eq!(here.run("INCR hits").integer(), 211);
+    assert_eq!(there.run("INCR hits").integer(), 202);
+    here.run_all(&hundred);
+    there.run_all(&hundred);
+    assert!(stack.connect().run("SWAPDB 8 4").is_ok());
+    there.run_all(&hundred);
+    here.run_all(&hundred);
+    assert!(here.run("TALLY FLUSH").is_ok() || crate::harness::bare());
+    assert_eq!(stored(&stack, 8, "hits"), ["411"]);
+    stack.stop_tally();
+    assert_eq!(stored(&stack, 4, "hits"), ["402"]);
+}
+
+#[test]
+fn commands_over_databases_and_counting_clients_do_not_stand_in_each_other_s_way() {
+    let stack = Stack::start(&[("counters.flush_interval", "\"20ms\"")]);
+    let address = stack.address();
+    let counting = |database: u32| {
+        std::thread::spawn(move || {
+            let mut client = Connection::open(address);
+            assert!(client.run(&format!("SELECT {database}")).is_ok());
+            // A key of its own, which is only moved to and fro.
+            for round in 1..=300_i64 {
+                let replies = client.run_all(&[format!("INCR own{database}"), "PING".to_owned()]);
+                assert_eq!(replies[0].integer(), round, "database {database}");
+            }
+        })
+    };
+    let crossing = |databases: [u32; 2]| {
+        std::thread::spawn(move || {
+            let [from, to] = databases;
+            let mut client = Connection::open(address);
+            assert!(client.run(&format!("SELECT {from}")).is_ok());
+            let key = format!("moved{from}{to}");
+            for round in 1..=40_i64 {
+                assert_eq!(client.run(&format!("INCR {key}")).integer(), round);
+                assert_eq!(client.run(&format!("MOVE {key} {to}")).integer(), 1);
+                assert!(client.run(&format!("SELECT {to}")).is_ok());
+                assert_eq!(client.run(&format!("GET {key}")).text(), round.to_string());
+                assert_eq!(client.run(&format!("MOVE {key} {from}")).integer(), 1);
+                assert!(client.run(&format!("SELECT {from}")).is_ok());
+            }
+        })
+    };
+    // Opposite directions: neither may wait for the other.
+    let mut threads: Vec<_> = [0, 1, 2].map(counting).into();
+    threads.extend([[0, 1], [1, 0], [2, 0], [1, 2]].map(crossing));
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_database_that_the_nodes_lack_is_named_and_keeps_nothing_up() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let few = || crate::servers::Redis::start(&["--databases", "2"]);
+    let stack = Stack::over(vec![few(), few()], &[]);
+    let mut client = client_in(&stack, 1);
+    assert_eq!(client.run("INCR a").integer(), 1);
+    assert!(client.run("SELECT 5").is_ok());
+    let refused = client.run("INCR a");
+    assert!(
+        refused.text().contains("DB index is out of range"),
+        "{refused:?}"
+    );
+    assert!(client.run("SELECT 0").is_ok());
+    assert_eq!(client.run("INCR a").integer(), 1);
+    assert_eq!(client.run("WAIT 0 10").integer(), 0);
+    assert!(client.run("FLUSHALL").is_ok());
+    assert_eq!(client.run("DBSIZE").integer(), 0);
+    assert!(client.run("SELECT 1").is_ok());
+    assert_eq!(client.run("GET a"), Reply::Nil);
+}

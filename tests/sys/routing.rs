@@ -154,35 +154,6 @@ fn what_can_not_be_split_is_refused_across_nodes() {
 }
 
 #[test]
-fn a_copy_into_another_database_is_refused() {
-    let stack = Stack::start(&[]);
-    let mut client = stack.connect();
-    assert!(client.run("SET {a} x").is_ok());
-    // A bare Redis has more databases than Tally.
-    if !skipped_on_bare_redis() {
-        for line in ["COPY {a} {a}2 DB 3", "COPY {a} {a} replace db 15"] {
-            let reply = client.run(line);
-            assert!(
-                reply.text().starts_with("ERR COPY to another database"),
-                "{line}"
-            );
-        }
-        let nodes = stack.nodes.iter();
-        let keyspace = nodes.map(|node| node.connect().run("INFO keyspace").text());
-        assert!(!keyspace.collect::<String>().contains("db3"));
-    }
-    assert_eq!(client.run("COPY {a} {a}2 DB 0").integer(), 1);
-    assert_eq!(client.run("GET {a}2").text(), "x");
-    for wrong in [
-        "COPY {a} {a}3 DB",
-        "COPY {a} {a}3 DB x",
-        "COPY {a} {a}3 NO DB 1",
-    ] {
-        assert!(client.run(wrong).is_error(), "{wrong}");
-    }
-}
-
-#[test]
 fn a_hash_tag_keeps_keys_on_one_node() {
     let stack = Stack::start(&[]);
     let mut client = stack.connect();

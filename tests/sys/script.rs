@@ -48,6 +48,53 @@ pub(crate) enum Step {
 /// All keys of the scripts; those with the tag `{t}` share a node.
 pub(crate) const KEYS: [&str; 8] = ["a", "b", "c", "d", "{t}1", "{t}2", "{t}3", "{t}4"];
 
+/// The databases of the scripts over several.
+pub(crate) const DATABASES: [u32; 3] = [0, 1, 9];
+
+/// A script whose client goes from database to database, with keys of the same names in each, and
+/// with commands that concern two of them, or all.
+pub(crate) fn script_over_databases(random: &mut Random, length: usize) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut queues = false;
+    for step in script(random, length) {
+        match &step {
+            // Not between a short deadline and its end: it is a matter of luck what is there.
+            Step::Wait(_) => {}
+            // Not every command across is taken into a transaction.
+            _ if queues && random.one_in(6) => {
+                let database = DATABASES[random.below(DATABASES.len())];
+                steps.push(send(&format!("SELECT {database}")));
+            }
+            _ if !queues && random.one_in(6) => steps.push(across(random)),
+            _ => {}
+        }
+        if let Step::Send(request, _) = &step {
+            queues = match request[0].as_slice() {
+                b"MULTI" => true,
+                b"EXEC" | b"DISCARD" => false,
+                _ => queues,
+            };
+        }
+        steps.push(step);
+    }
+    steps
+}
+
+fn across(random: &mut Random) -> Step {
+    let [one, two] = [random.pick(&KEYS[4..]), random.pick(&KEYS[4..])];
+    let [here, there] = [(); 2].map(|()| DATABASES[random.below(DATABASES.len())]);
+    send(&match random.below(24) {
+        0..12 => format!("SELECT {here}"),
+        12..17 => format!("MOVE {one} {here}"),
+        17 | 18 => format!("COPY {one} {two} DB {here}"),
+        19 => format!("COPY {one} {one} DB {here} REPLACE"),
+        20 | 21 => format!("SWAPDB {here} {there}"),
+        22 => "FLUSHDB".to_owned(),
+        _ if random.one_in(4) => "FLUSHALL".to_owned(),
+        _ => format!("EXISTS {one} {two}"),
+    })
+}
+
 /// A script of about `length` commands, in pipelines of 1 to 20.
 pub(crate) fn script(random: &mut Random, length: usize) -> Vec<Step> {
     let mut steps = Vec::new();

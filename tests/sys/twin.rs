@@ -6,7 +6,7 @@ use crate::connection::{Connection, Request, words};
 use crate::harness::{Settings, Stack, eventually, now, pause};
 use crate::random::Random;
 use crate::reply::Reply;
-use crate::script::{KEYS, Match, Step, script};
+use crate::script::{DATABASES, KEYS, Match, Step, script, script_over_databases};
 use crate::servers::{Redis, is_other_server};
 
 /// A real Redis and the stack under test, with one client each.
@@ -15,6 +15,8 @@ struct Twin {
     tested: Connection,
     stack: Stack,
     redis: Redis,
+    /// Those whose keys are compared.
+    databases: &'static [u32],
 }
 
 impl Twin {
@@ -27,6 +29,7 @@ impl Twin {
             tested: stack.connect(),
             stack,
             redis,
+            databases: &[0],
         }
     }
 
@@ -64,6 +67,15 @@ impl Twin {
 
     /// Compares what is left of every key, read through the clients.
     fn compare_state(&mut self) -> Result<(), String> {
+        for database in self.databases {
+            let select = words(&format!("SELECT {database}"));
+            self.compare(&[(select, Match::Bytes)])?;
+            self.compare_database()?;
+        }
+        Ok(())
+    }
+
+    fn compare_database(&mut self) -> Result<(), String> {
         for key in KEYS {
             let mut batch = vec![(words(&format!("TYPE {key}")), Match::Bytes)];
             let kind = Reply::parse(&self.real.call_raw(&batch[0].0)).text();
@@ -85,22 +97,29 @@ impl Twin {
     /// Whether the nodes themselves come to hold what the real Redis holds.
     fn nodes_agree(&mut self) -> Result<(), String> {
         let mut nodes: Vec<_> = self.stack.nodes.iter().map(Redis::connect).collect();
-        for key in KEYS {
-            let read = words(&format!("GET {key}"));
-            let expected = plain(self.real.call(&read));
-            let mut found = Vec::new();
-            let agrees = eventually(Duration::from_secs(5), || {
-                found = nodes
-                    .iter_mut()
-                    .map(|node| plain(node.call(&read)))
-                    .collect();
-                let others = found.iter().filter(|reply| **reply != Reply::Nil);
-                others.eq([&expected]
-                    .into_iter()
-                    .filter(|reply| **reply != Reply::Nil))
-            });
-            if !agrees {
-                return Err(format!("{key}: Redis {expected:?}, nodes {found:?}"));
+        for database in self.databases {
+            let select = words(&format!("SELECT {database}"));
+            for client in nodes.iter_mut().chain([&mut self.real]) {
+                assert!(client.call(&select).is_ok());
+            }
+            for key in KEYS {
+                let read = words(&format!("GET {key}"));
+                let expected = plain(self.real.call(&read));
+                let mut found = Vec::new();
+                let agrees = eventually(Duration::from_secs(5), || {
+                    found = nodes
+                        .iter_mut()
+                        .map(|node| plain(node.call(&read)))
+                        .collect();
+                    let others = found.iter().filter(|reply| **reply != Reply::Nil);
+                    others.eq([&expected]
+                        .into_iter()
+                        .filter(|reply| **reply != Reply::Nil))
+                });
+                if !agrees {
+                    let place = format!("database {database}, {key}");
+                    return Err(format!("{place}: Redis {expected:?}, nodes {found:?}"));
+                }
             }
         }
         Ok(())
@@ -192,6 +211,11 @@ fn transactions_answer_as_redis_does() {
 }
 
 #[test]
+fn databases_answer_as_redis_does() {
+    check_corpus(include_str!("corpus/databases.txt"));
+}
+
+#[test]
 fn reset_returns_a_connection_to_its_first_state() {
     let mut twin = Twin::start(&[]);
     twin.reset(3);
@@ -268,9 +292,19 @@ fn check_random_scripts(mode: &str) {
 
 #[track_caller]
 fn check_random_scripts_with(settings: Settings<'_>) {
+    check_random(settings, &[0], script);
+}
+
+#[track_caller]
+fn check_random(
+    settings: Settings<'_>,
+    databases: &'static [u32],
+    script: fn(&mut Random, usize) -> Vec<Step>,
+) {
     let first = Random::seed_or(0x7A11);
     let scripts = std::env::var("TALLY_SUITE_SCRIPTS").map_or(300, |n| n.parse().expect("a count"));
     let mut twin = Twin::start(settings);
+    twin.databases = databases;
     for number in 0..scripts {
         let seed = first + number;
         let mut random = Random::new(seed);
@@ -298,6 +332,17 @@ fn random_scripts_answer_as_redis_does_when_exact() {
 #[test]
 fn random_scripts_answer_as_redis_does_when_through() {
     check_random_scripts(MODES[2]);
+}
+
+#[test]
+fn random_scripts_over_databases_answer_as_redis_does() {
+    for mode in MODES {
+        check_random(
+            &[("counters.mode", mode)],
+            &DATABASES,
+            script_over_databases,
+        );
+    }
 }
 
 #[test]

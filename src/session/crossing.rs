@@ -1,0 +1,306 @@
+//! Commands that concern several databases: on each server every lane that they concern is
+//! stopped, one of them carries the command, then all go on.
+//!
+//! Lanes are stopped under one lock, so two such commands find the same order everywhere: each
+//! lane carries out first the one that came first. A session has one such command under way at
+//! most (a transaction holds one at most, too), which bounds the tasks.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::dispatch::{Dispatch, Flow};
+use super::replies::{Place, Ticket};
+use crate::command::Command;
+use crate::counter::{Extent, Lane, Step};
+use crate::node::{Node, Refused, no_answer, unreachable};
+use crate::resp::{Request, encode, parse_i64, reply};
+
+/// What a command does to the keys in which Tally keeps the numbers of batches.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Markers {
+    /// Nothing.
+    Stay,
+    /// They are gone.
+    Vanish,
+    /// Each lies in the other database.
+    Swap,
+}
+
+/// A command on one server.
+struct Crossing {
+    /// The lanes, each with what tells of its stop.
+    lanes: Vec<(Arc<Node<Ticket>>, Told)>,
+    /// The one of them that carries the command.
+    carrier: Arc<Node<Ticket>>,
+    wire: Vec<u8>,
+    markers: Markers,
+    timeout: Duration,
+}
+
+/// What a node answers.
+type Told = oneshot::Receiver<Vec<u8>>;
+
+impl Dispatch<'_> {
+    /// `FLUSHALL`: of all databases, whether in use or not, so that none comes into use meanwhile.
+    pub(super) fn flush_all(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        let databases: Vec<u32> = (0..self.shared.config.server.databases).collect();
+        let servers = 0..self.nodes.len();
+        self.cross(command, request, servers, (databases, Markers::Vanish))
+    }
+
+    /// `SWAPDB`: on every server, one after the other.
+    pub(super) fn swap_databases(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        let mut databases = vec![self.client.database()];
+        for (at, which) in [(1, "first"), (2, "second")] {
+            // Redis reads an int there.
+            let number = parse_i64(request.arg(at)).and_then(|number| i32::try_from(number).ok());
+            let Some(number) = number else {
+                self.error(format!("ERR invalid {which} DB index"));
+                return Flow::Continue;
+            };
+            match self.database_here(i64::from(number)) {
+                Some(number) if databases.contains(&number) => {}
+                Some(number) => databases.push(number),
+                None => {
+                    self.error(OUT_OF_RANGE);
+                    return Flow::Continue;
+                }
+            }
+        }
+        let servers = 0..self.nodes.len();
+        self.cross(command, request, servers, (databases, Markers::Swap))
+    }
+
+    /// `MOVE` and `COPY ... DB n`: of one key, to `other`, which is not the session's database.
+    pub(super) fn carry_over(
+        &mut self,
+        command: &Command,
+        request: &Request<'_>,
+        (server, other): (usize, i64),
+    ) -> Flow {
+        let Some(other) = self.database_here(other) else {
+            self.error(OUT_OF_RANGE);
+            return Flow::Continue;
+        };
+        let databases = vec![self.client.database(), other];
+        self.cross(
+            command,
+            request,
+            server..server + 1,
+            (databases, Markers::Stay),
+        )
+    }
+
+    fn database_here(&self, number: i64) -> Option<u32> {
+        let number = u32::try_from(number).ok()?;
+        (number < self.shared.config.server.databases).then_some(number)
+    }
+
+    /// Begins to stop the lanes and leaves the rest to a task.
+    fn cross(
+        &mut self,
+        command: &Command,
+        request: &Request<'_>,
+        servers: std::ops::Range<usize>,
+        (databases, markers): (Vec<u32>, Markers),
+    ) -> Flow {
+        let executing = self.state.executing;
+        if self.replies.backlog().outstanding > 0 && !executing {
+            return Flow::Await;
+        }
+        self.leave();
+        let shared = self.shared;
+        for server in servers.clone() {
+            for database in &databases {
+                let node = shared.router.node(*database, server);
+                let mut entry = node.enter();
+                let admitted = match database {
+                    own if *own == self.client.database() => entry.admit(self.waker),
+                    _ => entry.admit_stop(self.waker),
+                };
+                drop(entry);
+                match admitted {
+                    Ok(()) => {}
+                    Err(Refused::Full) if executing => {}
+                    Err(Refused::Full) => return Flow::Stall,
+                    Err(Refused::Down(reason)) => {
+                        self.error(unreachable(node.name(), &reason));
+                        return Flow::Continue;
+                    }
+                }
+            }
+        }
+        let place = self.place(command.form_of(request));
+        let order = shared.crossings.lock();
+        let mut crossings = Vec::new();
+        for server in servers {
+            let stop = |database: &u32| {
+                let node = Arc::clone(shared.router.node(*database, server));
+                let (ticket, stopped) = oneshot::channel();
+                let ticket = Ticket::Told(ticket);
+                node.enter().step(self.now, self.woken, |lane, step| {
+                    lane.whole_node(step, &[], Extent::Stop, ticket);
+                });
+                if node.schedule() {
+                    shared.send_soon(&node);
+                }
+                (node, stopped)
+            };
+            crossings.push(Crossing {
+                lanes: databases.iter().map(stop).collect(),
+                carrier: Arc::clone(self.node(server)),
+                wire: request.wire().to_vec(),
+                markers,
+                timeout: shared.config.upstream.request_timeout,
+            });
+        }
+        drop(order);
+        tokio::spawn(run(place, crossings));
+        Flow::Continue
+    }
+}
+
+/// Carries out the command on all servers at once; the first error is the reply, else what the
+/// first server says.
+async fn run(place: Place, crossings: Vec<Crossing>) {
+    let mut replies = Vec::new();
+    for crossing in crossings {
+        let (answer, reply) = oneshot::channel();
+        tokio::spawn(crossing.run(answer));
+        replies.push(reply);
+    }
+    let mut frame = None;
+    for told in replies {
+        let told = told.await.unwrap_or_else(|_| GONE.to_vec());
+        if frame.is_none() || reply::is_error(&told) {
+            frame = Some(told);
+        }
+        if frame.as_ref().is_some_and(|frame| reply::is_error(frame)) {
+            break;
+        }
+    }
+    if let Some(waker) = place.fill(&frame.unwrap_or_default()) {
+        waker.wake();
+    }
+}
+
+impl Crossing {
+    /// Tells `answer` the reply. Ends when the lanes go on, which may be later.
+    async fn run(mut self, answer: oneshot::Sender<Vec<u8>>) {
+        let mut stopped = Vec::new();
+        let mut failed = None;
+        for (node, told) in std::mem::take(&mut self.lanes) {
+            match told.await {
+                Ok(frame) if !reply::is_error(&frame) => stopped.push(node),
+                Ok(error) => failed = Some(error),
+                Err(_) => failed = Some(GONE.to_vec()),
+            }
+        }
+        let reply = match failed {
+            None => self.send(&stopped),
+            Some(error) => Err(error),
+        };
+        let frame = match reply {
+            Err(error) => error,
+            Ok(mut reply) => {
+                if let Ok(frame) = tokio::time::timeout(self.timeout, &mut reply).await {
+                    frame.unwrap_or_else(|_| GONE.to_vec())
+                } else {
+                    let mut error = Vec::new();
+                    encode::error(&mut error, no_answer(self.carrier.name(), self.timeout));
+                    // The client goes on; the lanes may not.
+                    drop(answer.send(error));
+                    drop(reply.await);
+                    return go_on(&stopped);
+                }
+            }
+        };
+        go_on(&stopped);
+        drop(answer.send(frame));
+    }
+
+    /// Sends the command on its lane.
+    fn send(&self, stopped: &[Arc<Node<Ticket>>]) -> Result<Told, Vec<u8>> {
+        let requests = self.requests(stopped);
+        let mut entry = self.carrier.enter();
+        if let Err(Refused::Down(reason)) = entry.admit(Waker::noop()) {
+            let mut error = Vec::new();
+            encode::error(&mut error, unreachable(self.carrier.name(), &reason));
+            return Err(error);
+        }
+        let (ticket, reply) = oneshot::channel();
+        let ticket = Ticket::Told(ticket);
+        entry.step(now(), &mut Vec::new(), |lane, step| {
+            lane.alone(step, &requests, ticket);
+        });
+        drop(entry);
+        self.carrier.send();
+        Ok(reply)
+    }
+
+    /// The command, and what puts the markers of all its lanes back into their places: a marker
+    /// that is missing or another's would let increments of the next batches be in doubt.
+    fn requests(&self, stopped: &[Arc<Node<Ticket>>]) -> Vec<Vec<u8>> {
+        let mut requests = vec![self.wire.clone()];
+        if self.markers == Markers::Stay {
+            return requests;
+        }
+        let lanes = stopped.iter().filter(|node| node.is_open());
+        let mut markers = Vec::new();
+        for node in lanes {
+            with_lane(node, |lane, _| {
+                let put = lane.marker_request();
+                markers.extend(put.map(|put| (node.database(), lane.marker().to_vec(), put)));
+            });
+        }
+        for (database, marker, put) in &markers {
+            requests.push(select(*database));
+            for (_, other, _) in &markers {
+                if self.markers == Markers::Swap && other != marker {
+                    let mut delete = Vec::new();
+                    encode::request(&mut delete, &[b"DEL".as_slice(), other]);
+                    requests.push(delete);
+                }
+            }
+            requests.push(put.clone());
+        }
+        requests.push(select(self.carrier.database()));
+        requests
+    }
+}
+
+fn select(database: u32) -> Vec<u8> {
+    let mut request = Vec::new();
+    let mut digits = itoa::Buffer::new();
+    let number = digits.format(database).as_bytes();
+    encode::request(&mut request, &[b"SELECT", number]);
+    request
+}
+
+/// Ends the stop of these lanes.
+fn go_on(stopped: &[Arc<Node<Ticket>>]) {
+    for node in stopped {
+        with_lane(node, Lane::go_on);
+        node.send();
+    }
+}
+
+/// Runs one step of a lane, then wakes whom it concerns.
+fn with_lane(node: &Node<Ticket>, run: impl FnOnce(&mut Lane<Ticket>, &mut Step<'_, Ticket>)) {
+    let mut woken = Vec::new();
+    node.enter().step(now(), &mut woken, run);
+    woken.into_iter().for_each(Waker::wake);
+}
+
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Redis's words (`selectDb` and its callers in `db.c`).
+const OUT_OF_RANGE: &str = "ERR DB index is out of range";
+
+/// Only at the end of the process.
+const GONE: &[u8] = b"-ERR Tally is shutting down\r\n";
