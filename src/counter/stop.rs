@@ -71,9 +71,11 @@ impl<T> Lane<T> {
         }
     }
 
-    /// The request that puts the number of the last batch back into its marker, as it is now;
-    /// `None` when this process has not taken the series over yet, so that there is none.
-    pub fn marker_request(&self) -> Option<Vec<u8>> {
+    /// The request that puts the number of the last batch back into its marker, when all keys are
+    /// removed or are other ones; so nothing settled is sent again. `None` when this process has
+    /// not taken the series over yet, so that there is no marker.
+    pub fn put_marker_back(&mut self) -> Option<Vec<u8>> {
+        self.series.wiped();
         self.series.is_owned().then(|| {
             let mut request = Vec::new();
             self.series.encode_marker(false, &mut request);

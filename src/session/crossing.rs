@@ -252,7 +252,7 @@ impl Crossing {
         let mut markers = Vec::new();
         for node in lanes {
             with_lane(node, |lane, _| {
-                let put = lane.marker_request();
+                let put = lane.put_marker_back();
                 markers.extend(put.map(|put| (node.database(), lane.marker().to_vec(), put)));
             });
         }
