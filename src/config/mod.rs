@@ -72,6 +72,8 @@ pub struct Config {
     pub slow_log: SlowLog,
     /// What is logged, as a `tracing` filter directive (`info`, `tally=debug`).
     pub log_level: String,
+    /// What a line of the log looks like.
+    pub log_format: LogFormat,
 }
 
 /// The RESP side.
@@ -295,6 +297,15 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// What stands before a page's id in its key.
     pub visits_prefix: String,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object: `timestamp`, `level`, `message`, `target`, and what else is known.
+    Json,
 }
 
 /// Which requests are kept as slow, until `CONFIG SET` says otherwise.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::units::{duration_text, size_text};
-use super::{Config, Mode, Secret};
+use super::{Config, LogFormat, Mode, Secret};
 
 /// What stands for a password.
 const MASK: &str = "<masked>";
@@ -71,13 +71,24 @@ impl Config {
         out.text("listen", &address_text(self.admin.listen));
         out.secret("token", self.admin.token.as_ref());
         out.text("visits_prefix", &self.admin.visits_prefix);
+        self.logs_to_toml(&mut out);
+        out.0
+    }
+
+    fn logs_to_toml(&self, out: &mut Toml) {
         out.section("[slowlog]");
         let slower_than = self.slow_log.slower_than.unwrap_or_default();
         out.text("slower_than", &duration_text(slower_than));
         out.plain("max_len", self.slow_log.max_len);
         out.section("[log]");
         out.text("level", &self.log_level);
-        out.0
+        out.text(
+            "format",
+            match self.log_format {
+                LogFormat::Text => "text",
+                LogFormat::Json => "json",
+            },
+        );
     }
 
     fn server_to_toml(&self, out: &mut Toml) {

@@ -154,7 +154,7 @@ section! {
 
 section! {
     /// `[log]`
-    Log { level }
+    Log { level, format }
 }
 
 /// Every key: its section and its name, in the order of `config/default.toml`.

@@ -17,8 +17,8 @@ use super::tls::tls;
 use super::units::{GIB, KIB, MIB};
 use super::users::users;
 use super::{
-    Admin, Config, CrossNode, Fault, Faults, Journal, Ring, Server, SlowLog, Tls, Transactions,
-    Upstream,
+    Admin, Config, CrossNode, Fault, Faults, Journal, LogFormat, Ring, Server, SlowLog, Tls,
+    Transactions, Upstream,
 };
 use crate::ring::Hash;
 
@@ -59,7 +59,7 @@ pub(super) fn resolve(
     let ring = ring(&mut reader, root.ring);
     let counters = counters(&mut reader, root.counters);
     let cache = cache(&mut reader, root.cache);
-    let config = Config {
+    let mut config = Config {
         admin,
         server,
         tls,
@@ -73,8 +73,10 @@ pub(super) fn resolve(
         transactions: transactions(&mut reader, root.transactions),
         upstream: upstream(&mut reader, root.upstream),
         slow_log: slow_log(&mut reader, root.slowlog),
-        log_level: log_level(&mut reader, root.log),
+        log_level: String::new(),
+        log_format: LogFormat::Text,
     };
+    (config.log_level, config.log_format) = log(&mut reader, root.log);
     let faults = reader.into_faults();
     if faults.is_empty() {
         Ok(config)
@@ -381,13 +383,13 @@ fn slow_log(reader: &mut Reader, value: Option<Value>) -> SlowLog {
     }
 }
 
-fn log_level(reader: &mut Reader, value: Option<Value>) -> String {
+fn log(reader: &mut Reader, value: Option<Value>) -> (String, LogFormat) {
     let raw: raw::Log = reader.section("log", value);
     let allowed = format!(
         "one of {}, or a list such as \"info,tally::node=debug\"",
         LOG_LEVELS.join(", ")
     );
-    reader.text(
+    let level = reader.text(
         "log.level",
         raw.level,
         "info".to_owned(),
@@ -397,7 +399,19 @@ fn log_level(reader: &mut Reader, value: Option<Value>) -> String {
                 .all(is_log_directive)
                 .then(|| text.to_owned())
         },
-    )
+    );
+    let format = reader.text(
+        "log.format",
+        raw.format,
+        LogFormat::Text,
+        "\"text\", \"json\"",
+        |text| match text {
+            "text" => Some(LogFormat::Text),
+            "json" => Some(LogFormat::Json),
+            _ => None,
+        },
+    );
+    (level, format)
 }
 
 /// `level` or `module=level`. A subset of what `tracing` takes: there `inof` is a module's name.

@@ -7,6 +7,7 @@
 //! ```
 
 mod accept;
+mod notify;
 mod stop;
 mod watch;
 mod worker;
@@ -30,6 +31,7 @@ use crate::ring::{Ring, RingError};
 use crate::router::Router;
 use crate::session::{Shared, Ticket};
 use crate::telemetry::{Stats, log, random_run_id};
+use notify::Notify;
 
 /// Where clients can connect: at least one of the two.
 #[derive(Clone, Copy, Debug)]
@@ -104,13 +106,14 @@ fn fate(kept: bool) -> &'static str {
 ///
 /// See [`ServeError`].
 pub fn run(config: Config, ready: Ready) -> Result<(), ServeError> {
-    log::start(&config.log_level);
+    log::start(&config.log_level, config.log_format);
     let runtime = worker::runtime().map_err(ServeError::Worker)?;
     runtime.block_on(serve(config, ready))
 }
 
 async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
     let mut signals = stop::Signals::new().map_err(ServeError::Worker)?;
+    let notify = Arc::new(Notify::from_environment());
     let config = Arc::new(config);
     let ports = Ports {
         plain: config.server.listen.map(accept::listen).transpose()?,
@@ -141,14 +144,17 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
     let admin = admin.map_err(ServeError::Worker)?;
     let ready: Ready = Box::new({
         let serving = admin.serving();
+        let notify = Arc::clone(&notify);
         move |addresses| {
             serving.store(true, Ordering::Relaxed);
             ready(addresses);
+            notify.ready();
         }
     });
     let served = tokio::select! {
-        served = until_stopped(&shared, &workers, ports, ready, &mut signals) => served,
+        served = until_stopped(&shared, &workers, ports, ready, (&mut signals, &notify)) => served,
         () = watch::watch(&shared) => Ok(()),
+        () = notify.watchdog(&workers) => Ok(()),
     };
     admin.end();
     match served {
@@ -165,7 +171,7 @@ async fn until_stopped(
     workers: &worker::Workers,
     ports: Ports,
     ready: Ready,
-    signals: &mut stop::Signals,
+    (signals, notify): (&mut stop::Signals, &Notify),
 ) -> Result<(), ServeError> {
     let serving = async {
         stop::tried(&shared.router, shared.config.upstream.connect_timeout).await;
@@ -185,8 +191,10 @@ async fn until_stopped(
         () = signals.next() => {}
     }
     let bound = shared.config.server.drain_timeout;
+    notify.stopping();
     tokio::select! {
         stopped = stop::drain(shared, workers, bound) => stopped,
+        () = stop::tell(shared, notify, bound) => Err(stop::unflushed(shared)),
         () = signals.next() => Err(stop::unflushed(shared)),
     }
 }

@@ -1,12 +1,13 @@
 //! Signals, and the order of a stop: no new clients, answers, the last flush, the end.
 
-use std::io;
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ServeError;
+use super::notify::Notify;
 use super::worker::Workers;
 use crate::router::Router;
 use crate::session::{Shared, Ticket};
@@ -82,6 +83,24 @@ pub(super) async fn drain(
     Ok(())
 }
 
+/// Says every two seconds how far the stop is: in the log, to the service manager, and on a
+/// terminal that does not show the log's line. Runs until it is dropped.
+pub(super) async fn tell(shared: &Shared, notify: &Notify, bound: Duration) {
+    let begun = Instant::now();
+    loop {
+        sleep(TELL).await;
+        let (clients, nodes) = (shared.registry.count(), shared.router.in_use());
+        let keys: usize = nodes.map(|node| node.unflushed_keys()).sum();
+        let left = bound.saturating_sub(begun.elapsed()).as_secs();
+        tracing::info!(clients, keys, seconds_left = left, "still draining");
+        let line = format!("Stopping: {clients} clients, {keys} keys to flush, {left} s left");
+        notify.status(&line);
+        if io::stderr().is_terminal() && !tracing::enabled!(tracing::Level::INFO) {
+            writeln!(io::stderr(), "tally: {line}").ok();
+        }
+    }
+}
+
 /// What is left when the stop is at its end.
 pub(super) fn unflushed(shared: &Shared) -> ServeError {
     let nodes = shared.router.in_use();
@@ -90,6 +109,9 @@ pub(super) fn unflushed(shared: &Shared) -> ServeError {
         kept: shared.config.journal.path.is_some(),
     }
 }
+
+/// A stop that takes longer than this says how far it is, and again each time.
+const TELL: Duration = Duration::from_secs(2);
 
 /// Between two looks at the nodes.
 const TURN: Duration = Duration::from_millis(2);

@@ -117,6 +117,14 @@ impl Workers {
         self.tracker.spawn_on(session, &worker.handle);
     }
 
+    /// Waits until every worker has run a task: until none hangs.
+    pub(super) async fn answer(&self) {
+        for worker in &self.threads {
+            // It fails only at the end, when nobody asks any more.
+            worker.handle.spawn(async {}).await.ok();
+        }
+    }
+
     /// Ends the threads, and with them every task that is left.
     pub(super) fn end(mut self) {
         self.stop.cancel();

@@ -528,6 +528,7 @@ fn config(password: Option<&str>) -> Config {
             max_len: 128,
         },
         log_level: "info".to_owned(),
+        log_format: tally::config::LogFormat::Text,
     }
 }
 

@@ -42,6 +42,7 @@ mod routing;
 mod rules;
 mod script;
 mod servers;
+mod service;
 mod tally;
 mod tls;
 mod tools;

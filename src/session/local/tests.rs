@@ -160,6 +160,7 @@ fn config(password: Option<&str>) -> Config {
             max_len: 128,
         },
         log_level: "info".to_owned(),
+        log_format: crate::config::LogFormat::Text,
     }
 }
 
