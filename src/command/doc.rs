@@ -172,7 +172,8 @@ fn transaction_detail(bracket: Transaction) -> &'static str {
     match bracket {
         Transaction::Multi => "what follows is queued here",
         Transaction::Exec => "`EXECABORT` if a command was refused",
-        Transaction::Discard => "",
+        Transaction::Discard | Transaction::Unwatch => "",
+        Transaction::Watch => "keys of one node, which are passed on as they are until its end",
     }
 }
 
@@ -190,7 +191,8 @@ fn own_detail(inside: Inside) -> &'static str {
 
 fn keyed_detail(command: &Command) -> &'static str {
     match command.name {
-        "xread" | "xreadgroup" => "with `BLOCK`: not yet",
+        "xread" | "xreadgroup" => "with `BLOCK` on a connection of its own",
+        _ if command.flags.contains(Flags::BLOCKING) => "waits on a connection of its own",
         "sort" | "sort_ro" => {
             "with a pattern in `BY` or `GET`: after all pending increments of its node, and only if a \
              hash tag keeps the pattern's keys there"

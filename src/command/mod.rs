@@ -201,6 +201,10 @@ pub enum Transaction {
     Exec,
     /// `DISCARD`: what was queued is forgotten.
     Discard,
+    /// `WATCH`: a transaction is executed only if these keys stay as they are.
+    Watch,
+    /// `UNWATCH`: whatever happens to them.
+    Unwatch,
 }
 
 /// A subcommand of `TALLY`.

@@ -8,7 +8,7 @@ use super::Class::{
 use super::EveryNode as Each;
 use super::Increment::{Decr, DecrBy, Incr, IncrBy};
 use super::Keys::{GeoRadius, Migrate, Sort, Streams};
-use super::Transaction::{Discard, Exec, Multi};
+use super::Transaction::{Discard, Exec, Multi, Unwatch, Watch};
 use super::{Class, Command, CountRule, Flags, Inside, Keys, Merge, Messages, Refusal, Topics};
 use crate::resp::Form::{NullArray, Pairs, PendingSummary, Plain, PopCount, StreamPairs};
 
@@ -150,11 +150,11 @@ table! {
     "setbit",                  4, ONE,       Keyed,                    Plain,          [WRITE DENYOOM];
 
     // Lists.
-    "blmove",                  6, TWO,       NOT_YET,                  NullArray,      [WRITE DENYOOM NOSCRIPT BLOCKING];
-    "blmpop",                 -5, BPOP,      NOT_YET,                  NullArray,      [WRITE BLOCKING MOVABLEKEYS];
-    "blpop",                  -3, NOT_LAST,  NOT_YET,                  NullArray,      [WRITE NOSCRIPT BLOCKING];
-    "brpop",                  -3, NOT_LAST,  NOT_YET,                  NullArray,      [WRITE NOSCRIPT BLOCKING];
-    "brpoplpush",              4, TWO,       NOT_YET,                  NullArray,      [WRITE DENYOOM NOSCRIPT BLOCKING];
+    "blmove",                  6, TWO,       Keyed,                    NullArray,      [WRITE DENYOOM NOSCRIPT BLOCKING];
+    "blmpop",                 -5, BPOP,      Keyed,                    NullArray,      [WRITE BLOCKING MOVABLEKEYS];
+    "blpop",                  -3, NOT_LAST,  Keyed,                    NullArray,      [WRITE NOSCRIPT BLOCKING];
+    "brpop",                  -3, NOT_LAST,  Keyed,                    NullArray,      [WRITE NOSCRIPT BLOCKING];
+    "brpoplpush",              4, TWO,       Keyed,                    NullArray,      [WRITE DENYOOM NOSCRIPT BLOCKING];
     "lindex",                  3, ONE,       Keyed,                    Plain,          [READONLY];
     "linsert",                 5, ONE,       Keyed,                    Plain,          [WRITE DENYOOM];
     "llen",                    2, ONE,       Keyed,                    Plain,          [READONLY FAST];
@@ -211,9 +211,9 @@ table! {
     "sunionstore",            -3, ALL,       Keyed,                    Plain,          [WRITE DENYOOM];
 
     // Sorted sets.
-    "bzmpop",                 -5, BPOP,      NOT_YET,                  NullArray,      [WRITE BLOCKING MOVABLEKEYS];
-    "bzpopmax",               -3, NOT_LAST,  NOT_YET,                  NullArray,      [WRITE NOSCRIPT BLOCKING FAST];
-    "bzpopmin",               -3, NOT_LAST,  NOT_YET,                  NullArray,      [WRITE NOSCRIPT BLOCKING FAST];
+    "bzmpop",                 -5, BPOP,      Keyed,                    NullArray,      [WRITE BLOCKING MOVABLEKEYS];
+    "bzpopmax",               -3, NOT_LAST,  Keyed,                    NullArray,      [WRITE NOSCRIPT BLOCKING FAST];
+    "bzpopmin",               -3, NOT_LAST,  Keyed,                    NullArray,      [WRITE NOSCRIPT BLOCKING FAST];
     "zadd",                   -4, ONE,       Keyed,                    Plain,          [WRITE DENYOOM FAST];
     "zcard",                   2, ONE,       Keyed,                    Plain,          [READONLY FAST];
     "zcount",                  4, ONE,       Keyed,                    Plain,          [READONLY FAST];
@@ -322,8 +322,8 @@ table! {
     "discard",                 1, NONE,      Transaction(Discard),     Plain,          [NOSCRIPT LOADING STALE FAST ALLOW_BUSY];
     "exec",                    1, NONE,      Transaction(Exec),        NullArray,      [NOSCRIPT LOADING STALE];
     "multi",                   1, NONE,      Transaction(Multi),       Plain,          [NOSCRIPT LOADING STALE FAST ALLOW_BUSY];
-    "unwatch",                 1, NONE,      NOT_YET,                  Plain,          [NOSCRIPT LOADING STALE FAST ALLOW_BUSY];
-    "watch",                  -2, ALL,       NOT_YET,                  Plain,          [NOSCRIPT LOADING STALE FAST ALLOW_BUSY];
+    "unwatch",                 1, NONE,      Transaction(Unwatch),     Plain,          [NOSCRIPT LOADING STALE FAST ALLOW_BUSY];
+    "watch",                  -2, ALL,       Transaction(Watch),       Plain,          [NOSCRIPT LOADING STALE FAST ALLOW_BUSY];
 
     // Publish and subscribe.
     "psubscribe",             -2, NONE,      PubSub(Messages::Subscribe(Topics::Patterns)), Plain,          [PUBSUB NOSCRIPT LOADING STALE];

@@ -285,6 +285,8 @@ pub struct Upstream {
     pub max_in_flight: usize,
     /// Most unsent bytes for one node; beyond it sessions wait.
     pub max_unsent_bytes: usize,
+    /// Most connections to one node for blocked and watching clients; beyond it they get an error.
+    pub max_pooled: usize,
 }
 
 /// The HTTP side: health, metrics, counters, the dashboard.

@@ -155,6 +155,7 @@ impl Config {
         }
         out.plain("max_in_flight", upstream.max_in_flight);
         out.text("max_unsent", &size_text(upstream.max_unsent_bytes));
+        out.plain("max_pooled", upstream.max_pooled);
     }
 }
 

@@ -138,7 +138,7 @@ section! {
     /// `[upstream]`
     Upstream {
         connect_timeout, request_timeout, hard_timeout, backoff_min, backoff_max, max_in_flight,
-        max_unsent,
+        max_unsent, max_pooled,
     }
 }
 

@@ -261,6 +261,10 @@ fn transactions(reader: &mut Reader, value: Option<Value>) -> Transactions {
     }
 }
 
+fn max_pooled(reader: &mut Reader, value: Option<Value>) -> usize {
+    reader.number("upstream.max_pooled", value, 1024, &(1..=1_000_000))
+}
+
 fn upstream(reader: &mut Reader, value: Option<Value>) -> Upstream {
     let raw: raw::Upstream = reader.section("upstream", value);
     let mut wait = |path: &str, value, default_ms, range_ms: RangeInclusive<u64>| {
@@ -306,6 +310,7 @@ fn upstream(reader: &mut Reader, value: Option<Value>) -> Upstream {
             64 * MIB,
             &(16 * KIB..=16 * GIB),
         ),
+        max_pooled: max_pooled(reader, raw.max_pooled),
     };
     let mut at_least = |path: &str, value: Duration, other: &str, least: Duration| {
         if value < least {

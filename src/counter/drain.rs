@@ -124,12 +124,18 @@ impl<T> Lane<T> {
                 return Some(self.put_back(place, queue, Queued::Increment { delta, ticket }));
             }
         }
-        let warms = self.warms(step.table, place.key().as_bytes());
+        let key = place.key();
+        if self.is_barred(key.as_bytes()) {
+            drop(place);
+            self.append_increment(step.now, key.as_bytes(), delta, ticket);
+            return None;
+        }
+        let warms = self.warms(step.table, key.as_bytes());
         let cool = matches!(
             place.state(),
             Some(State::Touched { cool_until: Some(until), .. }) if *until > step.now
         );
-        let mut run = Run::new(place.key(), self.next_id(), warms && !cool);
+        let mut run = Run::new(key, self.next_id(), warms && !cool);
         // The first member always fits.
         if run.join(Some(delta), ticket).is_err() {
             return None;
@@ -178,7 +184,8 @@ impl<T> Lane<T> {
         }
         let key = place.key();
         let policy = step.table.policy(key.as_bytes());
-        if matches!(timed, Timed::Expire(_)) && policy.mode != Mode::Through {
+        let keeps = policy.mode != Mode::Through && !self.is_barred(key.as_bytes());
+        if matches!(timed, Timed::Expire(_)) && keeps {
             let until = policy.fresh_until(step.now);
             place.set(State::Touched {
                 until,
@@ -258,8 +265,8 @@ impl<T> Lane<T> {
         }
         drop(place);
         let command = self.parked.try_remove(parked)?;
-        for (other, _) in command.keys {
-            if other == *key {
+        for (other, _) in &command.keys {
+            if other == key {
                 continue;
             }
             let mut place = step.table.lock(other.as_bytes());
@@ -273,13 +280,14 @@ impl<T> Lane<T> {
             let first = self.queues.get_mut(queue).and_then(VecDeque::pop_front);
             self.waiting -= usize::from(first.is_some());
             work.push(Drain {
-                key: other,
+                key: other.clone(),
                 queue,
                 base: None,
             });
         }
         if let Some(ticket) = command.ticket {
-            self.append_forwarded(step.now, command.effect, &command.wire, ticket);
+            let keys = command.keys.into_iter().map(|(key, _)| key);
+            self.go(step, keys, (command.effect, &command.wire), ticket);
         }
         None
     }

@@ -1,7 +1,5 @@
 //! Commands on keys that are passed on as they are: at once, or parked in the queues of their keys.
 
-use std::time::Instant;
-
 use super::lane::{Effect, Lane, Step};
 use super::queue::{Parked, Queued, Submission};
 use super::state::State;
@@ -37,7 +35,8 @@ impl<T> Lane<T> {
             ready &= self.claim(&mut place, effect);
         }
         if ready {
-            self.append_forwarded(step.now, effect, wire, ticket);
+            let keys = keys.iter().map(|key| Key::new(key));
+            self.go(step, keys, (effect, wire), ticket);
         } else {
             self.park(step, keys, wire, effect, ticket);
         }
@@ -58,24 +57,32 @@ impl<T> Lane<T> {
                 false
             }
             (Some(State::Fetching { .. }), _) if !holds(Rule::FetchCut) => true,
-            (Some(_), Effect::Barrier | Effect::Transaction(_)) => {
+            (Some(_), Effect::Barrier | Effect::Transaction(_) | Effect::Bar) => {
                 place.clear();
                 true
             }
         }
     }
 
-    /// Appends a forwarded command whose keys are ready.
-    pub(super) fn append_forwarded(
+    /// The keys of a forwarded command are ready.
+    pub(super) fn go(
         &mut self,
-        now: Instant,
-        effect: Effect,
-        wire: &[u8],
+        step: &mut Step<'_, T>,
+        keys: impl Iterator<Item = Key>,
+        (effect, wire): (Effect, &[u8]),
         ticket: T,
     ) {
         match effect {
-            Effect::Peek | Effect::Barrier => self.append(now, wire, ticket),
-            Effect::Transaction(commands) => self.append_transaction(now, commands, wire, ticket),
+            Effect::Peek | Effect::Barrier => self.append(step.now, wire, ticket),
+            Effect::Transaction(commands) => {
+                self.append_transaction(step.now, commands, wire, ticket);
+            }
+            Effect::Bar => {
+                for key in keys {
+                    *self.barred.entry(key).or_default() += 1;
+                }
+                (step.deliver)(ticket, b"+OK\r\n");
+            }
         }
     }
 

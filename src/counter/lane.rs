@@ -1,6 +1,6 @@
 //! The commands of one node in the order in which it executes them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::time::Instant;
 
@@ -46,6 +46,10 @@ pub struct Lane<T> {
     /// Clients of runs and fetches in flight beyond the first of each.
     pub(super) joined: usize,
     pub(super) hold: Option<Hold<T>>,
+    /// Keys that are used on other connections too, and how many times over: nothing about them is
+    /// answered here or kept, and everything on them is sent as it is. They survive a lost
+    /// connection.
+    pub(super) barred: HashMap<Key, u32>,
     /// The newest run or fetch.
     last_id: u32,
     pub(super) losses: Losses,
@@ -90,6 +94,9 @@ pub enum Effect {
     /// As [`Effect::Barrier`], for `MULTI`, so many commands and `EXEC`: the reply is that of
     /// `EXEC`, or `EXECABORT` with the first error before it.
     Transaction(u32),
+    /// As [`Effect::Barrier`], but nothing is sent: the ticket is told when the keys are ready. From
+    /// then on they are barred, until [`Lane::lift`]. Each key may be named once.
+    Bar,
 }
 
 /// How much of its node a command without keys of its own concerns.
@@ -209,6 +216,7 @@ impl<T> Lane<T> {
             waiting: 0,
             joined: 0,
             hold: None,
+            barred: HashMap::new(),
             last_id: 0,
             losses: Losses::default(),
             counts: Counts::default(),
@@ -273,6 +281,24 @@ impl<T> Lane<T> {
         std::mem::replace(&mut self.wire, spare)
     }
 
+    /// Whether the key is used on another connection too.
+    #[inline]
+    pub(super) fn is_barred(&self, key: &[u8]) -> bool {
+        !self.barred.is_empty() && self.barred.contains_key(key)
+    }
+
+    /// Ends one bar of each of these keys.
+    pub fn lift(&mut self, keys: &[Key]) {
+        for key in keys {
+            match self.barred.get_mut(key.as_bytes()) {
+                Some(bars) if *bars > 1 => *bars -= 1,
+                _ => {
+                    self.barred.remove(key.as_bytes());
+                }
+            }
+        }
+    }
+
     /// `INCRBY key delta` by a client, in any of its spellings.
     pub fn increment(&mut self, step: &mut Step<'_, T>, key: &[u8], delta: i64, ticket: T) {
         self.counts.increments += 1;
@@ -286,6 +312,10 @@ impl<T> Lane<T> {
         let mut place = step.table.lock(key);
         if let Some(queue) = self.line(&mut place) {
             return self.enqueue(queue, Queued::Increment { delta, ticket });
+        }
+        if self.is_barred(key) {
+            drop(place);
+            return self.append_increment(step.now, key, delta, ticket);
         }
         if place.counter().is_some() {
             let answer = self.add_warm(&mut place, delta, step.now);
@@ -324,10 +354,8 @@ impl<T> Lane<T> {
     /// `GET key` by a client.
     pub fn get(&mut self, step: &mut Step<'_, T>, key: &[u8], ticket: T) {
         if let Some(hold) = &mut self.hold {
-            hold.queue.push_back(Submission::Get {
-                key: Key::new(key),
-                ticket,
-            });
+            let key = Key::new(key);
+            hold.queue.push_back(Submission::Get { key, ticket });
             self.waiting += 1;
             return;
         }
@@ -346,6 +374,7 @@ impl<T> Lane<T> {
         if let Some(queue) = self.line(&mut place) {
             return self.enqueue(queue, Queued::get(ticket));
         }
+        let barred = self.is_barred(key);
         let keep = match place.state() {
             Some(State::Fetching {
                 members: Some(members),
@@ -363,7 +392,7 @@ impl<T> Lane<T> {
                 return self.enqueue(queue, Queued::get(ticket));
             }
             // An MGET, whose nil may stand for a key of another type, or a GET that waits too long.
-            Some(State::Fetching { members: None, .. }) => {
+            state if barred || matches!(state, Some(State::Fetching { members: None, .. })) => {
                 drop(place);
                 return self.append_get(step.now, key, ticket);
             }
@@ -423,6 +452,7 @@ impl<T> Lane<T> {
                 Some(State::Fetching { .. }) => false,
                 // Nothing is known of a key that is only forwarded.
                 None if step.table.policy(key.as_bytes()).mode == Mode::Through => false,
+                None if self.is_barred(key.as_bytes()) => false,
                 state => {
                     let again = state.is_some() && step.table.policy(key.as_bytes()).caches();
                     let members = None;

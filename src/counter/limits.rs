@@ -64,6 +64,10 @@ impl<T> Lane<T> {
             self.counts.limit_denied += 1;
             return deny(step, &call, ticket);
         }
+        if self.is_barred(key.as_bytes()) {
+            drop(place);
+            return self.append(step.now, wire, ticket);
+        }
         let id = self.next_id();
         place.set(State::Opening {
             run: id,
@@ -102,6 +106,11 @@ impl<T> Lane<T> {
             drop(place);
             self.counts.limit_denied += 1;
             deny(step, &call, ticket);
+            return None;
+        }
+        if self.is_barred(place.key().as_bytes()) {
+            drop(place);
+            self.append(step.now, &wire, ticket);
             return None;
         }
         let mut combined = Combined::new(*call);

@@ -41,7 +41,7 @@ pub use inspect::Peek;
 pub use lane::{Counts, Effect, Extent, Lane, Limits, Step};
 pub use losses::{Fates, Losses};
 pub use recover::Recovered;
-pub use replies::UnexpectedReply;
+pub use replies::{UnexpectedReply, discarded};
 pub use rules::{Mode, Policy, Rules, Treatment};
 pub use state::Answer;
 pub use table::{KeyTable, Source, TableLimits};

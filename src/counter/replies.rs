@@ -476,7 +476,7 @@ fn deliver_first<T>(step: &mut Step<'_, T>, ticket: T, end: Result<(), Vec<u8>>,
 
 /// The error of a transaction that the node discarded: an error of `EXEC` itself as it is, the
 /// cause in Redis's words (`execCommandAbort` in `multi.c`) where a command was not queued.
-fn discarded(cause: &[u8]) -> Vec<u8> {
+pub fn discarded(cause: &[u8]) -> Vec<u8> {
     let text = reply::text(cause).unwrap_or_default();
     let mut error = Vec::new();
     if text.starts_with(b"EXECABORT") {

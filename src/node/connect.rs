@@ -1,10 +1,12 @@
 //! Opens a connection to a node, and fences the one before it.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Peer;
@@ -209,8 +211,26 @@ impl Socket {
     pub(super) async fn ask(&mut self, request: &[&[u8]]) -> Result<Vec<u8>, ConnectError> {
         let mut wire = Vec::new();
         encode::request(&mut wire, request);
-        self.stream.write_all(&wire).await?;
-        self.stream.flush().await?;
+        self.send(&wire).await?;
+        self.read().await
+    }
+
+    /// Whether it is open, as far as is known, and nothing waits to be read.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let (mut byte, mut context) = ([0; 1], Context::from_waker(Waker::noop()));
+        let mut byte = ReadBuf::new(&mut byte);
+        let read = Pin::new(&mut self.stream).poll_read(&mut context, &mut byte);
+        read.is_pending() && self.buffer.is_empty()
+    }
+
+    /// Sends a request.
+    pub(super) async fn send(&mut self, wire: &[u8]) -> Result<(), ConnectError> {
+        self.stream.write_all(wire).await?;
+        Ok(self.stream.flush().await?)
+    }
+
+    /// Waits for the next reply. Dropping the future loses nothing.
+    pub(super) async fn read(&mut self) -> Result<Vec<u8>, ConnectError> {
         loop {
             if let Some(length) = self.scanner.scan(&self.buffer)? {
                 return Ok(self.buffer.drain(..length).collect());

@@ -14,6 +14,7 @@
 
 mod connect;
 mod drive;
+mod pool;
 mod side;
 
 use std::fmt;
@@ -33,8 +34,10 @@ use crate::telemetry::histogram::Histogram;
 use crate::telemetry::{NodeState, NodeStatus};
 use crate::tls::Writer;
 
+use self::pool::Pool;
 pub use drive::{Rhythm, drive, jittered};
-pub use side::{SideError, ask, open};
+pub use pool::{Lost, PoolError, Pooled, error_frame};
+pub use side::{SideError, open};
 
 /// Who waits for a reply.
 pub trait Deliver: Send + 'static {
@@ -73,6 +76,7 @@ pub struct Node<T> {
     /// Wakes the driver: the socket was full, or broke while writing.
     attention: Notify,
     counters: Counters,
+    pool: Pool,
     /// Where connections are noted for the next process.
     trace: Option<Trace>,
 }
@@ -194,6 +198,7 @@ impl<T: Deliver> Node<T> {
         };
         let rounds = vec![round; table.rules().intervals().len()];
         Self {
+            pool: Pool::new(upstream.max_pooled),
             trace,
             config: config::Node {
                 database: number,
@@ -258,6 +263,20 @@ impl<T: Deliver> Node<T> {
     /// What is known of its keys.
     pub fn table(&self) -> &KeyTable {
         &self.table
+    }
+
+    /// A connection for one client alone.
+    ///
+    /// # Errors
+    ///
+    /// All are in use, or none can be opened; nothing was sent.
+    pub async fn borrow(&self) -> Result<Pooled, PoolError> {
+        self.pool.borrow(&self.config, &self.upstream).await
+    }
+
+    /// Takes a connection back on which nothing is under way and nothing is remembered.
+    pub fn take_back(&self, connection: Pooled) {
+        self.pool.take_back(connection);
     }
 
     /// Locks the lane. The caller may take no other lane before it lets this one go.

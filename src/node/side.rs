@@ -1,4 +1,4 @@
-//! A connection of its own for a command that may block: on the lane it would stop everything.
+//! A connection of its own for subscriptions.
 
 use std::time::Duration;
 
@@ -36,36 +36,4 @@ pub async fn open(node: &config::Node, timeout: Duration) -> Result<Stream, Side
         node: node.name.clone(),
         reason,
     })
-}
-
-/// Asks a node `requests` in order on a new connection, and returns the last reply (a RESP3
-/// frame). The whole takes `timeout` at most.
-///
-/// # Errors
-///
-/// No connection, no handshake, or no answer in time; the requests may have been executed.
-pub async fn ask(
-    node: &config::Node,
-    requests: &[Vec<Vec<u8>>],
-    timeout: Duration,
-) -> Result<Vec<u8>, SideError> {
-    let fail = |reason: String| SideError {
-        node: node.name.clone(),
-        reason,
-    };
-    let exchange = async {
-        let mut socket = Socket::open(node).await?;
-        socket.hello(node).await?;
-        let mut last = Vec::new();
-        for request in requests {
-            let request: Vec<&[u8]> = request.iter().map(Vec::as_slice).collect();
-            last = socket.ask(&request).await?;
-        }
-        Ok::<_, super::connect::ConnectError>(last)
-    };
-    match tokio::time::timeout(timeout, exchange).await {
-        Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(error)) => Err(fail(error.to_string())),
-        Err(_) => Err(fail(format!("nothing within {timeout:?}"))),
-    }
 }

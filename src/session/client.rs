@@ -40,9 +40,19 @@ pub struct Client {
     facts: Mutex<Facts>,
 }
 
+/// Where a client waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Blocked {
+    /// Place of the node.
+    pub node: usize,
+    /// Number of the connection there.
+    pub connection: i64,
+}
+
 #[derive(Debug)]
 struct Facts {
     user: Option<Membership>,
+    blocked: Option<Blocked>,
     name: Option<String>,
     lib_name: String,
     lib_ver: String,
@@ -125,6 +135,7 @@ impl Client {
             subscriptions: Subscriptions::default(),
             facts: Mutex::new(Facts {
                 user: None,
+                blocked: None,
                 name: None,
                 lib_name: String::new(),
                 lib_ver: String::new(),
@@ -269,6 +280,15 @@ impl Client {
         self.facts.lock().no_touch = on;
     }
 
+    /// Where it waits, in a command such as `BLPOP`.
+    pub fn blocked(&self) -> Option<Blocked> {
+        self.facts.lock().blocked
+    }
+
+    pub(super) fn set_blocked(&self, blocked: Option<Blocked>) {
+        self.facts.lock().blocked = blocked;
+    }
+
     /// Notes what its session did.
     pub fn note(&self, activity: &Activity) {
         let mut facts = self.facts.lock();
@@ -353,6 +373,7 @@ impl Client {
         for (set, flag) in [
             (!self.subscriptions.is_empty(), 'P'),
             (self.kill.is_cancelled(), 'A'),
+            (facts.blocked.is_some(), 'b'),
             (facts.no_evict, 'e'),
             (facts.no_touch, 'T'),
         ] {

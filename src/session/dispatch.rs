@@ -10,8 +10,8 @@ use super::local::{self, After, Local};
 use super::replies::{Place, Replies, Ticket};
 use super::state::State;
 use super::timing::{Asked, Requests, push_slow};
-use super::transaction::{CROSS_SLOT, CROSS_SLOT_PATTERN};
-use super::{Client, Gate, Shared, subscribe};
+use super::transaction::{CROSS_SLOT, CROSS_SLOT_PATTERN, SELECT_WATCHED};
+use super::{Blocked, Client, Gate, Shared, subscribe};
 use crate::command::{self, Class, Command, Flags, Increment, LookupError};
 use crate::counter::{Answer, Effect, Extent, Mode};
 use crate::flush::RESERVED_PREFIX;
@@ -240,7 +240,7 @@ impl<'a> Dispatch<'a> {
             // These may look at every client and every node.
             Class::Local => self.timed(request, |this| this.local(command, request)),
             Class::Own(inside) => self.timed(request, |this| this.own(inside, request)),
-            Class::Transaction(bracket) => self.bracket(bracket),
+            Class::Transaction(bracket) => self.bracket(bracket, request),
             Class::Refused(refusal) => {
                 self.reject(refusal.text(command));
                 Flow::Continue
@@ -431,10 +431,6 @@ impl<'a> Dispatch<'a> {
 
     /// A command whose keys must all be of one node.
     fn keyed(&mut self, command: &Command, request: &Request<'_>) -> Flow {
-        if command::blocks(command, request) {
-            self.reject(command::Refusal::NotYet.text(command));
-            return Flow::Continue;
-        }
         let mut positions = std::mem::take(&mut self.positions);
         let found = command::key_positions(command, request, &mut positions);
         let keys: Vec<&[u8]> = positions.iter().map(|at| request.arg(*at)).collect();
@@ -463,6 +459,9 @@ impl<'a> Dispatch<'a> {
         if patterns.any(|pattern| !self.shared.router.holds_all(pattern, index)) {
             self.reject(CROSS_SLOT_PATTERN);
             return Flow::Continue;
+        }
+        if command::blocks(command, request) {
+            return self.wait_aside(command, request, (index, &keys));
         }
         if let Some(flow) = self.admit(index) {
             return flow;
@@ -525,6 +524,10 @@ impl<'a> Dispatch<'a> {
         if awaits && !self.state.executing && self.replies.backlog().outstanding > 0 {
             return Flow::Await;
         }
+        if awaits && self.state.watch.is_some() && command.name == "select" {
+            self.reject(SELECT_WATCHED);
+            return Flow::Continue;
+        }
         // INFO locks the lanes for a snapshot.
         self.leave();
         let shared = self.shared;
@@ -551,6 +554,7 @@ impl<'a> Dispatch<'a> {
         }
         if command.name == "reset" {
             self.state.transaction = None;
+            self.unwatch();
         }
         match after {
             After::Continue => self.mute_from(start),
@@ -558,6 +562,7 @@ impl<'a> Dispatch<'a> {
                 self.mute_from(start);
                 return Flow::Close;
             }
+            After::Unblock(blocked, how) => self.unblock(blocked, how),
             After::InfoKeyspace(text) => self.info_keyspace(text),
             After::NodeConfig(config) => self.node_config(config),
             After::Reset => {
@@ -588,6 +593,19 @@ impl<'a> Dispatch<'a> {
             reason = "every database has all nodes of the ring"
         )]
         &self.nodes[index]
+    }
+
+    /// `CLIENT UNBLOCK` of a client that waits at a node.
+    fn unblock(&mut self, blocked: Blocked, how: &'static str) {
+        if self.admit(blocked.node).is_some() {
+            return;
+        }
+        let mut wire = Vec::new();
+        let id = blocked.connection.to_string();
+        encode::request(&mut wire, &["CLIENT", "UNBLOCK", &id, how]);
+        let (ticket, now) = (self.ticket(Form::Plain), self.now);
+        let (entry, woken) = self.lane(blocked.node);
+        entry.step(now, woken, |lane, step| lane.keyless(step, &wire, ticket));
     }
 
     /// Whether a key is forwarded as it is.

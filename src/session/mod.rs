@@ -4,6 +4,7 @@
 //! `Client`, others read it (`CLIENT LIST`) or cancel it (`CLIENT KILL`). [`local`] writes the
 //! replies that need no node; it is synchronous and does no I/O.
 
+mod aside;
 mod ask;
 mod batch;
 mod client;
@@ -27,7 +28,7 @@ mod transaction;
 mod users;
 
 pub use ask::{Answer, ask};
-pub use client::{Activity, Client, Gate};
+pub use client::{Activity, Blocked, Client, Gate};
 pub use registry::Registry;
 pub use replies::{Backlog, Elements, Place, Pushed, Replies, Ticket};
 pub use reply_mode::ReplyMode;

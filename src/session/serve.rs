@@ -170,12 +170,15 @@ impl Session {
             match executed {
                 Executed::Some => continue,
                 Executed::Full if backlog.outstanding < MAX_OUTSTANDING => continue,
+                // Reads on, so as to learn that a client is gone that waits in a command.
+                Executed::Stalled if self.state.waits() => {}
                 Executed::Awaits if backlog.outstanding == 0 => continue,
                 Executed::Full | Executed::Stalled | Executed::Awaits => return Poll::Pending,
                 Executed::All | Executed::Abort => {}
             }
             if self.input == Input::Closed {
-                if idle && backlog.outstanding == 0 && backlog.bytes == 0 {
+                let settled = backlog.outstanding == 0 && backlog.bytes == 0;
+                if idle && (settled || self.state.waits()) {
                     return Poll::Ready(End::Done);
                 }
                 return Poll::Pending;

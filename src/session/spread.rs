@@ -12,7 +12,7 @@ use crate::counter::{Effect, Extent};
 use crate::fan_out::{self, Cursor, Gather};
 use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
-use crate::node::{self, Came, Deliver, Node, Refused, unreachable};
+use crate::node::{Came, Deliver, Node, Refused, unreachable};
 use crate::resp::{Form, Request, encode, parse_i64, reply};
 use crate::telemetry::Use;
 
@@ -258,9 +258,11 @@ impl Dispatch<'_> {
             timeout => timeout.min(upstream.hard_timeout),
         };
         let bound = timeout.saturating_add(upstream.connect_timeout + upstream.request_timeout);
-        let nodes = self.shared.config.nodes.clone();
+        let nodes = self.shared.router.nodes().to_vec();
         let ms = timeout.as_millis().max(1).to_string();
-        let request = vec![b"WAIT".to_vec(), request.arg(1).to_vec(), ms.into_bytes()];
+        let mut request_wire = Vec::new();
+        let wait = [b"WAIT".as_slice(), request.arg(1), ms.as_bytes()];
+        encode::request(&mut request_wire, &wait);
         let slots = Arc::clone(&self.shared.waits);
         let place = self.place(command.form);
         let merge: fan_out::Merge = Box::new(move |parts, place| {
@@ -271,7 +273,7 @@ impl Dispatch<'_> {
                 return place.fill(b"-ERR too many clients are in WAIT\r\n");
             };
             tokio::spawn(async move {
-                wait_on(place, nodes, request, bound).await;
+                wait_on(place, nodes, request_wire, bound).await;
                 drop(slot);
             });
             None
@@ -405,16 +407,17 @@ fn random() -> usize {
 }
 
 /// Asks all nodes at once how many replicas have everything.
-async fn wait_on(
-    place: Place,
-    nodes: Vec<crate::config::Node>,
-    request: Vec<Vec<u8>>,
-    bound: Duration,
-) {
+async fn wait_on(place: Place, nodes: Vec<Arc<Node<Ticket>>>, request: Vec<u8>, bound: Duration) {
     let mut asked = tokio::task::JoinSet::new();
     for node in nodes {
         let request = request.clone();
-        asked.spawn(async move { node::ask(&node, &[request], bound).await });
+        asked.spawn(async move {
+            let mut connection = node.borrow().await.map_err(|error| error.to_string())?;
+            let answer = connection.ask(&request, bound).await;
+            let answer = answer.map_err(|lost| format!("node {}: {lost}", node.name()))?;
+            node.take_back(connection);
+            Ok::<_, String>(answer)
+        });
     }
     let mut least = i64::MAX;
     let mut frame = Vec::new();

@@ -1,5 +1,6 @@
 //! What a session remembers from one request to the next, beside what [`super::Client`] shows.
 
+use super::aside::{Aside, Watch};
 use super::transaction::Transaction;
 
 /// Owned by the task that serves the client.
@@ -10,4 +11,15 @@ pub(super) struct State {
     /// The commands of a transaction are executed: a full lane takes them all the same. So it is
     /// passed by one transaction at most.
     pub(super) executing: bool,
+    /// Between `WATCH` and what ends it.
+    pub(super) watch: Option<Watch>,
+    /// The request at the front is under way on a connection of its own.
+    pub(super) aside: Option<Aside>,
+}
+
+impl State {
+    /// Whether the client waits in a command such as `BLPOP`.
+    pub(super) fn waits(&self) -> bool {
+        self.aside.as_ref().is_some_and(Aside::waits)
+    }
 }

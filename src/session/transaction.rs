@@ -20,7 +20,7 @@ use crate::command::{
 };
 use crate::counter::{Effect, Extent};
 use crate::node::{Came, Refused, unreachable};
-use crate::resp::{Form, Request, Span, encode};
+use crate::resp::{Form, Request, Span, encode, reply};
 use crate::telemetry::Use;
 
 /// What a client has queued since `MULTI`.
@@ -76,6 +76,13 @@ impl Transaction {
         self.bytes = 0;
     }
 
+    /// The commands for the node of the watched keys that are executed with the watch.
+    fn watched(&self) -> impl Iterator<Item = &Queued> {
+        let before = |queued: &&Queued| !matches!(queued.part, Part::Apart);
+        let commands = self.commands.iter().take_while(before);
+        commands.filter(|queued| self.node_of(queued).is_some())
+    }
+
     /// Nodes that its commands are sent to.
     fn nodes(&self) -> Vec<usize> {
         let mut nodes: Vec<usize> = self
@@ -109,7 +116,7 @@ impl Dispatch<'_> {
     pub(super) fn queues(&self) -> bool {
         let command = self.command;
         self.state.transaction.is_some()
-            && !matches!(command.class, Class::Transaction(_))
+            && !matches!(command.class, Class::Transaction(bracket) if bracket != Bracket::Unwatch)
             && !matches!(command.name, "quit" | "reset")
     }
 
@@ -121,18 +128,29 @@ impl Dispatch<'_> {
     }
 
     /// `MULTI` and its kin.
-    pub(super) fn bracket(&mut self, bracket: Bracket) -> Flow {
+    pub(super) fn bracket(&mut self, bracket: Bracket, request: &Request<'_>) -> Flow {
         match bracket {
             Bracket::Exec => return self.exec(),
+            Bracket::Watch => return self.watch(request),
+            Bracket::Unwatch => {
+                self.unwatch();
+                self.status("OK");
+            }
             Bracket::Multi if self.state.transaction.is_some() => {
                 self.error("ERR MULTI calls can not be nested");
             }
             Bracket::Multi => {
-                self.state.transaction = Some(Transaction::default());
+                self.state.transaction = Some(Transaction {
+                    node: self.state.watch.as_ref().map(|watch| watch.index),
+                    ..Transaction::default()
+                });
                 self.status("OK");
             }
             Bracket::Discard => match self.state.transaction.take() {
-                Some(_) => self.status("OK"),
+                Some(_) => {
+                    self.unwatch();
+                    self.status("OK");
+                }
                 None => self.error("ERR DISCARD without MULTI"),
             },
         }
@@ -211,7 +229,7 @@ impl Dispatch<'_> {
             Class::Refused(refusal) => return Err(refusal.text(command)),
             // What follows goes to other lanes.
             Class::Local if command.name == "select" => return Ok(Part::Apart),
-            Class::Local => return Ok(Part::Here),
+            Class::Local | Class::Transaction(_) => return Ok(Part::Here),
             // They have as many replies as channels.
             Class::PubSub(Messages::Subscribe(_) | Messages::Unsubscribe(_)) => {
                 return Err(NOT_INSIDE.into());
@@ -220,11 +238,9 @@ impl Dispatch<'_> {
             Class::EveryNode(_) if crosses(command) && self.has(|open| open.crosses) => {
                 return Err(TWICE.into());
             }
-            Class::EveryNode(_)
-            | Class::AnyNode
-            | Class::PubSub(_)
-            | Class::Own(_)
-            | Class::Transaction(_) => return Ok(Part::Apart),
+            Class::EveryNode(_) | Class::AnyNode | Class::PubSub(_) | Class::Own(_) => {
+                return Ok(Part::Apart);
+            }
             Class::Increment(_)
             | Class::Get
             | Class::MultiGet
@@ -256,6 +272,10 @@ impl Dispatch<'_> {
                 };
             }
         }
+        let whole = command::needs_whole_node(command, request);
+        if whole && self.state.watch.is_some() {
+            return Err(UNNAMED_WATCHED.into());
+        }
         let Some(index) = index else {
             return Ok(Part::Keyless);
         };
@@ -276,7 +296,8 @@ impl Dispatch<'_> {
 
     /// Whether the parts of a transaction on several nodes are executed as one each.
     fn splits(&self) -> bool {
-        self.shared.config.transactions.cross_node == crate::config::CrossNode::Split
+        self.state.watch.is_none()
+            && self.shared.config.transactions.cross_node == crate::config::CrossNode::Split
     }
 
     /// `EXEC`. Nothing is executed while a node that is needed is away or has no room.
@@ -286,12 +307,16 @@ impl Dispatch<'_> {
             return Flow::Continue;
         };
         if transaction.refused {
+            self.unwatch();
             self.error("EXECABORT Transaction discarded because of previous errors.");
             return Flow::Continue;
         }
         if transaction.selects && self.replies.backlog().outstanding > 0 {
             self.state.transaction = Some(transaction);
             return Flow::Await;
+        }
+        if self.state.aside.is_some() || self.state.watch.is_some() {
+            return self.exec_aside(transaction);
         }
         if let Some(flow) = transaction
             .nodes()
@@ -303,12 +328,58 @@ impl Dispatch<'_> {
             }
             return flow;
         }
+        self.exec_admitted(&transaction, None)
+    }
+
+    /// `EXEC` after `WATCH`: the commands for the node go where the keys are watched, and the rest
+    /// follows if they were executed.
+    fn exec_aside(&mut self, transaction: Transaction) -> Flow {
+        if let Some(watch) = self.state.watch.as_ref() {
+            if let Some(flow) = self.admit_aside(watch.index) {
+                if matches!(flow, Flow::Stall | Flow::Await) {
+                    self.state.transaction = Some(transaction);
+                } else {
+                    self.unwatch();
+                }
+                return flow;
+            }
+            let first = transaction.watched().map(|queued| queued.request());
+            let mut wire = Vec::new();
+            let mut keys = Vec::new();
+            let mut positions = Vec::new();
+            let mut commands = 0;
+            encode::request(&mut wire, &[b"MULTI"]);
+            for (queued, request) in transaction.watched().zip(first) {
+                wire.extend_from_slice(request.wire());
+                if command::key_positions(queued.command, &request, &mut positions).is_ok() {
+                    keys.extend(positions.iter().map(|at| request.arg(*at)));
+                }
+                commands += 1;
+            }
+            encode::request(&mut wire, &[b"EXEC"]);
+            if let Some(watch) = self.state.watch.take() {
+                self.exec_watched(watch, &keys, (wire, commands));
+            }
+        }
+        let Some(answer) = self.poll_aside() else {
+            self.state.transaction = Some(transaction);
+            return Flow::Stall;
+        };
+        if reply::elements(&answer.frame).is_none() {
+            self.pass(&answer.frame, Form::NullArray);
+            return Flow::Continue;
+        }
+        self.exec_admitted(&transaction, Some(&answer.frame))
+    }
+
+    /// Executes what is queued, all but what `executed` is the reply to.
+    fn exec_admitted(&mut self, transaction: &Transaction, executed: Option<&[u8]>) -> Flow {
         let whole = self.place(Form::NullArray);
         let within = self.replies.within();
         let outside = std::mem::replace(&mut self.replies, Arc::clone(&within));
         let (command, fate) = (self.command, self.fate);
         self.state.executing = true;
-        let flow = self.execute_all(&transaction);
+        let flow = self.execute_all(transaction, executed);
         self.push_made();
         self.state.executing = false;
         self.replies = outside;
@@ -319,8 +390,9 @@ impl Dispatch<'_> {
     }
 
     /// Executes what is queued; the replies are the elements of the array.
-    fn execute_all(&mut self, transaction: &Transaction) -> Flow {
+    fn execute_all(&mut self, transaction: &Transaction, executed: Option<&[u8]>) -> Flow {
         let mut flow = Flow::Continue;
+        let mut executed = executed.and_then(reply::elements);
         let mut runs: Vec<Run<'_>> = Vec::new();
         let apart = |queued: &Queued| matches!(queued.part, Part::Apart);
         let is_all = transaction.nodes().len() == 1 && !transaction.commands.iter().any(apart);
@@ -330,6 +402,12 @@ impl Dispatch<'_> {
             match (&queued.part, transaction.node_of(queued)) {
                 (_, Some(node)) => {
                     let place = self.place(queued.command.form_of(&request));
+                    if let Some(element) = executed.as_mut().and_then(Iterator::next) {
+                        self.note_increment(queued.command, &request);
+                        self.woken.extend(place.fill(element));
+                        self.count();
+                        continue;
+                    }
                     match runs.iter_mut().find(|run| run.node == node) {
                         Some(run) => run.commands.push((queued, place)),
                         None => runs.push(Run {
@@ -341,6 +419,7 @@ impl Dispatch<'_> {
                 (Part::Nowhere(error), _) => self.error(error.to_string()),
                 (Part::Here, _) => flow = flow.and(self.run(&request)),
                 _ => {
+                    executed = None;
                     self.send_runs(std::mem::take(&mut runs), is_all);
                     flow = flow.and(self.run(&request));
                 }
@@ -430,6 +509,14 @@ const NOT_INSIDE: &str = "ERR Command not allowed inside a transaction";
 const OTHER_DATABASE: &str =
     "ERR MOVE and COPY to another database are not available inside a transaction";
 const TWICE: &str = "ERR more than one FLUSHALL or SWAPDB in a transaction";
+/// The watched keys are of the database before.
+pub(super) const SELECT_WATCHED: &str =
+    "ERR SELECT of another database after WATCH is not supported by Tally";
+
+/// A script may touch keys there that are not watched, or not written through.
+const UNNAMED_WATCHED: &str = "ERR a command that may use keys which it does not name is not \
+    allowed in a transaction after WATCH";
+
 pub(super) const CROSS_SLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 pub(super) const CROSS_SLOT_PATTERN: &str =
     "CROSSSLOT Keys of a pattern may belong to several nodes: use a hash tag";

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use tally::command::{self, Class, Flags, LookupError, Refusal};
+use tally::command::{self, Class, Flags, LookupError};
 
 use crate::redis_server::{Client, RedisServer, Value, split, with_request};
 
@@ -82,9 +82,12 @@ fn a_class_fits_the_keys_of_its_command() {
             Class::Refused(_) | Class::PubSub(_) | Class::Transaction(_) => has_keys,
         };
         assert_eq!(has_keys, wants_keys, "{}", entry.name);
-        let shared = !matches!(entry.class, Class::Refused(Refusal::NotYet));
-        let may_block = entry.flags.contains(Flags::BLOCKING) && !entry.name.starts_with("xread");
-        assert!(!(shared && may_block), "{} would block a lane", entry.name);
+        let may_block = entry.flags.contains(Flags::BLOCKING);
+        assert!(
+            !may_block || entry.class == Class::Keyed,
+            "{} would block a lane",
+            entry.name
+        );
         let reads = matches!(entry.class, Class::Get | Class::MultiGet | Class::Peek)
             || matches!(entry.class, Class::PerNode { peek: true, .. });
         assert!(

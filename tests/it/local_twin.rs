@@ -439,6 +439,7 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
                 After::Close => closes = true,
                 After::InfoKeyspace(info) => finish_info(info, [""; 0], &mut reply),
                 After::NodeConfig(config) => panic!("no nodes here: {config:?}"),
+                After::Unblock(blocked, _) => panic!("nobody waits here: {blocked:?}"),
             },
         }
         if client.finish_command() {
@@ -517,6 +518,7 @@ fn config(password: Option<&str>) -> Config {
             backoff: (second, second),
             max_in_flight: 1,
             max_unsent_bytes: 1,
+            max_pooled: 1,
         },
         admin: Admin {
             listen: None,

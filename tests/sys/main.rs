@@ -17,6 +17,7 @@
 )]
 
 mod apps;
+mod aside;
 mod clients;
 mod coalescing;
 mod concurrency;

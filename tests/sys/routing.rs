@@ -264,14 +264,7 @@ fn what_is_not_there_yet_is_refused_clearly() {
     }
     let stack = Stack::start(&[]);
     let mut client = stack.connect();
-    for line in [
-        "WATCH k",
-        "BLPOP k 0",
-        "BRPOP k 1",
-        "BZPOPMIN k 0",
-        "XREAD BLOCK 0 STREAMS k $",
-        "MONITOR",
-    ] {
+    for line in ["MONITOR", "SCRIPT KILL", "FUNCTION KILL"] {
         let reply = client.run(line);
         assert!(reply.is_error(), "{line}: {reply:?}");
         assert!(reply.text().starts_with("ERR "), "{line}: {reply:?}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::argument::{self, NOT_AN_INTEGER, SYNTAX_ERROR};
-use super::{Local, help};
+use super::{After, Local, help};
 use crate::resp::{Request, encode, parse_i64};
 use crate::session::{Client, ReplyMode};
 
@@ -39,7 +39,6 @@ pub(super) fn run(local: &Local<'_>, subcommand: &str, request: &Request<'_>, ou
         "trackinginfo" => tracking_info(local, out),
         "getredir" => encode::integer(out, -1),
         "caching" => encode::error(out, CACHING_WITHOUT_TRACKING),
-        "unblock" => unblock(request, out),
         "help" if help::write("client|help", out) => {}
         _ => encode::error(
             out,
@@ -206,19 +205,33 @@ fn tracking_info(local: &Local<'_>, out: &mut Vec<u8>) {
     encode::array(out, 0);
 }
 
-/// `CLIENT UNBLOCK`: no client is ever blocked here.
-fn unblock(request: &Request<'_>, out: &mut Vec<u8>) {
+/// `CLIENT UNBLOCK id [TIMEOUT | ERROR]`
+pub(super) fn unblock(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     let reason = request.arg(3);
-    let known = argument::is(reason, "timeout") || argument::is(reason, "error");
+    let how = match request.len() {
+        3 => Some("TIMEOUT"),
+        _ => ["TIMEOUT", "ERROR"]
+            .into_iter()
+            .find(|known| argument::is(reason, known)),
+    };
     if request.len() > 4 {
         encode::error(out, argument::wrong_subcommand("CLIENT", request));
-    } else if request.len() == 4 && !known {
-        encode::error(out, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
-    } else if parse_i64(request.arg(2)).is_none() {
-        encode::error(out, NOT_AN_INTEGER);
-    } else {
-        encode::integer(out, 0);
+        return After::Continue;
     }
+    let Some(how) = how else {
+        encode::error(out, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+        return After::Continue;
+    };
+    let Some(id) = parse_i64(request.arg(2)) else {
+        encode::error(out, NOT_AN_INTEGER);
+        return After::Continue;
+    };
+    let client = u64::try_from(id).ok().and_then(|id| local.registry.get(id));
+    if let Some(blocked) = client.and_then(|client| client.blocked()) {
+        return After::Unblock(blocked, how);
+    }
+    encode::integer(out, 0);
+    After::Continue
 }
 
 /// Longest name and library text. Redis has no bound but that of a request; here every client's

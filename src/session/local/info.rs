@@ -147,7 +147,9 @@ fn clients(report: &mut Report<'_, '_>) {
     let registry = report.local.registry;
     report.field("connected_clients", registry.count());
     report.field("maxclients", registry.max_clients());
-    report.field("blocked_clients", 0);
+    let clients = registry.clients();
+    let blocked = clients.iter().filter(|client| client.blocked().is_some());
+    report.field("blocked_clients", blocked.count());
     report.field("tracking_clients", 0);
 }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 pub use config::NodeConfig;
 pub use keyspace::{InfoText, finish_info};
 
-use super::{Client, Registry, Users};
+use super::{Blocked, Client, Registry, Users};
 use crate::command::Topics;
 use crate::config::Config;
 use crate::resp::{Protocol, Request, encode};
@@ -82,6 +82,9 @@ pub enum After {
     Close,
     /// Sends the reply and ends all subscriptions: `RESET`.
     Reset,
+    /// `CLIENT UNBLOCK` of a client that waits there: no reply was written yet. The session sends
+    /// it to the node, with the reason.
+    Unblock(Blocked, &'static str),
     /// `INFO` wants the nodes' keys: no reply was written yet. The session sends `INFO keyspace`
     /// to every node and calls [`finish_info`] with what they answer.
     InfoKeyspace(InfoText),
@@ -127,6 +130,7 @@ fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) 
             return After::Close;
         }
         "client|kill" => return kill::kill(local, request, out),
+        "client|unblock" => return clients::unblock(local, request, out),
         "info" => return info::info(local, request, out),
         "auth" => connection::auth(local, request, out),
         "echo" => encode::bulk(out, request.arg(1)),

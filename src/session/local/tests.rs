@@ -149,6 +149,7 @@ fn config(password: Option<&str>) -> Config {
             backoff: (second, second),
             max_in_flight: 1,
             max_unsent_bytes: 1,
+            max_pooled: 1,
         },
         admin: Admin {
             listen: None,

@@ -448,6 +448,13 @@ BRPOPLPUSH missing new 0.01
 BLPOP list 0
 BLPOP missing 0.01
 BLPOP wrong 0
+BRPOP wrong 0
+BLMOVE wrong new LEFT RIGHT 0
+BRPOPLPUSH wrong new 0
+BLMPOP 0 1 wrong LEFT
+BZPOPMIN wrong 0
+BZPOPMAX wrong 0
+BZMPOP 0 1 wrong MIN
 BRPOP list 0
 BRPOP missing 0.01
 BLMPOP 0 1 list LEFT COUNT 2

@@ -1,0 +1,460 @@
+//! Requests on connections of their own: `WATCH` and its transaction, and commands that wait.
+//!
+//! ```text
+//!  session ──> bar: the keys' increments are applied, and nothing of the keys is known here ──┐
+//!                                                                                             v
+//!          <── reply <── lift <─────────────── pooled connection <── request <────────────────┘
+//! ```
+//!
+//! A session begins such a request when all replies before it have come, and executes nothing more
+//! until it is answered. The keys are barred meanwhile: everything on them is passed on as it is.
+//! Watched keys stay so until the end of the watch.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::dispatch::{Dispatch, Flow};
+use super::replies::Ticket;
+use super::transaction::CROSS_SLOT;
+use super::{Blocked, Client};
+use crate::command::Command;
+use crate::counter::{Effect, Lane, Step};
+use crate::key::Key;
+use crate::node::{Node, Pooled, Refused, error_frame, unreachable};
+use crate::resp::{Form, Protocol, Request, encode, reply, to_resp2};
+
+/// A request under way on a connection of its own.
+#[derive(Debug)]
+pub(super) struct Aside {
+    answer: oneshot::Receiver<Answer>,
+    /// Ends a command that waits, when the session does.
+    wait: Option<DropGuard>,
+}
+
+/// What a request aside came to.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// A RESP3 frame.
+    pub(super) frame: Vec<u8>,
+    /// What is watched from now on.
+    watch: Option<Watch>,
+}
+
+/// Keys that are watched, and where.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// Their node.
+    pub(super) index: usize,
+    /// `None` before the first key, and when it is lost.
+    connection: Option<Pooled>,
+    bars: Bars,
+    timeout: Duration,
+}
+
+/// Keys about which nothing is answered here; they are free again when it is dropped, which takes
+/// the lock of the lane.
+struct Bars {
+    node: Arc<Node<Ticket>>,
+    keys: Vec<Key>,
+}
+
+impl Aside {
+    /// Whether it ends with the session, and may take as long as it likes.
+    pub(super) fn waits(&self) -> bool {
+        self.wait.is_some()
+    }
+}
+
+impl Answer {
+    fn of(frame: Vec<u8>) -> Self {
+        Self { frame, watch: None }
+    }
+}
+
+impl Dispatch<'_> {
+    /// `WATCH`
+    pub(super) fn watch(&mut self, request: &Request<'_>) -> Flow {
+        if self.state.transaction.is_some() {
+            self.error("ERR WATCH inside MULTI is not allowed");
+            return Flow::Continue;
+        }
+        if self.state.aside.is_none() {
+            let keys: Vec<&[u8]> = request.args().skip(1).collect();
+            if let Some(flow) = keys.iter().find_map(|key| self.refuse_reserved(key)) {
+                return flow;
+            }
+            let watched = self.state.watch.as_ref().map(|watch| watch.index);
+            let mut indices = keys.iter().map(|key| self.shared.router.index(key));
+            let index = watched.or_else(|| indices.next()).unwrap_or(0);
+            if indices.any(|other| other != index) {
+                self.error(CROSS_SLOT);
+                return Flow::Continue;
+            }
+            if let Some(flow) = self.admit_aside(index) {
+                return flow;
+            }
+            let watch = self.state.watch.take().unwrap_or_else(|| Watch {
+                index,
+                connection: None,
+                bars: Bars::new(self.node(index)),
+                timeout: self.shared.config.upstream.hard_timeout,
+            });
+            let keys = keys.into_iter().map(Key::new).collect();
+            self.begin_aside(watch.add(keys, request.wire().into()), None);
+        }
+        let Some(answer) = self.poll_aside() else {
+            return Flow::Stall;
+        };
+        self.state.watch = answer.watch;
+        self.pass(&answer.frame, Form::Plain);
+        Flow::Continue
+    }
+
+    /// Forgets what is watched.
+    pub(super) fn unwatch(&mut self) {
+        self.leave();
+        if let Some(watch) = self.state.watch.take() {
+            tokio::spawn(watch.end());
+        }
+    }
+
+    /// A transaction that is executed only if nothing that is watched has changed: its commands
+    /// with `MULTI` and `EXEC`. `None` while it is under way; then the reply to `EXEC`.
+    pub(super) fn exec_watched(
+        &mut self,
+        watch: Watch,
+        keys: &[&[u8]],
+        (wire, commands): (Vec<u8>, usize),
+    ) {
+        self.leave();
+        let keys = keys.iter().copied().map(Key::new).collect();
+        self.begin_aside(watch.exec(keys, wire, commands), None);
+    }
+
+    /// A command that may wait, on keys of one node.
+    pub(super) fn wait_aside(
+        &mut self,
+        command: &Command,
+        request: &Request<'_>,
+        (index, keys): (usize, &[&[u8]]),
+    ) -> Flow {
+        if self.state.aside.is_none() {
+            if let Some(flow) = self.admit_aside(index) {
+                return flow;
+            }
+            let cancel = CancellationToken::new();
+            let wait = Wait {
+                bars: Bars::new(self.node(index)),
+                index,
+                client: self.shared.registry.get(self.client.id),
+                timeout: self.shared.config.upstream.hard_timeout,
+            };
+            let keys = keys.iter().copied().map(Key::new).collect();
+            let run = wait.run(keys, request.wire().into(), cancel.clone());
+            self.begin_aside(run, Some(cancel.drop_guard()));
+        }
+        let Some(answer) = self.poll_aside() else {
+            return Flow::Stall;
+        };
+        self.pass(&answer.frame, command.form_of(request));
+        Flow::Continue
+    }
+
+    /// Whether a request on another connection may begin: everything before it has been answered,
+    /// and its node can be reached.
+    pub(super) fn admit_aside(&mut self, index: usize) -> Option<Flow> {
+        if self.replies.backlog().outstanding > 0 {
+            return Some(Flow::Await);
+        }
+        let refused = self.admit(index);
+        self.leave();
+        refused
+    }
+
+    fn begin_aside(
+        &mut self,
+        run: impl Future<Output = Answer> + Send + 'static,
+        wait: Option<DropGuard>,
+    ) {
+        let (sender, answer) = oneshot::channel();
+        tokio::spawn(async move {
+            // Without its session an answer is dropped, and what it holds closed.
+            drop(sender.send(run.await));
+        });
+        self.state.aside = Some(Aside { answer, wait });
+    }
+
+    /// The answer to the request that is under way aside, if it has come; else the session is
+    /// woken when it comes.
+    pub(super) fn poll_aside(&mut self) -> Option<Answer> {
+        self.leave();
+        let aside = self.state.aside.as_mut()?;
+        let mut context = Context::from_waker(self.waker);
+        let Poll::Ready(answer) = Pin::new(&mut aside.answer).poll(&mut context) else {
+            return None;
+        };
+        self.state.aside = None;
+        Some(answer.unwrap_or_else(|_| Answer::of(error_frame("the request was given up"))))
+    }
+
+    /// Passes a node's reply on.
+    pub(super) fn pass(&mut self, frame: &[u8], form: Form) {
+        if !self.client.finish_command() {
+            return;
+        }
+        match self.client.protocol() {
+            Protocol::Resp3 => self.made.extend_from_slice(frame),
+            Protocol::Resp2 => to_resp2(frame, form, self.made),
+        }
+    }
+}
+
+impl Watch {
+    /// Watches further keys.
+    async fn add(mut self, keys: Vec<Key>, wire: Vec<u8>) -> Answer {
+        if self.bars.keys.is_empty() && self.connection.is_none() {
+            match self.bars.node.borrow().await {
+                Ok(connection) => self.connection = Some(connection),
+                Err(error) => return Answer::of(error_frame(error)),
+            }
+        }
+        if let Err(frame) = self.bars.add(keys).await {
+            return self.answer(frame);
+        }
+        let frame = self.transact(&wire, 1).await;
+        self.answer(frame)
+    }
+
+    /// Executes a transaction, which ends the watch.
+    async fn exec(mut self, keys: Vec<Key>, wire: Vec<u8>, commands: usize) -> Answer {
+        if let Err(frame) = self.bars.add(keys).await {
+            return Answer::of(frame);
+        }
+        let frame = self.transact(&wire, commands + 2).await;
+        if let Some(connection) = self.connection.take() {
+            self.bars.node.take_back(connection);
+        }
+        Answer::of(frame)
+    }
+
+    async fn end(mut self) {
+        self.transact(b"*1\r\n$7\r\nUNWATCH\r\n", 1).await;
+        if let Some(connection) = self.connection.take() {
+            self.bars.node.take_back(connection);
+        }
+    }
+
+    fn answer(self, frame: Vec<u8>) -> Answer {
+        let watch = Some(self);
+        Answer { frame, watch }
+    }
+
+    async fn transact(&mut self, wire: &[u8], replies: usize) -> Vec<u8> {
+        let mut open = self.connection.take();
+        let quiet = open.as_mut().is_some_and(Pooled::is_quiet);
+        let Some(mut connection) = open.filter(|_| quiet) else {
+            let mut frame = Vec::new();
+            encode::error(&mut frame, LOST);
+            return frame;
+        };
+        match connection.transact(wire, replies, self.timeout).await {
+            Ok(frame) => {
+                self.connection = Some(connection);
+                frame
+            }
+            Err(lost) => {
+                fence(&self.bars.node, connection).await;
+                error_frame(format!("node {}: {lost}", self.bars.node.name()))
+            }
+        }
+    }
+}
+
+/// A command that waits.
+struct Wait {
+    bars: Bars,
+    /// Its node.
+    index: usize,
+    /// Who waits; `None` for a request from inside.
+    client: Option<Arc<Client>>,
+    /// For everything but the wait itself.
+    timeout: Duration,
+}
+
+impl Wait {
+    async fn run(mut self, keys: Vec<Key>, wire: Vec<u8>, cancel: CancellationToken) -> Answer {
+        let mut connection = match self.bars.node.borrow().await {
+            Ok(connection) => connection,
+            Err(error) => return Answer::of(error_frame(error)),
+        };
+        if let Err(frame) = self.bars.add(keys).await {
+            self.bars.node.take_back(connection);
+            return Answer::of(frame);
+        }
+        if cancel.is_cancelled() {
+            self.bars.node.take_back(connection);
+            return Answer::of(Vec::new());
+        }
+        self.show(Some(connection.id()));
+        let outcome = match connection.send(&wire).await {
+            Ok(()) => self.wait(&mut connection, &cancel).await,
+            Err(lost) => Err(lost.to_string()),
+        };
+        self.show(None);
+        Answer::of(match outcome {
+            Ok(frame) => {
+                self.bars.node.take_back(connection);
+                frame
+            }
+            Err(lost) => {
+                fence(&self.bars.node, connection).await;
+                error_frame(format!("node {}: {lost}", self.bars.node.name()))
+            }
+        })
+    }
+
+    /// Waits for the reply. When the client goes, its wait at the node is ended by the lane: in
+    /// order with everything that comes later, so that nothing pushed from then on is lost to it.
+    async fn wait(
+        &self,
+        connection: &mut Pooled,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<u8>, String> {
+        tokio::select! {
+            biased;
+            frame = connection.read() => return frame.map_err(|lost| lost.to_string()),
+            () = cancel.cancelled() => {}
+        }
+        let id = connection.id().to_string();
+        let mut wire = Vec::new();
+        encode::request(&mut wire, &["CLIENT", "UNBLOCK", &id]);
+        let unblocked = on_lane(&self.bars.node, |lane, step, ticket| {
+            lane.keyless(step, &wire, ticket);
+        });
+        let ended = async {
+            if reply::is_error(&unblocked.await) {
+                return Err("it could not be unblocked".to_owned());
+            }
+            connection.read().await.map_err(|lost| lost.to_string())
+        };
+        let late = tokio::time::timeout(self.timeout, ended).await;
+        late.unwrap_or_else(|_| Err("it was not unblocked in time".to_owned()))
+    }
+
+    /// Lets others know where the client waits.
+    fn show(&self, connection: Option<i64>) {
+        if let Some(client) = &self.client {
+            let node = self.index;
+            client.set_blocked(connection.map(|connection| Blocked { node, connection }));
+        }
+    }
+}
+
+impl Bars {
+    fn new(node: &Arc<Node<Ticket>>) -> Self {
+        Self {
+            node: Arc::clone(node),
+            keys: Vec::new(),
+        }
+    }
+
+    /// Adds keys, and waits until what was pending on them is applied. An error frame says why
+    /// nothing was added.
+    async fn add(&mut self, keys: Vec<Key>) -> Result<(), Vec<u8>> {
+        let mut seen: HashSet<&[u8]> = self.keys.iter().map(Key::as_bytes).collect();
+        let new = keys.iter().filter(|key| seen.insert(key.as_bytes()));
+        let new: Vec<Key> = new.cloned().collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let wanted: Vec<&[u8]> = new.iter().map(Key::as_bytes).collect();
+        let frame = on_lane(&self.node, |lane, step, ticket| {
+            lane.forward(step, &wanted, &[], Effect::Bar, ticket);
+        });
+        let frame = frame.await;
+        if reply::is_error(&frame) {
+            return Err(frame);
+        }
+        self.keys.extend(new);
+        Ok(())
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        if !self.keys.is_empty() {
+            let now = tokio::time::Instant::now().into_std();
+            let keys = &self.keys;
+            self.node
+                .enter()
+                .step(now, &mut Vec::new(), |lane, _| lane.lift(keys));
+        }
+    }
+}
+
+impl fmt::Debug for Bars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bars").field(&self.keys).finish()
+    }
+}
+
+/// Closes a lost connection at the node too: what was sent on it is executed before the answer
+/// comes, or not at all. Where that is refused or the node is away, nothing more can be done.
+async fn fence(node: &Node<Ticket>, connection: Pooled) {
+    let id = connection.id().to_string();
+    drop(connection);
+    let mut wire = Vec::new();
+    encode::request(&mut wire, &["CLIENT", "KILL", "ID", &id]);
+    let killed = on_lane(node, |lane, step, ticket| lane.keyless(step, &wire, ticket));
+    killed.await;
+}
+
+/// Submits something to a node's lane, when there is room, and waits for the answer: a RESP3
+/// frame.
+async fn on_lane(
+    node: &Node<Ticket>,
+    submit: impl FnOnce(&mut Lane<Ticket>, &mut Step<'_, Ticket>, Ticket),
+) -> Vec<u8> {
+    let (sender, answer) = oneshot::channel();
+    let mut wakes = Vec::new();
+    loop {
+        {
+            let mut entry = node.enter();
+            match entry.admit(Waker::noop()) {
+                Ok(()) => {
+                    let now = tokio::time::Instant::now().into_std();
+                    let ticket = Ticket::Told(sender);
+                    entry.step(now, &mut wakes, |lane, step| submit(lane, step, ticket));
+                    break;
+                }
+                Err(Refused::Full) => {}
+                Err(Refused::Down(reason)) => {
+                    let mut frame = Vec::new();
+                    encode::error(&mut frame, unreachable(node.name(), &reason));
+                    return frame;
+                }
+            }
+        }
+        tokio::time::sleep(TURN).await;
+    }
+    wakes.drain(..).for_each(Waker::wake);
+    node.send();
+    answer
+        .await
+        .unwrap_or_else(|_| error_frame("the node's lane is gone"))
+}
+
+/// Between two looks at a full lane.
+const TURN: Duration = Duration::from_millis(2);
+
+/// The error when the connection was lost between `WATCH` and `EXEC`.
+const LOST: &str = "EXECABORT Transaction discarded because of: the connection that watched its \
+    keys was lost";

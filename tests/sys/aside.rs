@@ -1,0 +1,417 @@
+//! Transactions that watch keys, and commands that wait: on connections of their own.
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use crate::connection::Connection;
+use crate::harness::{Stack, eventually, pause, skipped_on_bare_redis};
+use crate::reply::Reply;
+use crate::servers::Redis;
+
+#[track_caller]
+fn ok(client: &mut Connection, line: &str) {
+    let reply = client.run(line);
+    assert!(reply.is_ok(), "{line}: {reply:?}");
+}
+
+/// Waits until the client with this name is blocked.
+#[track_caller]
+fn until_blocked(client: &mut Connection, name: &str) {
+    let blocked = eventually(Duration::from_secs(10), || {
+        let list = client.run("CLIENT LIST").text();
+        let mut lines = list
+            .lines()
+            .filter(|line| line.contains(&format!("name={name} ")));
+        lines.any(|line| line.contains("flags=b"))
+    });
+    assert!(blocked, "{name} does not wait");
+}
+
+#[test]
+fn no_update_is_lost_between_watch_and_exec() {
+    const CLIENTS: usize = 8;
+    const EACH: usize = 40;
+    let stack = Stack::start(&[]);
+    let barrier = Barrier::new(CLIENTS);
+    let retries: usize = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let mut client = stack.connect();
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    barrier.wait();
+                    let mut retries = 0;
+                    for _ in 0..EACH {
+                        loop {
+                            ok(&mut client, "WATCH {t}n");
+                            let value = client.run("GET {t}n");
+                            let next = match value {
+                                Reply::Nil => 1,
+                                value => value.text().parse::<i64>().unwrap() + 1,
+                            };
+                            ok(&mut client, "MULTI");
+                            client.run(&format!("SET {{t}}n {next}"));
+                            client.run("INCR {t}done");
+                            match client.run("EXEC") {
+                                Reply::Nil => retries += 1,
+                                Reply::Array(replies) => {
+                                    assert!(replies[0].is_ok());
+                                    break;
+                                }
+                                other => panic!("{other:?}"),
+                            }
+                        }
+                    }
+                    retries
+                })
+            })
+            .collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .sum()
+    });
+    let mut client = stack.connect();
+    let all = (CLIENTS * EACH).to_string();
+    assert_eq!(client.run("GET {t}n").text(), all, "{retries} retries");
+    assert_eq!(client.run("GET {t}done").text(), all);
+}
+
+#[test]
+fn an_increment_of_a_warm_watched_key_makes_exec_nil() {
+    let stack = Stack::start(&[("counters.flush_interval", "\"10s\"")]);
+    let (mut one, mut two) = (stack.connect(), stack.connect());
+    for number in 1..=10 {
+        assert_eq!(two.run("INCR {t}n").integer(), number);
+    }
+    ok(&mut one, "WATCH {t}n {t}other");
+    assert_eq!(one.run("GET {t}n").text(), "10");
+    assert_eq!(two.run("INCR {t}n").integer(), 11);
+    assert_eq!(two.run("GET {t}n").text(), "11");
+    ok(&mut one, "MULTI");
+    one.run("SET {t}n 0");
+    one.run("CLIENT SETNAME never");
+    assert_eq!(one.run("EXEC"), Reply::Nil);
+    assert_eq!(
+        one.run("CLIENT GETNAME"),
+        Reply::Nil,
+        "nothing was executed"
+    );
+    for number in 12..=20 {
+        assert_eq!(two.run("INCR {t}n").integer(), number);
+    }
+    // Nothing is watched any more.
+    ok(&mut one, "MULTI");
+    one.run("INCR {t}n");
+    assert_eq!(one.run("EXEC"), Reply::Array(vec![Reply::Integer(21)]));
+    // Unchanged keys do not stand in the way.
+    ok(&mut one, "WATCH {t}n");
+    ok(&mut one, "MULTI");
+    one.run("INCRBY {t}n 9");
+    one.run("PING");
+    one.run("DBSIZE");
+    let expected = vec![
+        Reply::Integer(30),
+        Reply::Simple(b"PONG".to_vec()),
+        Reply::Integer(1),
+    ];
+    assert_eq!(one.run("EXEC"), Reply::Array(expected));
+    assert_eq!(two.run("INCR {t}n").integer(), 31);
+}
+
+#[test]
+fn what_ends_a_watch_frees_its_keys() {
+    let stack = Stack::start(&[]);
+    let (mut one, mut two) = (stack.connect(), stack.connect());
+    for end in ["UNWATCH", "DISCARD", "RESET", "EXEC"] {
+        ok(&mut two, "SET {t}n 1");
+        ok(&mut one, "WATCH {t}n");
+        if end == "DISCARD" || end == "EXEC" {
+            ok(&mut one, "MULTI");
+        }
+        one.run(end);
+        ok(&mut two, "SET {t}n 2");
+        ok(&mut one, "MULTI");
+        one.run("GET {t}n");
+        assert_eq!(
+            one.run("EXEC"),
+            Reply::Array(vec![Reply::Bulk(b"2".to_vec())]),
+            "{end}"
+        );
+    }
+    // A client that is gone watches nothing: increments are answered from memory again.
+    ok(&mut one, "WATCH {t}n");
+    drop(one);
+    if stack.tally.is_some() {
+        let warm = eventually(Duration::from_secs(10), || {
+            two.run("INCR {t}n");
+            two.run("TALLY WHERE {t}n").elements()[3].text() == "memory"
+        });
+        assert!(warm);
+    }
+}
+
+#[test]
+fn a_lost_watch_fails_exec_and_nothing_is_executed() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::over(vec![Redis::start(&[])], &[]);
+    let mut client = stack.connect();
+    ok(&mut client, "SET k 1");
+    ok(&mut client, "WATCH k");
+    let mut node = stack.nodes[0].connect();
+    let id = |line: &str| {
+        let field = line.split(' ').find_map(|field| field.strip_prefix("id="));
+        field.unwrap().to_owned()
+    };
+    let list = node.run("CLIENT LIST").text();
+    let watching = list
+        .lines()
+        .find(|line| line.contains("cmd=watch"))
+        .unwrap();
+    assert_eq!(
+        node.run(&format!("CLIENT KILL ID {}", id(watching)))
+            .integer(),
+        1
+    );
+    pause(Duration::from_millis(50));
+    ok(&mut client, "MULTI");
+    client.run("SET k 2");
+    let reply = client.run("EXEC");
+    assert!(reply.text().starts_with("EXECABORT"), "{reply:?}");
+    assert_eq!(client.run("GET k").text(), "1");
+    ok(&mut client, "WATCH k");
+    ok(&mut client, "MULTI");
+    client.run("SET k 3");
+    assert!(matches!(client.run("EXEC"), Reply::Array(_)));
+}
+
+#[test]
+fn watched_keys_of_two_nodes_are_refused() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    let mut client = stack.connect();
+    let refused = |reply: Reply| reply.text().starts_with("CROSSSLOT");
+    assert!(refused(client.run(&format!("WATCH {a} {b}"))));
+    ok(&mut client, &format!("WATCH {a}"));
+    assert!(refused(client.run(&format!("WATCH {b}"))));
+    ok(&mut client, "MULTI");
+    assert!(refused(client.run(&format!("SET {b} 1"))));
+    assert!(client.run("EXEC").text().starts_with("EXECABORT"));
+    assert_eq!(client.run(&format!("EXISTS {a} {b}")).integer(), 0);
+}
+
+#[test]
+fn keys_of_two_nodes_are_refused_or_split() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let refusing = Stack::start(&[]);
+    let (a, b) = (refusing.key_on(0, "a"), refusing.key_on(1, "b"));
+    let lines = |a: &str, b: &str| {
+        [
+            "MULTI".into(),
+            format!("INCR {a}"),
+            "PING".into(),
+            format!("INCRBY {b} 5"),
+            format!("MGET {a} {b}"),
+            "EXEC".into(),
+        ]
+    };
+    let replies = refusing.connect().run_all(&lines(&a, &b));
+    assert!(replies[3].text().starts_with("CROSSSLOT"), "{replies:?}");
+    assert!(replies[5].text().starts_with("EXECABORT"), "{replies:?}");
+    assert_eq!(
+        refusing.connect().run(&format!("EXISTS {a} {b}")).integer(),
+        0
+    );
+
+    let split = Stack::start(&[("transactions.cross_node", "\"split\"")]);
+    let (a, b) = (split.key_on(0, "a"), split.key_on(1, "b"));
+    let replies = split.connect().run_all(&lines(&a, &b));
+    let bulk = |text: &[u8]| Reply::Bulk(text.to_vec());
+    let expected = vec![
+        Reply::Integer(1),
+        Reply::Simple(b"PONG".to_vec()),
+        Reply::Integer(5),
+        Reply::Array(vec![bulk(b"1"), bulk(b"5")]),
+    ];
+    assert_eq!(replies[5], Reply::Array(expected));
+}
+
+#[test]
+fn a_push_wakes_who_waits_and_what_they_sent_behind_it_waits_too() {
+    let stack = Stack::start(&[]);
+    let (mut worker, mut other) = (stack.connect(), stack.connect());
+    ok(&mut worker, "CLIENT SETNAME worker");
+    worker.send(&["BRPOP", "{q}1", "{q}2", "0"]);
+    worker.send(&["SET", "after", "done"]);
+    until_blocked(&mut other, "worker");
+    assert_eq!(other.run("GET after"), Reply::Nil);
+    let info = other.run("INFO clients").text();
+    assert!(info.contains("blocked_clients:1"), "{info}");
+    assert_eq!(other.run("LPUSH {q}2 job").integer(), 1);
+    let popped = Reply::parse(&worker.read_frame());
+    let bulk = |text: &[u8]| Reply::Bulk(text.to_vec());
+    assert_eq!(popped, Reply::Array(vec![bulk(b"{q}2"), bulk(b"job")]));
+    assert!(Reply::parse(&worker.read_frame()).is_ok());
+    assert_eq!(other.run("GET after").text(), "done");
+    assert_eq!(other.run("LLEN {q}2").integer(), 0);
+}
+
+#[test]
+fn every_command_that_waits_is_woken() {
+    let stack = Stack::start(&[]);
+    let mut other = stack.connect();
+    for (number, (waiting, push)) in [
+        ("BLPOP {q}l 0", "RPUSH {q}l 1"),
+        ("BLMOVE {q}l {q}m LEFT RIGHT 0", "RPUSH {q}l 1"),
+        ("BRPOPLPUSH {q}l {q}m 0", "RPUSH {q}l 1"),
+        ("BLMPOP 0 2 {q}k {q}l LEFT COUNT 2", "RPUSH {q}l 1"),
+        ("BZPOPMIN {q}z 0", "ZADD {q}z 1 a"),
+        ("BZPOPMAX {q}z 0", "ZADD {q}z 1 a"),
+        ("BZMPOP 0 1 {q}z MIN", "ZADD {q}z 1 a"),
+        ("XREAD BLOCK 0 STREAMS {q}s $", "XADD {q}s * f v"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for protocol in [2, 3] {
+            let mut worker = stack.connect();
+            let name = format!("worker{number}-{protocol}");
+            worker.run(&format!("HELLO {protocol} SETNAME {name}"));
+            worker.send(&crate::connection::words(waiting));
+            until_blocked(&mut other, &name);
+            let pushed = other.run(push);
+            assert!(!pushed.is_error(), "{push}: {pushed:?}");
+            let reply = Reply::parse(&worker.read_frame());
+            assert!(
+                !reply.is_error() && reply != Reply::Nil,
+                "{waiting}: {reply:?}"
+            );
+            assert!(worker.is_alive());
+        }
+    }
+}
+
+#[test]
+fn a_wait_ends_in_time_or_by_another_client() {
+    let stack = Stack::start(&[]);
+    let (mut worker, mut other) = (stack.connect(), stack.connect());
+    assert_eq!(worker.run("BLPOP {q} 0.05"), Reply::Nil);
+    assert!(worker.run("BLPOP {q} -1").is_error());
+    let id = worker.run("CLIENT ID").integer();
+    ok(&mut worker, "CLIENT SETNAME worker");
+    assert_eq!(other.run(&format!("CLIENT UNBLOCK {id}")).integer(), 0);
+    for (how, nil) in [("TIMEOUT", true), ("ERROR", false)] {
+        worker.send(&["BLPOP", "{q}", "0"]);
+        until_blocked(&mut other, "worker");
+        assert_eq!(
+            other.run(&format!("CLIENT UNBLOCK {id} {how}")).integer(),
+            1
+        );
+        let reply = Reply::parse(&worker.read_frame());
+        assert_eq!(reply == Reply::Nil, nil, "{reply:?}");
+        assert_eq!(reply.is_error(), !nil, "{reply:?}");
+    }
+    assert!(worker.is_alive());
+}
+
+#[test]
+fn a_client_that_is_gone_swallows_nothing() {
+    let stack = Stack::start(&[]);
+    let mut other = stack.connect();
+    for round in 0..20 {
+        let mut worker = stack.connect();
+        let name = format!("worker{round}");
+        ok(&mut worker, &format!("CLIENT SETNAME {name}"));
+        worker.send(&["BLPOP", "{q}", "0"]);
+        until_blocked(&mut other, &name);
+        drop(worker);
+        let gone = eventually(Duration::from_secs(10), || {
+            !other
+                .run("CLIENT LIST")
+                .text()
+                .contains(&format!("name={name} "))
+        });
+        assert!(gone, "round {round}");
+        assert_eq!(other.run("RPUSH {q} element").integer(), 1);
+        assert_eq!(other.run("LPOP {q}").text(), "element", "round {round}");
+    }
+}
+
+#[test]
+fn in_a_transaction_nothing_waits() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    let replies = client.run_all(&["MULTI", "BLPOP {q} 0", "RPUSH {q} a", "BLPOP {q} 0", "EXEC"]);
+    let popped = vec![Reply::Bulk(b"{q}".to_vec()), Reply::Bulk(b"a".to_vec())];
+    let expected = vec![Reply::Nil, Reply::Integer(1), Reply::Array(popped)];
+    assert_eq!(replies[4], Reply::Array(expected));
+}
+
+#[test]
+fn a_wait_is_behind_what_is_pending_and_sees_its_own_writes() {
+    let stack = Stack::start(&[("counters.flush_interval", "\"10s\"")]);
+    let mut client = stack.connect();
+    for number in 1..=5 {
+        assert_eq!(client.run("INCR {q}n").integer(), number);
+    }
+    let reply = client.run("BLPOP {q}n 0");
+    assert!(reply.text().starts_with("WRONGTYPE"), "{reply:?}");
+    assert_eq!(client.run("INCR {q}n").integer(), 6);
+    // A value from the cache does not survive a move on another connection.
+    for _ in 0..3 {
+        assert_eq!(client.run("GET {q}to"), Reply::Nil);
+    }
+    client.run("RPUSH {q}from x");
+    assert_eq!(client.run("BLMOVE {q}from {q}to LEFT LEFT 0").text(), "x");
+    assert!(client.run("GET {q}to").text().starts_with("WRONGTYPE"));
+}
+
+#[test]
+fn too_many_that_wait_get_an_error() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::over(vec![Redis::start(&[])], &[("upstream.max_pooled", "2")]);
+    let mut other = stack.connect();
+    let mut workers: Vec<_> = (0..2).map(|_| stack.connect()).collect();
+    for (number, worker) in workers.iter_mut().enumerate() {
+        ok(worker, &format!("CLIENT SETNAME w{number}"));
+        worker.send(&["BLPOP", "q", "0"]);
+        until_blocked(&mut other, &format!("w{number}"));
+    }
+    let reply = other.run("BLPOP q 0");
+    assert!(reply.text().contains("upstream.max_pooled"), "{reply:?}");
+    assert!(other.run("WATCH q").text().contains("upstream.max_pooled"));
+    assert_eq!(other.run("RPUSH q a b").integer(), 2);
+    for worker in &mut workers {
+        assert!(matches!(
+            Reply::parse(&worker.read_frame()),
+            Reply::Array(_)
+        ));
+    }
+    assert_eq!(other.run("BLPOP q 0.01"), Reply::Nil);
+}
+
+#[test]
+fn a_node_that_ends_tells_who_waits_there() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::over(vec![Redis::start(&[])], &[]);
+    let (mut worker, mut other) = (stack.connect(), stack.connect());
+    ok(&mut worker, "CLIENT SETNAME worker");
+    worker.send(&["BLPOP", "q", "0"]);
+    until_blocked(&mut other, "worker");
+    drop(stack.nodes.pop());
+    let reply = Reply::parse(&worker.read_frame());
+    assert!(reply.text().contains("may have been executed"), "{reply:?}");
+    assert!(worker.is_alive());
+}
