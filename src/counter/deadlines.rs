@@ -224,10 +224,11 @@ impl<T> Lane<T> {
             Timed::Expire(expiry) => {
                 let now_ms = self.clock?.now(step.now);
                 let guard = step.table.rules().guard(counter.class);
-                let before = *counter;
+                let before = (counter.deadline, counter.closes, counter.due);
                 let done = counter.expire(expiry, step.now, now_ms, guard)?;
                 if !place.note() {
-                    *place.counter()? = before;
+                    let counter = place.counter()?;
+                    (counter.deadline, counter.closes, counter.due) = before;
                     return None;
                 }
                 place.list_if_pending();

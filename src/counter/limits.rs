@@ -257,7 +257,10 @@ fn denied(answers: &Answers, at: Instant, lease: Instant) -> Option<State> {
         Deadline::Ms(ms) => at.checked_add(Duration::from_millis(ms))?.min(lease),
         Deadline::NoKey => return None,
     };
-    Some(State::Denied { denial, until })
+    Some(State::Denied {
+        denial: Box::new(denial),
+        until,
+    })
 }
 
 /// A run that others wait for, however few it serves: its calls may have to be sent again.

@@ -44,4 +44,4 @@ pub use recover::Recovered;
 pub use replies::{UnexpectedReply, discarded};
 pub use rules::{Mode, Policy, Rules, Treatment};
 pub use state::Answer;
-pub use table::{KeyTable, Source, TableLimits};
+pub use table::{Held, KeyTable, Source, TableLimits};

@@ -1,5 +1,6 @@
 //! What Tally knows of one key, and what a warm counter does with an increment.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
 use crate::flush::{Deadline, Increment, Ledger, Reading, Slot, Standing};
@@ -43,7 +44,7 @@ pub(super) enum State {
     },
     /// A limit script denied a call: so will it others.
     Denied {
-        denial: Denial,
+        denial: Box<Denial>,
         /// When the node is asked again.
         until: Instant,
     },
@@ -65,27 +66,39 @@ pub(super) enum State {
     },
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "four facts that change independently of each other"
-)]
 /// A warm counter: `value` is what Redis will say once everything acknowledged has been applied.
-#[derive(Clone, Copy, Debug)]
+///
+/// In two parts, so that an entry of the table is one cache line and an increment of a hot key
+/// touches no other. What an increment seldom asks is in [`Rest`], and read as if it stood here.
+#[cfg_attr(test, derive(Clone))]
+#[derive(Debug)]
 pub(super) struct Counter {
     /// Redis's last answer plus `in_flight_delta` plus `pending`.
     pub(super) value: i64,
     /// Acknowledged and not sealed into a batch.
     pub(super) pending: i64,
-    /// Sealed batches that have not been answered.
-    pub(super) in_flight: u32,
     /// How many increments `pending` is the sum of. Past 2^32 - 1 in one batch no more are counted.
     pub(super) count: u32,
+    /// Whether the key was put on its shard's list of keys to flush, and not taken off since.
+    pub(super) listed: bool,
+    /// Something is pending, and nothing in `rest` can end answering before that is sealed: no
+    /// queue, no deadline, not cooling. Every change of `rest` takes it back.
+    open: bool,
+    /// Where what is pending stands in the journal.
+    pub(super) slot: Option<Slot>,
+    rest: Box<Rest>,
+}
+
+/// What a [`Counter`] is asked once per flush, and by commands other than increments.
+#[cfg_attr(test, derive(Clone))]
+#[derive(Debug)]
+pub(super) struct Rest {
+    /// Sealed batches that have not been answered.
+    pub(super) in_flight: u32,
     /// Which flushes take it along, see [`super::Policy::class`].
     pub(super) class: u8,
     /// Sum of their deltas, wrapping.
     pub(super) in_flight_delta: i64,
-    /// Whether the key was put on its shard's list of keys to flush, and not taken off since.
-    pub(super) listed: bool,
     /// Whether the key is on the lane's list of keys to seal at once.
     pub(super) urgent: bool,
     /// Nothing more is answered here: the key is gone, or something else, or its value left i64.
@@ -100,8 +113,21 @@ pub(super) struct Counter {
     pub(super) fresh_until: Instant,
     /// Where the commands that wait for the batches stand.
     pub(super) queue: Option<usize>,
-    /// Where what is pending stands in the journal.
-    pub(super) slot: Option<Slot>,
+}
+
+impl Deref for Counter {
+    type Target = Rest;
+
+    fn deref(&self) -> &Rest {
+        &self.rest
+    }
+}
+
+impl DerefMut for Counter {
+    fn deref_mut(&mut self) -> &mut Rest {
+        self.open = false;
+        &mut self.rest
+    }
 }
 
 /// What a table says to an increment.
@@ -133,29 +159,31 @@ impl Counter {
         Self {
             value,
             pending: 0,
-            in_flight: 0,
             count: 0,
-            class,
-            in_flight_delta: 0,
             listed: false,
-            urgent: false,
-            cooling: false,
-            deadline: None,
-            due: false,
-            closes: None,
-            fresh_until,
-            queue: None,
+            open: false,
             slot: None,
+            rest: Box::new(Rest {
+                in_flight: 0,
+                class,
+                in_flight_delta: 0,
+                urgent: false,
+                cooling: false,
+                deadline: None,
+                due: false,
+                closes: None,
+                fresh_until,
+                queue: None,
+            }),
         }
     }
 
     /// A counter of which only is known what a process before this one acknowledged: nothing is
     /// answered here until Redis has told its value.
     pub(super) fn recovered(class: u8, now: Instant) -> Self {
-        Self {
-            cooling: true,
-            ..Self::new(0, class, now)
-        }
+        let mut counter = Self::new(0, class, now);
+        counter.cooling = true;
+        counter
     }
 
     /// Whether everything acknowledged has been applied.
@@ -192,7 +220,7 @@ impl Counter {
         now: Instant,
         ledger: Option<Ledger>,
     ) -> Answer {
-        if !self.answers(now) {
+        if !self.open && !self.answers(now) {
             return Answer::Elsewhere;
         }
         let Some(value) = checked(self.value, delta, Rule::ValueChecked) else {
@@ -221,6 +249,8 @@ impl Counter {
         self.value = value;
         self.pending = pending;
         self.count = self.count.saturating_add(1);
+        // A clean counter is answered for a time only.
+        self.open = pending != 0 && (self.open || self.rest.closes.is_none());
         Answer::Value(value)
     }
 

@@ -1,7 +1,8 @@
-//! The keys of one node, in shards that threads lock one at a time.
+//! The keys of one node, in shards; a lock guards one of them, or all where one thread serves.
 
 #[cfg(test)]
 mod copy;
+mod warm;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,8 +16,9 @@ use super::rules::{Classes, Mode, Policy, Rules};
 use super::state::{Answer, Counter, State};
 use crate::flush::{Increment, Ledger, Slot};
 use crate::key::Key;
-use crate::resp::{Protocol, encode};
 use crate::rule::{Rule, holds};
+
+pub use warm::Held;
 
 /// Bounds and times of a [`KeyTable`].
 #[derive(Clone, Copy, Debug)]
@@ -39,12 +41,14 @@ pub struct TableLimits {
 
 /// What is known of the keys of one node.
 ///
-/// A warm increment costs one hash, one lock and one probe (about 40 ns on the machine that
-/// `ARCHITECTURE.md` names). Own shards instead of a `DashMap`, because the list of keys to flush
+/// A warm increment costs one hash, one lock and one probe; of a [`Held`] table no lock. Own shards instead of a `DashMap`, because the list of keys to flush
 /// and the gate of a whole-node command belong under the same lock as the keys.
 #[derive(Debug)]
 pub struct KeyTable {
-    shards: Box<[Mutex<Shard>]>,
+    /// Shard `n` is in the stripe that the lowest `stripe_bits` of `n` name, at the place that the
+    /// others name.
+    stripes: Box<[Mutex<Stripe>]>,
+    stripe_bits: u32,
     seed: u64,
     used: Arc<Used>,
     /// Acknowledged increments that are gone from the table because their sum was zero.
@@ -83,6 +87,9 @@ pub(super) struct Increments {
     pub(super) cancelled: u64,
 }
 
+/// What one lock guards.
+type Stripe = Box<[Shard]>;
+
 #[cfg_attr(test, derive(Clone))]
 #[derive(Debug, Default)]
 struct Shard {
@@ -96,17 +103,18 @@ struct Shard {
     sealed: u64,
     /// A whole-node command waits: nothing is answered here.
     closed: bool,
-    /// Entries of an older epoch are cold.
-    epoch: u32,
 }
 
+/// One cache line, and aligned to one: a warm increment touches one entry.
 #[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
+#[repr(align(64))]
 struct Entry {
     key: Key,
-    epoch: u32,
     state: State,
 }
+
+const _: () = assert!(size_of::<Entry>() == 64, "an entry is one cache line");
 
 impl KeyTable {
     /// An empty table. `seed` should be random: it keeps clients from choosing keys that collide.
@@ -123,13 +131,9 @@ impl KeyTable {
 
     /// An empty table whose keys are treated as `rules` say; the times in `limits` are not used.
     pub fn with_rules(limits: TableLimits, rules: Rules, seed: u64) -> Self {
-        let classes = rules.intervals().len();
-        let shard = || Shard {
-            dirty: vec![Vec::new(); classes].into(),
-            ..Shard::default()
-        };
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
+            stripes: stripes(SHARD_BITS, &rules),
+            stripe_bits: SHARD_BITS,
             seed,
             used: Arc::default(),
             cancelled: AtomicU64::new(0),
@@ -145,6 +149,8 @@ impl KeyTable {
     pub fn sharing(&self, seed: u64) -> Self {
         Self {
             used: Arc::clone(&self.used),
+            stripes: stripes(self.stripe_bits, &self.rules),
+            stripe_bits: self.stripe_bits,
             ..Self::with_rules(self.limits, self.rules.clone(), seed)
         }
     }
@@ -167,6 +173,18 @@ impl KeyTable {
             && self.ledger.is_none_or(|ledger| ledger.holds(key))
     }
 
+    /// The same, still empty, for so many threads that serve clients. With one a single lock guards
+    /// all shards, so that it can be kept over a batch of requests, see [`KeyTable::try_hold`].
+    #[must_use]
+    pub fn for_threads(self, threads: usize) -> Self {
+        let stripe_bits = if threads == 1 { 0 } else { SHARD_BITS };
+        Self {
+            stripes: stripes(stripe_bits, &self.rules),
+            stripe_bits,
+            ..self
+        }
+    }
+
     /// How keys are treated.
     pub fn rules(&self) -> &Rules {
         &self.rules
@@ -181,43 +199,29 @@ impl KeyTable {
     /// Counts an increment if the key is warm.
     #[inline]
     pub fn increment(&self, key: &[u8], delta: i64, now: Instant) -> Answer {
-        let mut place = self.lock(key);
-        let (hash, shard) = (place.hash, &mut *place.shard);
-        // One probe, with the list of dirty keys at hand.
-        let found = shard
-            .entries
-            .find_mut(hash, |entry| entry.key.as_bytes() == key);
-        let Some(Entry {
-            key,
-            epoch,
-            state: State::Warm(counter),
-        }) = found
-        else {
-            return Answer::Elsewhere;
+        let spot = self.spot(key);
+        let mut stripe = self.stripe(spot).lock();
+        shard_of(&mut stripe, spot).increment(self, spot.hash, (key, delta), now)
+    }
+
+    /// Keeps the table locked, if one lock guards all of it and nobody has it. Whoever holds it
+    /// may wait for no lane and no other table, and ask the table only by what [`Held`] has.
+    #[inline]
+    pub fn try_hold(&self) -> Option<Held<'_>> {
+        let [only] = &*self.stripes else {
+            return None;
         };
-        if shard.closed || *epoch != shard.epoch {
-            return Answer::Elsewhere;
-        }
-        let answer = counter.add(key.as_bytes(), delta, now, self.ledger);
-        if let Answer::Value(_) = answer {
-            shard.acknowledged += 1;
-        }
-        if !counter.listed {
-            if counter.is_pending() {
-                counter.listed = true;
-                list(&mut shard.dirty, counter.class, key);
-            } else {
-                let nothing = u64::from(std::mem::take(&mut counter.count));
-                self.cancelled.fetch_add(nothing, Ordering::Relaxed);
-            }
-        }
-        answer
+        let stripe = only.try_lock()?;
+        Some(Held {
+            table: self,
+            stripe,
+        })
     }
 
     /// Where a GET of `key` would be answered from.
     pub fn source(&self, key: &[u8], now: Instant) -> Source {
         let mut place = self.lock(key);
-        if place.shard.closed {
+        if place.shard().closed {
             return Source::Node;
         }
         match place.state() {
@@ -233,11 +237,10 @@ impl KeyTable {
             cancelled: self.cancelled.load(Ordering::Relaxed),
             ..Increments::default()
         };
-        for shard in &self.shards {
-            let shard = shard.lock();
+        self.each(|shard| {
             sum.acknowledged += shard.acknowledged;
             sum.pending += shard.acknowledged.wrapping_sub(shard.sealed);
-        }
+        });
         sum.pending = sum.pending.saturating_sub(sum.cancelled);
         sum
     }
@@ -246,11 +249,10 @@ impl KeyTable {
     /// here; returns whether it was.
     #[inline]
     pub fn get(&self, key: &[u8], now: Instant, out: &mut Vec<u8>) -> bool {
-        let mut place = self.lock(key);
-        if place.shard.closed {
-            return false;
-        }
-        place.answer(now, out)
+        let spot = self.spot(key);
+        let mut stripe = self.stripe(spot).lock();
+        let shard = shard_of(&mut stripe, spot);
+        !shard.closed && shard.answer((spot.hash, key), now, out)
     }
 
     /// Number of keys known, whatever their state, in all tables that share these bounds.
@@ -271,87 +273,112 @@ impl KeyTable {
     /// Number of keys on the lists that a flush takes; what was sealed for a barrier meanwhile
     /// counts until then. See [`super::Lane::pending_keys`]. Locks each shard once.
     pub fn dirty(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().dirty.iter().map(Vec::len).sum::<usize>())
-            .sum()
+        let mut keys = 0;
+        self.each(|shard| keys += shard.dirty.iter().map(Vec::len).sum::<usize>());
+        keys
     }
 
     /// The same for each class of flush interval, see [`super::Rules::intervals`].
     pub fn dirty_by_class(&self) -> Vec<usize> {
         let mut sums = vec![0; self.rules.intervals().len()];
-        for shard in &self.shards {
-            for (sum, list) in sums.iter_mut().zip(&shard.lock().dirty) {
+        self.each(|shard| {
+            for (sum, list) in sums.iter_mut().zip(&shard.dirty) {
                 *sum += list.len();
             }
-        }
+        });
         sums
     }
 
     /// Locks the shard of `key`.
     #[inline]
     pub(super) fn lock<'a>(&'a self, key: &'a [u8]) -> Place<'a> {
-        let hash = XxHash3_64::oneshot_with_seed(self.seed, key);
-        // hashbrown uses the lowest bits for the bucket and the highest seven for the tag.
-        let index = usize::try_from((hash >> 40) % SHARDS).unwrap_or_default();
-        #[expect(clippy::indexing_slicing, reason = "the remainder is below SHARDS")]
-        let shard = self.shards[index].lock();
+        let spot = self.spot(key);
         Place {
             table: self,
-            shard,
-            hash,
+            stripe: self.stripe(spot).lock(),
+            spot,
             key,
         }
     }
 
+    #[inline]
+    fn spot(&self, key: &[u8]) -> Spot {
+        let hash = XxHash3_64::oneshot_with_seed(self.seed, key);
+        // hashbrown uses the lowest bits for the bucket and the highest seven for the tag.
+        let shard = usize::try_from((hash >> 40) % (1 << SHARD_BITS)).unwrap_or_default();
+        let stripe = shard & ((1 << self.stripe_bits) - 1);
+        let place = shard >> self.stripe_bits;
+        Spot {
+            hash,
+            stripe,
+            place,
+        }
+    }
+
+    #[inline]
+    fn stripe(&self, spot: Spot) -> &Mutex<Stripe> {
+        #[expect(clippy::indexing_slicing, reason = "there are 2^stripe_bits stripes")]
+        &self.stripes[spot.stripe]
+    }
+
+    /// Looks at every shard, one lock after the other.
+    fn each(&self, mut look: impl FnMut(&mut Shard)) {
+        for stripe in &self.stripes {
+            stripe.lock().iter_mut().for_each(&mut look);
+        }
+    }
+
+    /// Looks at the shard of this number, which wraps round.
+    fn nth<R>(&self, number: usize, look: impl FnOnce(&mut Shard) -> R) -> R {
+        let shard = number % self.shards();
+        let spot = Spot {
+            hash: 0,
+            stripe: shard & ((1 << self.stripe_bits) - 1),
+            place: shard >> self.stripe_bits,
+        };
+        look(shard_of(&mut self.stripe(spot).lock(), spot))
+    }
+
     /// Stops answering anything here until [`KeyTable::open`].
     pub(super) fn close(&self) {
-        for shard in &self.shards {
-            shard.lock().closed = true;
-        }
+        self.each(|shard| shard.closed = true);
     }
 
     /// Answers again.
     pub(super) fn open(&self) {
-        for shard in &self.shards {
-            shard.lock().closed = false;
-        }
+        self.each(|shard| shard.closed = false);
     }
 
     /// Answers no counter any more that is warm now.
     pub(super) fn cool(&self) {
-        for shard in &self.shards {
-            for entry in &mut shard.lock().entries {
+        self.each(|shard| {
+            for entry in &mut shard.entries {
                 if let State::Warm(counter) = &mut entry.state {
                     counter.cooling = true;
                 }
             }
-        }
+        });
     }
 
-    /// Forgets every key. The caller has seen to it that nothing is pending.
+    /// Forgets every key. The caller has seen to it that nothing is pending. Cost: one pass over
+    /// the table, which each key is part of once.
     pub(super) fn forget(&self) {
-        for shard in &self.shards {
-            let mut shard = shard.lock();
-            shard.epoch = shard.epoch.wrapping_add(1);
-        }
+        self.each(|shard| self.retain(shard, |_| false));
     }
 
     /// Takes all keys off one shard's lists of keys to flush, of these classes only.
     pub(super) fn take_dirty(&self, shard: usize, classes: Classes, out: &mut Vec<Key>) {
-        let Some(shard) = self.shards.get(shard) else {
-            return;
-        };
-        let mut shard = shard.lock();
-        let lists = shard.dirty.iter_mut().enumerate();
-        for (_, dirty) in lists.filter(|(class, _)| classes.holds(*class)) {
-            out.append(dirty);
-        }
+        self.nth(shard, |shard| {
+            let lists = shard.dirty.iter_mut().enumerate();
+            for (_, dirty) in lists.filter(|(class, _)| classes.holds(*class)) {
+                out.append(dirty);
+            }
+        });
     }
 
     /// Number of shards.
     pub(super) fn shards(&self) -> usize {
-        self.shards.len()
+        self.stripes.len() << (SHARD_BITS - self.stripe_bits)
     }
 
     /// Drops what is no longer answered in `count` shards from `first` on (wrapping round);
@@ -359,32 +386,27 @@ impl KeyTable {
     /// too. Cost: one pass over those shards.
     pub fn sweep(&self, first: usize, count: usize, now: Instant) -> usize {
         let pressure = self.len() > self.limits.max_keys / 4 * 3;
-        let shards = self.shards.iter().cycle().skip(first % self.shards.len());
-        for shard in shards.take(count.min(self.shards.len())) {
-            let mut shard = shard.lock();
-            let epoch = shard.epoch;
-            self.retain(&mut shard, |entry| match &entry.state {
-                State::Touched { until, .. } => entry.epoch == epoch && now < *until && !pressure,
-                State::Cached { until, .. } | State::Denied { until, .. } => {
-                    entry.epoch == epoch && now < *until
-                }
-                State::Warm(counter) => {
-                    counter.queue.is_some()
-                        || !counter.is_clean()
-                        || counter.listed
-                        || (entry.epoch == epoch && now < counter.fresh_until)
-                }
-                State::Fetching { .. } | State::Opening { .. } | State::Waiting { .. } => true,
-            });
+        let keep = |entry: &mut Entry| match &entry.state {
+            State::Touched { until, .. } => now < *until && !pressure,
+            State::Cached { until, .. } | State::Denied { until, .. } => now < *until,
+            State::Warm(counter) => {
+                counter.queue.is_some()
+                    || !counter.is_clean()
+                    || counter.listed
+                    || now < counter.fresh_until
+            }
+            State::Fetching { .. } | State::Opening { .. } | State::Waiting { .. } => true,
+        };
+        for number in first..first + count.min(self.shards()) {
+            self.nth(number, |shard| self.retain(shard, keep));
         }
-        (first + count) % self.shards.len()
+        (first + count) % self.shards()
     }
 
     /// All keys of which something is known. Cost: a copy of each, one shard at a time.
     pub(super) fn known(&self) -> Vec<Key> {
         let mut keys = Vec::new();
-        for shard in &self.shards {
-            let shard = shard.lock();
+        self.each(|shard| {
             let known = shard.entries.iter().filter(|entry| match entry.state {
                 State::Cached { .. }
                 | State::Denied { .. }
@@ -393,17 +415,16 @@ impl KeyTable {
                 State::Touched { .. } | State::Opening { .. } | State::Waiting { .. } => false,
             });
             keys.extend(known.map(|entry| entry.key.clone()));
-        }
+        });
         keys
     }
 
     /// The connection was lost: keeps only counters with something pending, without their queues
     /// (whose clients the lane has told).
     pub(super) fn disconnected(&self) {
-        for shard in &self.shards {
-            let mut shard = shard.lock();
+        self.each(|shard| {
             shard.closed = false;
-            self.retain(&mut shard, |entry| match &mut entry.state {
+            self.retain(shard, |entry| match &mut entry.state {
                 State::Warm(counter) => {
                     counter.queue = None;
                     if counter.is_clean() {
@@ -414,7 +435,7 @@ impl KeyTable {
                 }
                 _ => false,
             });
-        }
+        });
     }
 
     fn retain(&self, shard: &mut Shard, mut keep: impl FnMut(&mut Entry) -> bool) {
@@ -422,7 +443,7 @@ impl KeyTable {
         shard.entries.retain(|entry| {
             let keep = keep(entry);
             if !keep {
-                self.uncount(entry);
+                self.uncount(entry.key.as_bytes(), &entry.state);
             }
             keep
         });
@@ -436,12 +457,12 @@ impl KeyTable {
         }
     }
 
-    fn uncount(&self, entry: &Entry) {
-        if let State::Cached { value, .. } = &entry.state {
-            let bytes = cost(&entry.key, value.as_deref());
+    fn uncount(&self, key: &[u8], state: &State) {
+        if let State::Cached { value, .. } = state {
+            let bytes = cost(key, value.as_deref());
             self.used.cached_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
-        if let State::Warm(counter) = &entry.state {
+        if let State::Warm(counter) = state {
             // Nothing is pending on a counter that goes, so what was counted is zero in sum.
             let nothing = u64::from(counter.count);
             self.cancelled.fetch_add(nothing, Ordering::Relaxed);
@@ -457,12 +478,46 @@ impl KeyTable {
     }
 }
 
+/// Where a key belongs.
+#[derive(Clone, Copy, Debug)]
+struct Spot {
+    hash: u64,
+    stripe: usize,
+    /// Of its shard in the stripe.
+    place: usize,
+}
+
+#[inline]
+fn shard_of(stripe: &mut Stripe, spot: Spot) -> &mut Shard {
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "stripes have 2^(SHARD_BITS - stripe_bits) shards"
+    )]
+    &mut stripe[spot.place]
+}
+
+/// Empty shards behind so many locks.
+fn stripes(stripe_bits: u32, rules: &Rules) -> Box<[Mutex<Stripe>]> {
+    let shard = || Shard {
+        dirty: vec![Vec::new(); rules.intervals().len()].into(),
+        ..Shard::default()
+    };
+    let stripe = || {
+        (0..1 << (SHARD_BITS - stripe_bits))
+            .map(|_| shard())
+            .collect()
+    };
+    (0..1 << stripe_bits)
+        .map(|_| Mutex::new(stripe()))
+        .collect()
+}
+
 /// A key's place in the table, its shard locked.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     table: &'a KeyTable,
-    shard: MutexGuard<'a, Shard>,
-    hash: u64,
+    stripe: MutexGuard<'a, Stripe>,
+    spot: Spot,
     key: &'a [u8],
 }
 
@@ -470,32 +525,20 @@ impl Place<'_> {
     /// The key's state; `None` when it is cold.
     #[inline]
     pub(super) fn state(&mut self) -> Option<&mut State> {
-        let epoch = self.shard.epoch;
-        let key = self.key;
-        let found = self
-            .shard
-            .entries
-            .find_mut(self.hash, |entry| entry.key.as_bytes() == key);
-        let entry = found.filter(|entry| entry.epoch == epoch)?;
-        Some(&mut entry.state)
+        self.occupied().map(|entry| &mut entry.state)
     }
 
     /// Appends the value as a reply if it is known; returns whether it was. Does not ask whether
     /// the table is closed: the lane comes here only with what is not held.
     #[inline]
     pub(super) fn answer(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
-        match self.state() {
-            Some(State::Warm(counter)) if counter.answers(now) => {
-                let mut digits = itoa::Buffer::new();
-                encode::bulk(out, digits.format(counter.value).as_bytes());
-            }
-            Some(State::Cached { value, until }) if now < *until => match value {
-                Some(value) => encode::bulk(out, value),
-                None => encode::null(out, Protocol::Resp3),
-            },
-            _ => return false,
-        }
-        true
+        let asked = (self.spot.hash, self.key);
+        self.shard().answer(asked, now, out)
+    }
+
+    #[inline]
+    fn shard(&mut self) -> &mut Shard {
+        shard_of(&mut self.stripe, self.spot)
     }
 
     /// The counter, when the key is warm.
@@ -552,7 +595,7 @@ impl Place<'_> {
         if counter.is_pending() {
             counter.listed = true;
             let (class, key) = (counter.class, Key::new(self.key));
-            list(&mut self.shard.dirty, class, &key);
+            list(&mut self.shard().dirty, class, &key);
         } else {
             let nothing = u64::from(std::mem::take(&mut counter.count));
             self.table.cancelled.fetch_add(nothing, Ordering::Relaxed);
@@ -571,7 +614,7 @@ impl Place<'_> {
         }
         let sealed = counter.seal(key);
         if let Some(increment) = &sealed {
-            self.shard.sealed += u64::from(increment.count);
+            self.shard().sealed += u64::from(increment.count);
         } else {
             let nothing = u64::from(std::mem::take(&mut counter.count));
             table.cancelled.fetch_add(nothing, Ordering::Relaxed);
@@ -582,7 +625,7 @@ impl Place<'_> {
 
     /// An increment was counted by the lane.
     pub(super) fn acknowledged(&mut self) {
-        self.shard.acknowledged += 1;
+        self.shard().acknowledged += 1;
     }
 
     /// Puts the key into `state`; false when the table is full and the key new, then nothing
@@ -598,30 +641,25 @@ impl Place<'_> {
 
     /// Puts the key into `state`, even past the bound of keys: commands wait for it.
     pub(super) fn set(&mut self, state: State) {
-        let epoch = self.shard.epoch;
         if let Some(entry) = self.occupied() {
-            let old = Entry {
-                key: entry.key.clone(),
-                epoch: std::mem::replace(&mut entry.epoch, epoch),
-                state: std::mem::replace(&mut entry.state, state),
-            };
-            self.table.uncount(&old);
+            let old = std::mem::replace(&mut entry.state, state);
+            self.table.uncount(self.key, &old);
             return;
         }
         let entry = Entry {
             key: Key::new(self.key),
-            epoch,
             state,
         };
         let seed = self.table.seed;
         let hasher = |entry: &Entry| XxHash3_64::oneshot_with_seed(seed, entry.key.as_bytes());
-        self.shard.entries.insert_unique(self.hash, entry, hasher);
+        let hash = self.spot.hash;
+        self.shard().entries.insert_unique(hash, entry, hasher);
         self.table.used.keys.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Keeps a value as Redis gave it, if there is room for it; else the key is merely touched.
     pub(super) fn cache(&mut self, value: Option<&[u8]>, until: Instant) {
-        let bytes = self.key.len() + value.map_or(0, <[u8]>::len) + OVERHEAD;
+        let bytes = cost(self.key, value);
         let cached = &self.table.used.cached_bytes;
         if cached.load(Ordering::Relaxed) + bytes > self.table.limits.max_cached_bytes {
             self.set(State::Touched {
@@ -640,22 +678,23 @@ impl Place<'_> {
     /// Makes the key cold.
     pub(super) fn clear(&mut self) {
         let key = self.key;
+        let hash = self.spot.hash;
         let found = self
-            .shard
+            .shard()
             .entries
-            .find_entry(self.hash, |entry| entry.key.as_bytes() == key);
+            .find_entry(hash, |entry| entry.key.as_bytes() == key);
         if let Ok(occupied) = found {
             let (entry, _) = occupied.remove();
-            self.table.uncount(&entry);
+            self.table.uncount(self.key, &entry.state);
             self.table.used.keys.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     fn occupied(&mut self) -> Option<&mut Entry> {
-        let key = self.key;
-        self.shard
+        let (hash, key) = (self.spot.hash, self.key);
+        self.shard()
             .entries
-            .find_mut(self.hash, |entry| entry.key.as_bytes() == key)
+            .find_mut(hash, |entry| entry.key.as_bytes() == key)
     }
 }
 
@@ -666,14 +705,15 @@ fn list(dirty: &mut [Vec<Key>], class: u8, key: &Key) {
     }
 }
 
-fn cost(key: &Key, value: Option<&[u8]>) -> usize {
-    key.as_bytes().len() + value.map_or(0, <[u8]>::len) + OVERHEAD
+fn cost(key: &[u8], value: Option<&[u8]>) -> usize {
+    key.len() + value.map_or(0, <[u8]>::len) + OVERHEAD
 }
 
-/// Shards of a table: enough that two to sixteen threads seldom meet.
+/// A table has 2^6 shards: enough that two to sixteen threads seldom meet, and that looking
+/// through one, or making it larger, holds up nobody for long.
 /// (The search over all states copies a table for every step.)
-const SHARDS: u64 = if cfg!(test) { 2 } else { 64 };
+const SHARD_BITS: u32 = if cfg!(test) { 1 } else { 6 };
 
 /// Bytes that a cached value costs beside its key and itself: the entry and its share of empty
-/// places (an entry is 136 bytes, a table is at most 7/8 full).
-const OVERHEAD: usize = 156;
+/// places (an entry is 64 bytes, a table is at most 7/8 full, and 7/16 after it has grown).
+const OVERHEAD: usize = 110;

@@ -24,8 +24,22 @@ pub fn error(out: &mut Vec<u8>, text: impl AsRef<[u8]>) {
 }
 
 /// `:value`.
+#[inline]
 pub fn integer(out: &mut Vec<u8>, value: i64) {
-    line(out, b':', itoa::Buffer::new().format(value).as_bytes());
+    let mut digits = itoa::Buffer::new();
+    let text = digits.format(value).as_bytes();
+    // Assembled whole and appended by its largest size: copies of a fixed size are a few moves.
+    let mut frame = [b':'; LONGEST_INTEGER];
+    let end = 1 + text.len();
+    if let Some(place) = frame.get_mut(1..end) {
+        place.copy_from_slice(text);
+    }
+    if let Some(place) = frame.get_mut(end..end + 2) {
+        place.copy_from_slice(b"\r\n");
+    }
+    let len = out.len() + end + 2;
+    out.extend_from_slice(&frame);
+    out.truncate(len);
 }
 
 /// `$len bytes`.
@@ -100,6 +114,9 @@ pub fn request<A: AsRef<[u8]>>(out: &mut Vec<u8>, args: &[A]) {
         bulk(out, arg.as_ref());
     }
 }
+
+/// Room for `:`, a sign, 19 digits, CR and LF.
+const LONGEST_INTEGER: usize = 24;
 
 fn header(out: &mut Vec<u8>, marker: u8, len: usize) {
     line(out, marker, itoa::Buffer::new().format(len).as_bytes());

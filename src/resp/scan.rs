@@ -70,7 +70,19 @@ impl RequestScanner {
     ///
     /// See [`ProtocolError`]. The connection can't be resynchronised; the scanner itself starts
     /// anew, so another call with the same bytes returns the same error.
+    #[inline]
     pub fn scan(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
+        let at_start = matches!(self.stage, Stage::Start | Stage::Array);
+        if at_start && self.short_request(buf, limits).is_some() {
+            return Ok(Some(self.pos));
+        }
+        self.resume(buf, limits)
+    }
+
+    /// Any request, from wherever the last call stopped. Apart from [`RequestScanner::scan`],
+    /// which stays small enough to be part of the loop over a batch.
+    #[inline(never)]
+    fn resume(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
         if matches!(self.stage, Stage::Array | Stage::Inline) {
             self.start_over();
         }
@@ -102,6 +114,47 @@ impl RequestScanner {
     /// declared, so cap it.
     pub fn wanted(&self) -> usize {
         self.wanted
+    }
+
+    /// Scans the usual request in one go: complete, of one to nine arguments of up to 99 bytes.
+    /// `None` says that it is another; nothing has changed then.
+    ///
+    /// Headers are compared as words. So one in the last seven bytes of `buf` is left to the
+    /// other way, which only the end of a batch may need.
+    #[inline]
+    fn short_request(&mut self, buf: &[u8], limits: &Limits) -> Option<()> {
+        let (head, mut rest) = buf.split_first_chunk::<4>()?;
+        let head = u32::from_le_bytes(*head);
+        let count = (head >> 8 & 0xff).wrapping_sub(u32::from(b'0'));
+        if head & 0xffff_00ff != u32::from_le_bytes(*b"*\0\r\n")
+            || !(1..=9).contains(&count)
+            || limits.max_bulk_bytes < SHORT_BULK_BYTES
+            || self.spans.capacity() > KEPT_SPANS
+        {
+            return None;
+        }
+        self.spans.clear();
+        let mut pos = 4;
+        for _ in 0..count {
+            let Some((len, header)) = rest.first_chunk().copied().and_then(short_bulk_header)
+            else {
+                break;
+            };
+            let start = pos + header;
+            let size = usize::try_from(header + len).unwrap_or_default();
+            let Some((_, [b'\r', b'\n', next @ ..])) = rest.split_at_checked(size) else {
+                break;
+            };
+            self.spans.push(Span { start, len });
+            (rest, pos) = (next, start + len + 2);
+        }
+        if u32::try_from(self.spans.len()).unwrap_or_default() != count {
+            self.spans.clear();
+            return None;
+        }
+        self.pos = usize::try_from(pos).unwrap_or_default();
+        self.stage = Stage::Array;
+        Some(())
     }
 
     fn advance(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
@@ -298,6 +351,26 @@ impl RequestScanner {
     }
 }
 
+/// Length of an argument of up to 99 bytes, and that of its header, `$` to LF.
+#[inline]
+fn short_bulk_header(bytes: [u8; 8]) -> Option<(u32, u32)> {
+    const ONE: u64 = u64::from_le_bytes(*b"$\0\r\n\0\0\0\0");
+    const TWO: u64 = u64::from_le_bytes(*b"$\0\0\r\n\0\0\0");
+    let word = u64::from_le_bytes(bytes);
+    // From the word, not from the bytes: the compiler would load one by one.
+    let digit = |byte: u64| u32::try_from(byte & 0xff).map(|byte| byte.wrapping_sub(0x30));
+    let (Ok(first), Ok(second)) = (digit(word >> 8), digit(word >> 16)) else {
+        return None;
+    };
+    if word & 0xffff_00ff == ONE && first <= 9 {
+        Some((first, 4))
+    } else if word & 0xff_ff00_00ff == TWO && (1..=9).contains(&first) && second <= 9 {
+        Some((first * 10 + second, 5))
+    } else {
+        None
+    }
+}
+
 /// A header line of an array request.
 struct Line<'a> {
     first: u8,
@@ -313,6 +386,9 @@ impl Line<'_> {
         parse_i64(self.text).filter(|_| self.terminated)
     }
 }
+
+/// Longest argument of a request that [`RequestScanner::short_request`] takes.
+const SHORT_BULK_BYTES: usize = 99;
 
 /// Room for arguments that is kept between requests (8 KiB per connection at most).
 const KEPT_SPANS: usize = 1024;

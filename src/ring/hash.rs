@@ -82,6 +82,7 @@ impl Hash {
     }
 
     /// The place of `key` on the ring. An empty key is at 0 under every hash, as in twemproxy.
+    #[inline]
     pub fn of(self, key: &[u8]) -> u32 {
         if key.is_empty() {
             return 0;

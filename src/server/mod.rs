@@ -296,7 +296,8 @@ fn router(
     let mut nodes: Vec<Vec<_>> = databases.clone().map(|_| Vec::new()).collect();
     for node in &config.nodes {
         // The bounds are those of all its databases together.
-        let first = KeyTable::with_rules(limits, rules.clone(), random_seed());
+        let first = KeyTable::with_rules(limits, rules.clone(), random_seed())
+            .for_threads(config.server.threads);
         for (number, nodes) in databases.clone().zip(&mut nodes) {
             let table = first.sharing(random_seed());
             let (table, lane, trace) = match &journal {

@@ -22,6 +22,7 @@ mod shared;
 mod spread;
 mod state;
 mod subscribe;
+mod tables;
 mod tally;
 mod timing;
 mod transaction;

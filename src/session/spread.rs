@@ -31,7 +31,7 @@ impl Dispatch<'_> {
         for (at, key) in keys.into_iter().enumerate() {
             let index = self.shared.router.index(key);
             frame.clear();
-            if self.node(index).table().get(key, self.now, &mut frame) {
+            if self.tables.get(index, key, self.now, &mut frame) {
                 self.tally.hits += 1;
                 if self.is_sampled_at(at) {
                     self.touch(key, Use::Read(SAMPLED));

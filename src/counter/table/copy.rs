@@ -11,11 +11,12 @@ impl KeyTable {
     pub(in crate::counter) fn copy(&self) -> Self {
         let atomic = |value: &AtomicUsize| AtomicUsize::new(value.load(Ordering::Relaxed));
         Self {
-            shards: self
-                .shards
+            stripes: self
+                .stripes
                 .iter()
-                .map(|shard| Mutex::new(shard.lock().clone()))
+                .map(|stripe| Mutex::new(stripe.lock().clone()))
                 .collect(),
+            stripe_bits: self.stripe_bits,
             seed: self.seed,
             used: Arc::new(Used {
                 keys: atomic(&self.used.keys),
@@ -38,13 +39,13 @@ impl KeyTable {
                     .count()
             };
             place
-                .shard
+                .shard()
                 .dirty
                 .iter()
                 .map(listed)
                 .sum::<usize>()
                 .hash(hasher);
-            place.shard.closed.hash(hasher);
+            place.shard().closed.hash(hasher);
             let state = place.state();
             write!(hasher, "{state:?}").unwrap_or_default();
             hasher.write_u8(0);
