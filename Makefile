@@ -3,12 +3,12 @@
 # make test-browser   the page in a real Chromium, under load; make screenshots also takes pictures
 # make test-valkey  the system tests with Valkey on the nodes
 # make lint   format, clippy, documentation; warnings are errors
-# make bench  one table: Tally beside Redis and twemproxy
+# make bench  one table: Tally beside Redis and twemproxy, in five minutes; make bench-all: everything
 # make compat Redis's own test suite on Tally, beside a plain Redis
 
 CARGO ?= cargo
 
-.PHONY: run test test-browser test-valkey screenshots lint bench compat
+.PHONY: run test test-browser test-valkey screenshots lint bench bench-all compat
 
 run:
 	@sh scripts/install.sh redis
@@ -43,6 +43,11 @@ bench:
 	@sh scripts/install.sh redis tools
 	$(CARGO) build --release
 	python3 benches/compare.py
+
+bench-all:
+	@sh scripts/install.sh redis tools
+	$(CARGO) build --release --bins --examples
+	python3 benches/compare.py --all --tails --memory --chart bench.svg --json bench.json
 
 compat:
 	@sh scripts/install.sh redis

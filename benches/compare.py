@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
 """Tally, bare Redis, twemproxy and others under redis-benchmark, side by side.
 
-    cargo build --release && python3 benches/compare.py
+    cargo build --release --bins --examples && python3 benches/compare.py
+
+The default is what the README shows, in about five minutes. `--all` has more cases, `--tails`
+looks at latencies in bad moments, `--memory` at bytes. `--also NAME=PATH` measures another build
+of Tally in the same run: the only way to compare two on a machine that has other work.
 
 Starts everything on free loopback ports and stops it again: a bare redis-server, and for Tally
 and nutcracker (if installed) two redis-servers each. Prints one Markdown table.
@@ -16,6 +20,9 @@ How it measures, so that the figures can be judged:
   Tally owes its nodes after a run is so charged to that run.
 - After the last run every counter is read through the target and then on the nodes, with
   Tally stopped by SIGTERM in between; both sums must be what was sent, or the exit status is 1.
+
+Cases that redis-benchmark does not know are driven by examples/load.rs: `zipf` (1,000,000 keys,
+key n with weight 1/n^0.99) and `pair` (INCR and EXPIRE in turn).
 
 redis-benchmark is a single thread and shares the machine: where it is the bottleneck, compare
 the CPU columns, not requests per second.
@@ -37,9 +44,30 @@ import subprocess
 import sys
 import tempfile
 
-from rig import KEYS, BenchError, Rig, cpu_ns, peer, progress
+import chart
+import extremes
+from rig import KEYS, BenchError, Rig, cpu_ns, load, peer, progress
 
 CLIENTS = 50
+LIMIT_SCRIPT = """
+local current = tonumber(redis.call('GET', KEYS[1]) or '0')
+if current >= tonumber(ARGV[1]) then
+  return -1
+end
+return redis.call('INCR', KEYS[1])
+"""
+# What redis-benchmark is told, or (a tuple) examples/load.rs.
+CASES = {
+    "incr": ["-t", "incr"],
+    "get": ["-t", "get"],
+    "set": ["-t", "set"],
+    "hot": ["INCR", "hot:counter"],
+    "mget50": ["MGET"] + ["key:__rand_int__"] * 50,
+    "grant": ["EVAL", LIMIT_SCRIPT, "1", "grant:__rand_int__", "1000000000"],
+    "deny": ["EVAL", LIMIT_SCRIPT, "1", "deny:__rand_int__", "1"],
+    "zipf": ("--command", "incr", "--keys", "1000000", "--zipf", "0.99", "--prefix", "zipf:"),
+    "pair": ("--command", "pair", "--keys", "10000", "--prefix", "pair:"),
+}
 COMMANDS = ["incr", "get", "set"]
 PIPELINES = [1, 32]
 BENCHMARK_TIMEOUT_S = 120
@@ -51,7 +79,7 @@ BENCHMARK_TIMEOUT_S = 120
 def benchmark(target, command, pipeline, requests):
     """Runs redis-benchmark; returns requests per second, p50 and p99 in ms."""
     arguments = ["redis-benchmark", "-h", "127.0.0.1", "-p", target.port, "-c", CLIENTS]
-    arguments += ["-r", KEYS, "-t", command, "-P", pipeline, "-n", requests, "--csv"]
+    arguments += ["-r", KEYS, "-P", pipeline, "-n", requests, "--csv"] + CASES[command]
     try:
         done = subprocess.run(
             [str(argument) for argument in arguments],
@@ -79,21 +107,37 @@ def whole_pipelines(requests, pipeline):
     return max(round(requests / unit), 1) * unit
 
 
+def drive(target, command, pipeline, seconds):
+    """Runs examples/load.rs for `seconds`; its report."""
+    arguments = ["--connections", CLIENTS, "--pipeline", pipeline, "--seconds", seconds]
+    return load(target.port, *arguments, *CASES[command])
+
+
 def warm_up(target, command, pipeline, seconds):
     """Drives `target` a little; returns the number of requests that takes about `seconds`."""
+    if isinstance(CASES[command], tuple):
+        drive(target, command, pipeline, seconds)
+        return None
     trial = whole_pipelines(10_000 * min(pipeline, 8), pipeline)
-    if command == "get":
+    if command in ("get", "mget50"):
         benchmark(target, "set", pipeline, trial)  # so that there is something to get
     benchmark(target, command, pipeline, trial)
     rate, _, _ = benchmark(target, command, pipeline, trial)
     return whole_pipelines(rate * seconds, pipeline)
 
 
-def measure(target, command, pipeline, requests):
-    """One run's figures."""
+def measure(target, command, pipeline, requests, seconds):
+    """One run's figures; without `requests` of so many seconds."""
     target.settle()
     proxy, nodes = cpu_ns(target.proxy_pids), cpu_ns(target.node_pids)
-    rate, p50, p99 = benchmark(target, command, pipeline, requests)
+    if requests is None:
+        report = drive(target, command, pipeline, seconds)
+        requests, rate = report["answered"], report["rps"]
+        p50, p99 = report["p50_ms"], report["p99_ms"]
+        if report["errors"]:
+            raise BenchError(f"{command} on {target.name}: {report['errors']} errors")
+    else:
+        rate, p50, p99 = benchmark(target, command, pipeline, requests)
     target.settle()
     proxy, nodes = cpu_ns(target.proxy_pids) - proxy, cpu_ns(target.node_pids) - nodes
     return {
@@ -121,7 +165,8 @@ def run_all(targets, commands, pipelines, repetitions, seconds):
             progress(f"repetition {repetition} of {repetitions}: {command} P={pipeline}")
             for target in targets:
                 case = (target.name, command, pipeline)
-                runs[case].append(measure(target, command, pipeline, requests[case]))
+                figures = measure(target, command, pipeline, requests[case], seconds)
+                runs[case].append(figures)
     return runs
 
 
@@ -237,7 +282,18 @@ def parse_arguments():
         metavar="NAME=PORT[,NODE_PORT...]",
         help="a proxy that runs already, with its nodes for their CPU; may be repeated",
     )
-    add("--only", action="append", choices=COMMANDS, help="may be repeated")
+    add(
+        "--also",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="another build of Tally, measured in turn with this one; may be repeated",
+    )
+    add("--only", action="append", choices=list(CASES), help="may be repeated")
+    add("--all", action="store_true", help="all cases: " + ", ".join(CASES))
+    add("--tails", action="store_true", help="also latencies while something goes wrong")
+    add("--memory", action="store_true", help="also bytes per warm key and idle connection")
+    add("--chart", type=pathlib.Path, metavar="FILE", help="also draw the ratios as SVG")
     add("--pipeline", action="append", type=int, metavar="P", help="default 1 and 32; repeatable")
     add("--repetitions", type=int, metavar="N", help="default 3, with --quick 1")
     add("--quick", action="store_true", help="one repetition of 0.5 s each: a smoke test")
@@ -248,6 +304,10 @@ def parse_arguments():
     if arguments.repetitions < 1 or any(pipeline < 1 for pipeline in arguments.pipeline or []):
         parser.error("--repetitions and --pipeline must be at least 1")
     arguments.tally = arguments.tally.resolve()
+    for text in arguments.also:
+        name, separator, path = text.partition("=")
+        if not (name and separator and os.access(path, os.X_OK)):
+            parser.error(f"--also {text}: must be NAME=PATH of a program")
     return arguments
 
 
@@ -277,6 +337,9 @@ def start_targets(arguments, rig):
     targets += [peer(text) for text in arguments.peer]
     if not arguments.no_tally:
         targets += [rig.tally(arguments.tally, mode) for mode in arguments.modes]
+    for text in arguments.also:
+        name, _, path = text.partition("=")
+        targets.append(rig.tally(pathlib.Path(path).resolve(), None, name))
     names = [target.name for target in targets]
     if len(set(names)) != len(names):
         raise BenchError(f"two targets have one name: {', '.join(names)}")
@@ -285,7 +348,8 @@ def start_targets(arguments, rig):
 
 def compare(arguments):
     check_programs(arguments)
-    commands = [command for command in COMMANDS if command in (arguments.only or COMMANDS)]
+    wanted = arguments.only or (CASES if arguments.all else COMMANDS)
+    commands = [command for command in CASES if command in wanted]
     pipelines = list(dict.fromkeys(arguments.pipeline or PIPELINES))
     seconds = 0.5 if arguments.quick else 3
     with (
@@ -297,6 +361,12 @@ def compare(arguments):
         runs = run_all(targets, commands, pipelines, arguments.repetitions, seconds)
         compare_with_bare(runs, targets[0].name)
         print(header(facts), table(runs), sep="\n\n", flush=True)
+        if arguments.chart:
+            arguments.chart.write_text(chart.draw(runs, targets[0].name, header(facts)))
+        if arguments.tails:
+            print("", extremes.tails(rig, arguments.tally), sep="\n", flush=True)
+        if arguments.memory:
+            print("", extremes.memory(rig, arguments.tally), sep="\n", flush=True)
         faults = [fault for target in targets for fault in target.faults()]
     increments = {target.name: target.increments for target in targets}
     if arguments.json:

@@ -1,6 +1,7 @@
 """The servers of a benchmark: started on free loopback ports, watched, and stopped again."""
 
 import contextlib
+import json
 import os
 import pathlib
 import signal
@@ -118,6 +119,19 @@ def pid_listening_on(port):
                     if os.readlink(descriptor) in inodes:
                         return int(process.name)
     return None
+
+
+def load(port, *arguments):
+    """Runs examples/load.rs against `port`; its report."""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    program = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target"), "release/examples/load")
+    if not os.access(program, os.X_OK):
+        raise BenchError(f"{program} is missing: `cargo build --release --examples`")
+    command = [str(argument) for argument in (program, "--port", port, *arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode != 0:
+        raise BenchError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return json.loads(done.stdout)
 
 
 # ------------------------------------------------------------------------------------- client
@@ -282,7 +296,7 @@ class Rig:
         proxy = self.start("nutcracker", arguments, port, accepts)
         return in_front("nutcracker", proxy, nodes)
 
-    def tally(self, binary, mode):
+    def tally(self, binary, mode, name="tally", more=""):
         nodes = [self.redis(), self.redis()]
         port, http_port = free_ports(2)
         text = f'[server]\nlisten = "127.0.0.1:{port}"\n'
@@ -290,12 +304,12 @@ class Rig:
         text += f'[journal]\npath = "{self.folder}/journal-{port}"\n'
         if mode:
             text += f'[counters]\nmode = "{mode}"\n'
-        for name, node in zip(("redis_7070", "redis_7071"), nodes):
-            text += f'[[nodes]]\nname = "{name}"\naddress = "127.0.0.1:{node.port}"\n'
-        config = self.folder / f"tally-{mode or 'default'}.toml"
-        config.write_text(text)
+        for label, node in zip(("redis_7070", "redis_7071"), nodes):
+            text += f'[[nodes]]\nname = "{label}"\naddress = "127.0.0.1:{node.port}"\n'
+        config = self.folder / f"{name}-{mode or 'default'}-{port}.toml"
+        config.write_text(text + more)
         proxy = self.start("tally", [binary, "--config", config], port)
-        target = in_front(f"tally ({mode})" if mode else "tally", proxy, nodes)
+        target = in_front(f"{name} ({mode})" if mode else name, proxy, nodes)
         target.process = proxy
         return target
 

@@ -8,6 +8,7 @@
     reason = "a test's failure is its report"
 )]
 
+mod allocations;
 mod command_table;
 mod config;
 mod core;
