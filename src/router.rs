@@ -28,6 +28,16 @@ impl<T: Deliver> Router<T> {
             ring,
             databases: databases.into_iter().map(Into::into).collect(),
         };
+        for nodes in &router.databases {
+            for (server, node) in nodes.iter().enumerate() {
+                let all = router
+                    .databases
+                    .iter()
+                    .filter_map(|nodes| nodes.get(server));
+                let others = all.filter(|other| !Arc::ptr_eq(other, node));
+                node.set_siblings(others.map(Arc::downgrade));
+            }
+        }
         router.open(0);
         router
     }

@@ -218,6 +218,16 @@ impl KeyTable {
         })
     }
 
+    /// Whether `key` was incremented lately, as far as is known here.
+    pub fn counts(&self, key: &[u8]) -> bool {
+        let mut place = self.lock(key);
+        let state = place.state();
+        matches!(
+            state,
+            Some(State::Opening { .. } | State::Touched { .. } | State::Warm(_))
+        )
+    }
+
     /// Where a GET of `key` would be answered from.
     pub fn source(&self, key: &[u8], now: Instant) -> Source {
         let mut place = self.lock(key);

@@ -4,6 +4,8 @@
 //! the node tells of the next change by anybody else (measured on Redis 7.0: a write of our own
 //! makes it forget the key, a read behind it arms it again). A key carries no database there.
 
+use std::time::Duration;
+
 use super::lane::{Lane, Step};
 use super::state::State;
 use crate::rule::{Rule, holds};
@@ -12,6 +14,18 @@ impl<T> Lane<T> {
     /// Somebody else changed `key`: what is known of it is not told any more. What is pending is
     /// sealed, and the answer says what the key is now.
     pub fn invalidate(&mut self, step: &mut Step<'_, T>, key: &[u8]) {
+        self.changed(step, key, true);
+    }
+
+    /// The same for a key of a name that is counted in another database too: probably that one was
+    /// changed. What is pending waits for the next flush, and a clean counter is answered for
+    /// [`GRACE`] at most. Else two hot counters of one name would make each other cold, or set off
+    /// each other's flushes, one for each round trip.
+    pub fn invalidate_either(&mut self, step: &mut Step<'_, T>, key: &[u8]) {
+        self.changed(step, key, false);
+    }
+
+    fn changed(&mut self, step: &mut Step<'_, T>, key: &[u8], at_once: bool) {
         let mut place = step.table.lock(key);
         match place.state() {
             Some(State::Fetching { .. }) if !holds(Rule::InvalidateFetches) => {}
@@ -20,8 +34,16 @@ impl<T> Lane<T> {
             Some(State::Cached { .. } | State::Denied { .. } | State::Fetching { .. }) => {
                 place.clear();
             }
-            Some(State::Warm(counter)) if !counter.is_clean() => self.seal(&mut place),
+            Some(State::Warm(counter)) if !counter.is_clean() => {
+                if at_once {
+                    self.seal(&mut place);
+                }
+            }
             Some(State::Warm(counter)) if counter.queue.is_some() => counter.cooling = true,
+            Some(State::Warm(counter)) if !at_once => {
+                let grace = step.now.checked_add(GRACE);
+                counter.fresh_until = grace.map_or(step.now, |end| end.min(counter.fresh_until));
+            }
             Some(State::Warm(_)) => place.clear(),
             // A run in flight is answered with what is true then; the rest knows nothing.
             Some(State::Opening { .. } | State::Touched { .. } | State::Waiting { .. }) | None => {}
@@ -36,3 +58,7 @@ impl<T> Lane<T> {
         }
     }
 }
+
+/// Enough for the next increment of a key that is worth being warm (ten a second), and less than a
+/// person takes for old.
+const GRACE: Duration = Duration::from_millis(100);

@@ -85,7 +85,7 @@ impl<T: Deliver> Driver<T> {
                     self.node.inner.lock().peer = connected.peer;
                     let known = (connected.script, connected.marker);
                     let reason = self.carry(connected.stream, known).await;
-                    tracing::warn!(node = self.node.name(), %reason, "connection lost");
+                    self.warn("connection lost", &reason);
                     // One that did not last is another failed attempt: else a server that takes
                     // connections only to close them would be called without a pause.
                     if now().saturating_duration_since(begun) >= first {
@@ -97,7 +97,7 @@ impl<T: Deliver> Driver<T> {
                 }
                 Err(error) => {
                     let reason = error.to_string();
-                    tracing::warn!(node = self.node.name(), %reason, "no connection");
+                    self.warn("no connection", &reason);
                     reason
                 }
             };
@@ -125,6 +125,7 @@ impl<T: Deliver> Driver<T> {
         tracing::info!(
             node = self.node.name(),
             address = self.node.config.address,
+            database = self.node.database,
             "connected"
         );
         self.node.send();
@@ -209,7 +210,7 @@ impl<T: Deliver> Driver<T> {
             used += length;
             errors += u64::from(reply::is_error(frame));
             if reply::is_push(frame) {
-                push(&mut inner.lane, &mut step, frame);
+                push(&self.node, &mut inner.lane, &mut step, frame);
                 continue;
             }
             if let Some(appended) = inner.lane.oldest() {
@@ -297,6 +298,11 @@ impl<T: Deliver> Driver<T> {
         self.swept = self.node.table.sweep(self.swept, share, now);
     }
 
+    fn warn(&self, what: &str, reason: &str) {
+        let (node, database) = (self.node.name(), self.node.database);
+        tracing::warn!(node, database, %reason, "{what}");
+    }
+
     fn wake(&mut self) {
         for waker in self.wakes.drain(..) {
             waker.wake();
@@ -305,11 +311,12 @@ impl<T: Deliver> Driver<T> {
 
     /// Counts and logs acknowledged increments that did not arrive.
     fn report(&self, losses: &Losses) {
-        let node = self.node.name();
+        let (node, database) = (self.node.name(), self.node.database);
         for (increment, cause) in &losses.refused {
             let (key, delta) = (&increment.key, increment.delta);
             tracing::error!(
                 node,
+                database,
                 ?key,
                 delta,
                 ?cause,
@@ -321,17 +328,24 @@ impl<T: Deliver> Driver<T> {
                 increments: increment.count,
                 cause: cause.name(),
                 node: node.to_owned(),
-                database: self.node.database,
+                database,
                 time: wall_time(),
             });
         }
         for increment in &losses.in_doubt {
             let (key, delta) = (&increment.key, increment.delta);
-            tracing::error!(node, ?key, delta, "acknowledged increments are in doubt");
+            tracing::error!(
+                node,
+                database,
+                ?key,
+                delta,
+                "acknowledged increments are in doubt"
+            );
         }
         if losses.fenced {
             tracing::error!(
                 node,
+                database,
                 "another process goes on with this one's journal: nothing is buffered any more"
             );
         }
@@ -339,6 +353,7 @@ impl<T: Deliver> Driver<T> {
             let keys = losses.healed_count;
             tracing::warn!(
                 node,
+                database,
                 keys,
                 "the node came back without increments that it had acknowledged: they are applied \
                  again"
@@ -348,6 +363,7 @@ impl<T: Deliver> Driver<T> {
             let batches = losses.forgotten_count;
             tracing::error!(
                 node,
+                database,
                 batches,
                 "the node has lost batches that it had acknowledged"
             );
@@ -359,15 +375,19 @@ impl<T: Deliver> Driver<T> {
 }
 
 /// Takes a push: changes by others, as `invalidate` and the keys, or null for all keys.
-fn push<T>(lane: &mut Lane<T>, step: &mut Step<'_, T>, frame: &[u8]) {
+fn push<T: Deliver>(node: &Node<T>, lane: &mut Lane<T>, step: &mut Step<'_, T>, frame: &[u8]) {
     let mut parts = reply::elements(frame).into_iter().flatten();
     if parts.next().and_then(reply::text) != Some(b"invalidate") {
         return;
     }
     match parts.next().and_then(reply::elements) {
-        Some(keys) => keys
-            .filter_map(reply::text)
-            .for_each(|key| lane.invalidate(step, key)),
+        Some(keys) => keys.filter_map(reply::text).for_each(|key| {
+            if node.counts_twice(key) {
+                lane.invalidate_either(step, key);
+            } else {
+                lane.invalidate(step, key);
+            }
+        }),
         None => lane.invalidate_all(step),
     }
 }

@@ -19,8 +19,8 @@ mod side;
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -68,6 +68,8 @@ pub struct Node<T> {
     database: u32,
     upstream: config::Upstream,
     table: KeyTable,
+    /// The same server's other databases.
+    siblings: OnceLock<Box<[Weak<Self>]>>,
     inner: Mutex<Inner<T>>,
     /// Whether somebody has used the database.
     opened: AtomicBool,
@@ -207,6 +209,7 @@ impl<T: Deliver> Node<T> {
             database,
             upstream,
             table,
+            siblings: OnceLock::new(),
             inner: Mutex::new(Inner {
                 lane,
                 link: Link::Unused,
@@ -234,6 +237,19 @@ impl<T: Deliver> Node<T> {
     /// The number of its database, for clients.
     pub fn database(&self) -> u32 {
         self.database
+    }
+
+    /// Tells it once of the same server's other databases: a change of a key by one of them is
+    /// told without the database's number to the connections of all.
+    pub fn set_siblings(&self, siblings: impl Iterator<Item = Weak<Self>>) {
+        self.siblings.get_or_init(|| siblings.collect());
+    }
+
+    /// Whether keys of this name are counted in this database and in another one.
+    fn counts_twice(&self, key: &[u8]) -> bool {
+        let siblings = self.siblings.get().into_iter().flatten();
+        let mut siblings = siblings.filter_map(Weak::upgrade);
+        self.table.counts(key) && siblings.any(|other| other.is_open() && other.table.counts(key))
     }
 
     /// Lets its driver connect, if it may not yet. Commands wait for the first attempt.

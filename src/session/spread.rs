@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dispatch::{Dispatch, Flow, SAMPLED};
-use super::local::{InfoText, NodeConfig, finish_info};
+use super::local::{InfoText, NodeConfig, NodeKeyspace, finish_info};
 use super::replies::{Place, Ticket};
 use crate::command::{self, Command, EveryNode, Merge};
 use crate::counter::{Effect, Extent};
@@ -291,18 +291,74 @@ impl Dispatch<'_> {
         Flow::Continue
     }
 
-    /// The last section of INFO: what each node says of its keys. A node that is away is left out.
+    /// The last section of INFO: what each node says of its keys, without those that Tally keeps
+    /// there. A node that is away is left out.
     pub(super) fn info_keyspace(&mut self, info: InfoText) {
+        self.leave();
         let place = self.place(Form::Plain);
         let mut wire = Vec::new();
         encode::request(&mut wire, &[b"INFO".as_slice(), b"keyspace"]);
+        // For each server the session's lane, then one for each database.
+        let (own, shared) = (self.client.database(), self.shared);
+        let mut asked = Vec::new();
+        for (server, node) in self.nodes.iter().enumerate() {
+            asked.push((node, None));
+            let lanes = shared.router.server(server);
+            let lanes = lanes.filter(|node| node.database() == own || !node.is_away());
+            asked.extend(lanes.map(|lane| (lane, Some(lane.database()))));
+        }
+        let first: Vec<_> = shared
+            .config
+            .nodes
+            .iter()
+            .map(|node| node.database)
+            .collect();
+        let databases = shared.config.server.databases;
+        let whose: Vec<_> = asked.iter().map(|(_, database)| *database).collect();
         let merge: fan_out::Merge = Box::new(move |parts, place| {
-            let answers = parts.frames().filter(|frame| !reply::is_error(frame));
+            let mut nodes: Vec<NodeKeyspace<'_>> = Vec::new();
+            for (frame, database) in parts.frames().zip(whose) {
+                match (database, nodes.last_mut()) {
+                    (None, _) => nodes.push(NodeKeyspace {
+                        told: frame,
+                        first: first.get(nodes.len()).copied().unwrap_or_default(),
+                        databases,
+                        own: Vec::new(),
+                    }),
+                    (Some(database), Some(node)) => node.own.push((database, frame)),
+                    (Some(_), None) => {}
+                }
+            }
+            nodes.retain(|node| !reply::is_error(node.told));
             let mut out = Vec::new();
-            finish_info(info, answers, &mut out);
+            finish_info(info, nodes, &mut out);
             place.fill(&out)
         });
-        self.send_every(&wire, Extent::Ordered, place, merge);
+        let gather = Gather::new(asked.len(), place, merge);
+        for (part, (node, database)) in asked.into_iter().enumerate() {
+            let mut entry = node.enter();
+            let ticket = Ticket::Part(Arc::clone(&gather), part);
+            if let Err(Refused::Down(reason)) = entry.admit(self.waker) {
+                let mut frame = Vec::new();
+                encode::error(&mut frame, unreachable(node.name(), &reason));
+                self.woken
+                    .extend(ticket.deliver(&frame, Came::here(self.now)));
+                continue;
+            }
+            entry.step(self.now, self.woken, |lane, step| {
+                let mut request = Vec::new();
+                if database.is_some() {
+                    encode::request(&mut request, &[b"PTTL".as_slice(), lane.marker()]);
+                } else {
+                    request.clone_from(&wire);
+                }
+                lane.keyless(step, &request, ticket);
+            });
+            drop(entry);
+            if node.schedule() {
+                shared.send_soon(node);
+            }
+        }
     }
 
     /// `CONFIG GET` or `SET` of what is the nodes'.

@@ -346,3 +346,90 @@ fn a_database_that_the_nodes_lack_is_named_and_keeps_nothing_up() {
     assert!(client.run("SELECT 1").is_ok());
     assert_eq!(client.run("GET a"), Reply::Nil);
 }
+
+#[test]
+fn info_tells_the_keys_of_every_database() {
+    let stack = Stack::start(&[]);
+    for (database, keys) in [(0, 7), (4, 11), (12, 1)] {
+        let mut client = client_in(&stack, database);
+        for key in 0..keys {
+            client.run_all(&[format!("INCR k{key}"), format!("INCR k{key}")]);
+        }
+    }
+    let mut client = client_in(&stack, 4);
+    assert!(client.run("EXPIRE k1 1000").integer() == 1);
+    assert!(client.run("SELECT 12").is_ok());
+    assert!(client.run("DEL k0").integer() == 1);
+    let keyspace = client.run("INFO keyspace").text();
+    let lines: Vec<&str> = keyspace.lines().collect();
+    let [_, first, second] = lines.as_slice() else {
+        panic!("{keyspace}");
+    };
+    assert!(first.starts_with("db0:keys=7,expires=0,"), "{keyspace}");
+    assert!(second.starts_with("db4:keys=11,expires="), "{keyspace}");
+    assert!(stack.connect().run("INFO").text().contains("db4:keys=11,"));
+}
+
+#[test]
+fn hot_counters_of_one_name_do_not_set_off_each_other_s_flushes() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    // A node tells of a change without the database's number.
+    let stack = Stack::start(&[("counters.flush_interval", "\"1m\"")]);
+    let (mut here, mut there) = (client_in(&stack, 0), client_in(&stack, 1));
+    let mut count = |rounds: u32| {
+        for _ in 0..rounds {
+            for client in [&mut here, &mut there] {
+                assert!(matches!(client.run("INCR hits"), Reply::Integer(_)));
+            }
+        }
+    };
+    count(10);
+    let mut other = stack.connect();
+    assert!(other.run("TALLY FLUSH").is_ok());
+    count(10);
+    assert!(other.run("TALLY FLUSH").is_ok());
+    let calls = || ["evalsha", "incrby"].map(|command| stack.node_calls(command));
+    let before = calls();
+    count(2_000);
+    let [flushes, increments] = calls();
+    // It was thousands of either.
+    let (flushes, increments) = (flushes - before[0], increments - before[1]);
+    assert!(flushes < 200, "{flushes} flushes that nobody asked for");
+    assert!(increments < 400, "{increments} of 4,000 increments went on");
+    assert_eq!(here.run("GET hits").text(), "2020");
+    assert_eq!(there.run("GET hits").text(), "2020");
+}
+
+#[test]
+fn a_refused_increment_names_its_database() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[("counters.flush_interval", "\"1m\"")]);
+    let mut client = client_in(&stack, 6);
+    let key = stack.key_on(0, "k");
+    for _ in 0..5 {
+        client.run(&format!("INCR {key}"));
+    }
+    let mut node = stack.nodes[0].connect();
+    assert!(node.run("SELECT 6").is_ok());
+    // Tally is told of it, and flushes.
+    node.run_all(&[format!("DEL {key}"), format!("LPUSH {key} x")]);
+    let mut letters = Reply::Nil;
+    let told = eventually(Duration::from_secs(5), || {
+        letters = client.run("TALLY DEADLETTERS");
+        !letters.elements().is_empty()
+    });
+    assert!(told);
+    let letter = letters.elements()[0].elements();
+    let at = letter
+        .iter()
+        .position(|word| *word == Reply::Bulk(b"database".to_vec()));
+    assert_eq!(
+        letter[at.expect("a database") + 1].integer(),
+        6,
+        "{letters:?}"
+    );
+}

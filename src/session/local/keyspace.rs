@@ -1,8 +1,9 @@
-//! The last part of `INFO`: keys of all nodes together.
+//! The last part of `INFO`: keys of all nodes together, by database.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::resp::{Protocol, encode};
+use crate::resp::{Protocol, encode, reply};
 
 /// An `INFO` reply that lacks its last section, `Keyspace`, until the nodes have answered.
 #[derive(Debug)]
@@ -12,23 +13,44 @@ pub struct InfoText {
     pub(super) protocol: Protocol,
 }
 
-/// Writes an `INFO` reply to `out`, with the keys that the nodes told. `nodes` gives one item per
-/// node that answered: its reply to `INFO keyspace`, raw or its text only. A node that did not
-/// answer is missing in the sums.
-pub fn finish_info<N: AsRef<[u8]>>(
+/// What one node answered.
+#[derive(Clone, Debug)]
+pub struct NodeKeyspace<'f> {
+    /// Its reply to `INFO keyspace`, raw or its text only.
+    pub told: &'f [u8],
+    /// The number there of what is database 0 here.
+    pub first: u32,
+    /// How many databases there are here.
+    pub databases: u32,
+    /// By database, the reply to `PTTL` of the key that Tally keeps there.
+    pub own: Vec<(u32, &'f [u8])>,
+}
+
+/// Writes an `INFO` reply to `out`, with the keys that the nodes told. A node that did not answer
+/// is missing in the sums.
+pub fn finish_info<'f>(
     info: InfoText,
-    nodes: impl IntoIterator<Item = N>,
+    nodes: impl IntoIterator<Item = NodeKeyspace<'f>>,
     out: &mut Vec<u8>,
 ) {
     let mut text = info.text;
-    let mut sum = Keyspace::default();
+    let mut sums: BTreeMap<u32, Keyspace> = BTreeMap::new();
     for node in nodes {
-        sum.add(Keyspace::parse(node.as_ref()));
+        for (there, keyspace) in Keyspace::parse(node.told) {
+            let here = there.checked_sub(node.first);
+            let Some(here) = here.filter(|here| *here < node.databases) else {
+                continue;
+            };
+            let own = node.own.iter().find(|(database, _)| *database == here);
+            let ttl = own.and_then(|(_, frame)| reply::integer(frame));
+            let ttl = ttl.and_then(|ttl| u64::try_from(ttl).ok());
+            sums.entry(here).or_default().add(keyspace.without(ttl));
+        }
     }
-    if sum.keys > 0 {
+    for (database, sum) in sums.iter().filter(|(_, sum)| sum.keys > 0) {
         let line = writeln!(
             text,
-            "db0:keys={},expires={},avg_ttl={}\r",
+            "db{database}:keys={},expires={},avg_ttl={}\r",
             sum.keys,
             sum.expires,
             sum.average_ttl_ms()
@@ -38,7 +60,7 @@ pub fn finish_info<N: AsRef<[u8]>>(
     encode::verbatim(out, info.protocol, &text);
 }
 
-/// Database 0 of one node, or of several together.
+/// A database of one node, or of several together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Keyspace {
     keys: u64,
@@ -48,21 +70,39 @@ struct Keyspace {
 }
 
 impl Keyspace {
-    /// Reads the line `db0:keys=3,expires=1,avg_ttl=5000`; everything else counts nothing.
-    fn parse(reply: &[u8]) -> Self {
-        let mut lines = reply.split(|byte| matches!(byte, b'\r' | b'\n'));
-        let line = lines.find_map(|line| line.strip_prefix(b"db0:"));
-        let field = |name: &str| -> u64 {
-            let mut fields = line.unwrap_or_default().split(|byte| *byte == b',');
-            let value = fields.find_map(|field| field.strip_prefix(name.as_bytes()));
-            let text = value.and_then(|value| std::str::from_utf8(value).ok());
-            text.and_then(|text| text.parse().ok()).unwrap_or(0)
+    /// Reads lines like `db0:keys=3,expires=1,avg_ttl=5000`; everything else counts nothing.
+    fn parse(reply: &[u8]) -> impl Iterator<Item = (u32, Self)> {
+        let lines = reply.split(|byte| matches!(byte, b'\r' | b'\n'));
+        lines.filter_map(|line| {
+            let line = std::str::from_utf8(line).ok()?.strip_prefix("db")?;
+            let (database, fields) = line.split_once(':')?;
+            let field = |name: &str| -> u64 {
+                let mut fields = fields.split(',');
+                let value = fields.find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+                value.and_then(|value| value.parse().ok()).unwrap_or(0)
+            };
+            let expires = field("expires");
+            let keyspace = Self {
+                keys: field("keys"),
+                expires,
+                ttl_sum_ms: u128::from(field("avg_ttl")) * u128::from(expires),
+            };
+            Some((database.parse().ok()?, keyspace))
+        })
+    }
+
+    /// Without a key that expires in so many milliseconds, if there is one.
+    fn without(self, ttl_ms: Option<u64>) -> Self {
+        let Some(ttl_ms) = ttl_ms else {
+            return self;
         };
-        let expires = field("expires=");
         Self {
-            keys: field("keys="),
-            expires,
-            ttl_sum_ms: u128::from(field("avg_ttl=")) * u128::from(expires),
+            keys: self.keys.saturating_sub(1),
+            expires: self.expires.saturating_sub(1),
+            ttl_sum_ms: match self.expires {
+                0 | 1 => 0,
+                _ => self.ttl_sum_ms.saturating_sub(u128::from(ttl_ms)),
+            },
         }
     }
 
@@ -82,15 +122,24 @@ impl Keyspace {
 mod tests {
     use super::*;
 
+    /// What a node tells, the number of its first database, and what is Tally's own there.
+    type Told<'a> = (&'a str, u32, &'a [(u32, &'a [u8])]);
+
     #[track_caller]
-    fn check(nodes: &[&str], line: &str) {
+    fn check(nodes: &[Told<'_>], lines: &str) {
         let info = InfoText {
             text: "# Keyspace\r\n".to_owned(),
             protocol: Protocol::Resp2,
         };
+        let nodes = nodes.iter().map(|(told, first, own)| NodeKeyspace {
+            told: told.as_bytes(),
+            first: *first,
+            databases: 16,
+            own: own.to_vec(),
+        });
         let mut out = Vec::new();
         finish_info(info, nodes, &mut out);
-        let text = format!("# Keyspace\r\n{line}");
+        let text = format!("# Keyspace\r\n{lines}");
         assert_eq!(
             String::from_utf8_lossy(&out),
             format!("${}\r\n{text}\r\n", text.len())
@@ -98,24 +147,54 @@ mod tests {
     }
 
     #[test]
-    fn keys_add_up_and_ttls_are_weighted() {
+    fn keys_add_up_by_database_and_ttls_are_weighted() {
         check(
             &[
-                "$56\r\n# Keyspace\r\ndb0:keys=3,expires=1,avg_ttl=1000\r\n\r\n",
-                "=9\r\ntxt:# Keyspace\r\ndb0:keys=10,expires=3,avg_ttl=5000\r\ndb1:keys=7,expires=0,avg_ttl=0\r\n\r\n",
+                (
+                    "$56\r\n# Keyspace\r\ndb0:keys=3,expires=1,avg_ttl=1000\r\n\r\n",
+                    0,
+                    &[],
+                ),
+                (
+                    "=9\r\ntxt:# Keyspace\r\ndb0:keys=10,expires=3,avg_ttl=5000\r\n\
+                     db11:keys=7,expires=0,avg_ttl=0\r\n\r\n",
+                    0,
+                    &[],
+                ),
             ],
-            "db0:keys=13,expires=4,avg_ttl=4000\r\n",
+            "db0:keys=13,expires=4,avg_ttl=4000\r\ndb11:keys=7,expires=0,avg_ttl=0\r\n",
+        );
+    }
+
+    #[test]
+    fn tally_s_own_keys_and_databases_of_others_are_left_out() {
+        let told = "db2:keys=1,expires=1,avg_ttl=9000\r\ndb3:keys=5,expires=3,avg_ttl=4000\r\n\
+                    db19:keys=8,expires=0,avg_ttl=0\r\n";
+        check(
+            &[(told, 2, &[(0, b":9000\r\n"), (1, b":10000\r\n")])],
+            "db1:keys=4,expires=2,avg_ttl=1000\r\n",
+        );
+        check(
+            &[(told, 3, &[(0, b":-2\r\n"), (1, b"-ERR no\r\n")])],
+            "db0:keys=5,expires=3,avg_ttl=4000\r\n",
         );
     }
 
     #[test]
     fn empty_and_broken_replies_count_nothing() {
         check(&[], "");
-        check(&["# Keyspace\r\n", "-ERR no\r\n", "db0:keys=x"], "");
+        let broken = [
+            "# Keyspace\r\n",
+            "-ERR no\r\n",
+            "db0:keys=x",
+            "dbx:keys=1",
+            "db1",
+        ];
+        check(&broken.map(|told| (told, 0, [].as_slice())), "");
         let most = u64::MAX;
         let line = format!("db0:keys={most},expires={most},avg_ttl={most}");
         check(
-            &[&line, &line],
+            &[(&line, 0, &[]), (&line, 0, &[])],
             &format!("db0:keys={most},expires={most},avg_ttl={most}\r\n"),
         );
     }

@@ -19,7 +19,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 pub use config::NodeConfig;
-pub use keyspace::{InfoText, finish_info};
+pub use keyspace::{InfoText, NodeKeyspace, finish_info};
 
 use super::{Blocked, Client, Registry, Users};
 use crate::command::Topics;

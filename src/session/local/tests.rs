@@ -94,7 +94,13 @@ impl Setup {
             (reply, After::InfoKeyspace(info)) => {
                 assert_eq!(reply, "");
                 let mut out = Vec::new();
-                finish_info(info, ["db0:keys=5,expires=0,avg_ttl=0\r\n"], &mut out);
+                let node = NodeKeyspace {
+                    told: b"db0:keys=5,expires=0,avg_ttl=0\r\n",
+                    first: 0,
+                    databases: 16,
+                    own: Vec::new(),
+                };
+                finish_info(info, [node], &mut out);
                 String::from_utf8(out).unwrap()
             }
             (reply, _) => reply,
