@@ -247,3 +247,157 @@ fn the_slow_log_has_the_form_of_redis_and_no_secrets() {
         );
     }
 }
+
+/// Fields of INFO, and the metric that tells the same.
+const SAME: &[(&str, &str)] = &[
+    ("connected_clients", "connected_clients"),
+    ("maxclients", "max_clients"),
+    ("total_connections_received", "connections_received_total"),
+    ("rejected_connections", "rejected_connections_total"),
+    ("keyspace_hits", "keyspace_hits_total"),
+    ("keyspace_misses", "keyspace_misses_total"),
+    ("protocol_errors", "protocol_errors_total"),
+    ("output_limit_closed", "output_limit_closed_total"),
+    ("upstream_requests", "upstream_requests_total"),
+    ("increments_received", "increments_received_total"),
+    ("increments_local", "increments_local_total"),
+    ("increments_forwarded", "increments_forwarded_total"),
+    ("increments_flushed", "increments_flushed_total"),
+    ("increments_expired", "increments_expired_total"),
+    ("increments_pending_keys", "pending_keys"),
+    ("flush_batches", "flushes_total"),
+    ("flush_keys", "flush_keys_total"),
+    ("flush_errors", "flush_errors_total"),
+    ("dead_letters", "dead_letters_total"),
+    ("in_doubt", "in_doubt_total"),
+    ("limit_calls", "limit_calls_total"),
+    ("limit_requests", "limit_requests_total"),
+    ("limit_denied", "limit_denied_total"),
+];
+
+/// What an `INFO everything` and the metrics do not tell alike.
+#[track_caller]
+fn differences(info: &str, metrics: &str) -> Vec<String> {
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.trim().parse::<f64>().ok())
+    };
+    let field = |name: &str| {
+        let mut lines = info.lines();
+        let line = lines.find_map(|line| line.strip_prefix(&format!("{name}:")));
+        line.and_then(|line| line.parse::<f64>().ok())
+    };
+    let mut differing = Vec::new();
+    for (name, metric) in SAME {
+        let (told, shown) = (field(name), value(&format!("tally_{metric} ")));
+        if told.is_none() || told != shown {
+            differing.push(format!("{name}: {told:?} and {shown:?}"));
+        }
+    }
+    let commands = info.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        Some((name, rest.split(',').next()?.parse::<f64>().ok()?))
+    });
+    let mut counted = 0;
+    for (name, calls) in commands.filter(|(name, _)| *name != "info") {
+        let shown = value(&format!("tally_commands_total{{cmd=\"{name}\"}} "));
+        if shown != Some(calls) {
+            differing.push(format!("{name}: {calls} and {shown:?}"));
+        }
+        counted += 1;
+    }
+    assert!(counted > 10, "{info}");
+    let errors = info.lines().filter_map(|line| {
+        let (code, count) = line.strip_prefix("errorstat_")?.split_once(":count=")?;
+        Some((code, count.parse::<f64>().ok()?))
+    });
+    let mut all = 0.0;
+    for (code, count) in errors {
+        let shown = value(&format!("tally_errors_total{{err=\"{code}\"}} "));
+        if shown != Some(count) {
+            differing.push(format!("{code}: {count} and {shown:?}"));
+        }
+        all += count;
+    }
+    assert_eq!(field("total_error_replies"), Some(all), "{info}");
+    differing
+}
+
+#[test]
+fn info_and_metrics_tell_the_same_story() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    for line in SCRIPT {
+        client.run(line);
+    }
+    client.run_all(&vec!["INCR hot"; 300]);
+    client.run_all(&vec!["GET hot"; 50]);
+    for _ in 0..10 {
+        client.call(&["EVAL", tally::limit::CANONICAL, "1", "limited", "3"]);
+    }
+    assert!(client.run("TALLY FLUSH").is_ok());
+    let http = stack.tally.as_ref().unwrap().http_address();
+    let mut differing = Vec::new();
+    // Statistics of the lanes come ten times a second, and both are asked one after the other.
+    let same = eventually(Duration::from_secs(10), || {
+        let info = client.run("INFO everything").text();
+        let metrics = crate::http::request(http, "GET /metrics", "").body;
+        differing = differences(&info, &metrics);
+        differing.is_empty()
+    });
+    assert!(same, "{differing:#?}");
+    // Every section is there, once and in order, and none of those that tell of Tally is empty.
+    let info = client.run("INFO everything").text();
+    let mut rest = info.as_str();
+    for section in [
+        "Server",
+        "Clients",
+        "Memory",
+        "Stats",
+        "Commandstats",
+        "Errorstats",
+        "Latencystats",
+        "Tally",
+        "Nodes",
+        "Coalescing",
+        "Keyspace",
+    ] {
+        let header = format!("# {section}\r\n");
+        let (_, after) = rest
+            .split_once(&header)
+            .unwrap_or_else(|| panic!("{section}"));
+        assert!(!after.starts_with("\r\n"), "{section} is empty");
+        rest = after;
+    }
+}
+
+/// What `redis_exporter` asks at each scrape.
+#[test]
+fn an_exporter_s_questions_are_answered() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    client.run("INCR n");
+    for line in [
+        "CLIENT SETNAME redis_exporter",
+        "CONFIG GET *",
+        "INFO ALL",
+        "INFO modules",
+        "SLOWLOG LEN",
+        "SLOWLOG GET 1",
+        "LATENCY LATEST",
+        "LATENCY HISTOGRAM",
+        "CLIENT LIST",
+        "DBSIZE",
+        "TYPE n",
+        "SCAN 0 COUNT 100",
+        "MEMORY USAGE n",
+        "STRLEN n",
+        "PFCOUNT hll",
+    ] {
+        let reply = client.run(line);
+        assert!(!reply.is_error(), "{line}: {reply:?}");
+    }
+}

@@ -11,10 +11,10 @@ use crate::reply::Reply;
 use crate::servers::{Redis, Tally};
 
 /// An answer: status, headers in lower case, body.
-struct Answer {
+pub(crate) struct Answer {
     status: u16,
     headers: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
@@ -26,7 +26,7 @@ impl Answer {
 
 /// Sends one request on a connection of its own, with more header lines if given.
 #[track_caller]
-fn request(address: SocketAddr, line: &str, more: &str) -> Answer {
+pub(crate) fn request(address: SocketAddr, line: &str, more: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let host = if more.contains("Host:") {

@@ -325,11 +325,18 @@ fn coalescing(report: &mut Report<'_, '_>) {
         .map(|node| node.pending_keys)
         .sum::<usize>();
     report.field("increments_pending_keys", pending);
+    let nodes = (report.local.nodes)();
+    let oldest = nodes.iter().map(|node| node.pending_for).max();
+    report.field("oldest_pending_ms", oldest.unwrap_or_default().as_millis());
+    report.field("increments_expired", stats.expired_increments.get());
     report.field("flush_batches", stats.flush_batches.get());
     report.field("flush_keys", stats.flush_keys.get());
     report.field("flush_errors", stats.flush_errors.get());
     report.field("dead_letters", stats.dead_letters.get());
     report.field("in_doubt", stats.in_doubt.get());
+    report.field("limit_calls", stats.limit_calls.get());
+    report.field("limit_requests", stats.limit_requests.get());
+    report.field("limit_denied", stats.limit_denied.get());
 }
 
 #[cfg(test)]
