@@ -242,6 +242,8 @@ pub struct Journal {
     pub path: Option<PathBuf>,
     /// Least bytes for increments in it.
     pub bytes: usize,
+    /// Whether it is written to the disk every second; else when the system does.
+    pub fsync: bool,
 }
 
 /// What is between `MULTI` and `EXEC`.

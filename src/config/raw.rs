@@ -126,7 +126,7 @@ impl Section for Rule {
 
 section! {
     /// `[journal]`
-    Journal { path, size }
+    Journal { path, size, fsync }
 }
 
 section! {

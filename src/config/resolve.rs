@@ -100,6 +100,17 @@ fn journal(reader: &mut Reader, value: Option<Value>) -> Journal {
             },
         ),
         bytes: reader.size("journal.size", raw.size, 64 * MIB, &(MIB..=64 * GIB)),
+        fsync: reader.text(
+            "journal.fsync",
+            raw.fsync,
+            true,
+            "\"everysec\" or \"no\"; the mode \"exact\" is what acknowledges nothing before it is safe",
+            |text| match text {
+                "everysec" => Some(true),
+                "no" => Some(false),
+                _ => None,
+            },
+        ),
     }
 }
 

@@ -7,7 +7,7 @@ use super::queue::{InFlight, Transaction};
 use super::recover;
 use super::rules::Classes;
 use super::table::{KeyTable, Place};
-use crate::flush::{self, Forgotten};
+use crate::flush::{self, Forgotten, Increment};
 
 impl<T> Lane<T> {
     /// The node can be reached again. `script` is the name that it gave to the flush script, and
@@ -37,7 +37,7 @@ impl<T> Lane<T> {
         self.losses.forgotten_count += forgotten.lost;
         self.losses.healed_count += u64::try_from(forgotten.again.len()).unwrap_or(u64::MAX);
         for increment in &forgotten.again {
-            self.counts.applied -= u64::from(increment.count);
+            self.counts.healed += u64::from(increment.count);
             recover::on_counter(table, increment, now, |counter| {
                 counter.in_flight += 1;
                 counter.in_flight_delta = counter.in_flight_delta.wrapping_add(increment.delta);
@@ -95,13 +95,14 @@ impl<T> Lane<T> {
 
     /// Whether everything that was sealed has been applied, and nothing is to be sealed at once.
     pub fn is_applied(&self) -> bool {
-        self.series.is_settled() && self.urgent.is_empty() && self.dirty.is_empty()
+        let is_recovered = self.unsent.is_empty() && self.suspects.is_empty();
+        self.series.is_settled() && self.urgent.is_empty() && self.dirty.is_empty() && is_recovered
     }
 
     /// Keys with increments that are in no batch yet: those on the table's lists, and those that a
     /// flush took off them. Locks each shard once.
     pub fn pending_keys(&self, table: &KeyTable) -> usize {
-        self.dirty.len() + table.dirty()
+        self.unsent.len() + self.suspects.len() + self.dirty.len() + table.dirty()
     }
 
     /// Keys in batches that are not settled, one for each batch that a key is in.
@@ -134,8 +135,10 @@ impl<T> Lane<T> {
                 self.push(now, InFlight::Flush(number));
             }
         }
-        while self.series.has_room() && (!self.flushing.is_empty() || !self.urgent.is_empty()) {
-            let mut batch = Vec::new();
+        while self.series.has_room()
+            && (!self.flushing.is_empty() || !self.urgent.is_empty() || !self.unsent.is_empty())
+        {
+            let mut batch = self.take_unsent();
             let mut ended = false;
             while batch.len() < flush::MAX_KEYS {
                 let Some(key) = self.urgent.pop() else {
@@ -168,6 +171,22 @@ impl<T> Lane<T> {
                 self.flushed = (self.flushed.0 + 1, self.series.last());
             }
         }
+    }
+
+    /// As many recovered increments as go in one batch, each of another key.
+    fn take_unsent(&mut self) -> Vec<Increment> {
+        let mut batch: Vec<Increment> = Vec::new();
+        let mut index = 0;
+        while batch.len() < flush::MAX_KEYS
+            && let Some(next) = self.unsent.get(index)
+        {
+            if batch.iter().any(|increment| increment.key == next.key) {
+                index += 1;
+            } else {
+                batch.push(self.unsent.swap_remove(index));
+            }
+        }
+        batch
     }
 
     /// A command that removes every key, in one transaction with the marker's return.

@@ -15,7 +15,7 @@ use super::queue::{
 use super::rules::{Classes, Mode};
 use super::state::{Answer, State};
 use super::table::{KeyTable, Place};
-use crate::flush::Series;
+use crate::flush::{Increment, Series};
 use crate::key::Key;
 use crate::resp::encode;
 
@@ -70,6 +70,10 @@ pub struct Lane<T> {
     pub(super) flushed: (u64, u64),
     /// Keys that the flush has taken off the lists and not sealed.
     pub(super) dirty: Vec<Key>,
+    /// What a process before this one had in no batch: it goes first.
+    pub(super) unsent: Vec<Increment>,
+    /// What may have been applied before the machine lost power, see [`super::Recovered`].
+    pub(super) suspects: Vec<(u32, Increment)>,
 }
 
 /// Bounds of a lane.
@@ -135,6 +139,8 @@ pub struct Counts {
     pub flush_errors: u64,
     /// Increments that were acknowledged before and have been applied.
     pub applied: u64,
+    /// Of the applied ones, those that a node forgot and that are on their way again.
+    pub healed: u64,
     /// Of those acknowledged before, the ones that died with their key.
     pub expired: u64,
     /// Of those acknowledged before, the ones that the node refused for good.
@@ -229,6 +235,8 @@ impl<T> Lane<T> {
             shards_left: 0,
             flushed: (0, 0),
             dirty: Vec::new(),
+            unsent: Vec::new(),
+            suspects: Vec::new(),
         }
     }
 

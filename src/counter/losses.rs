@@ -65,7 +65,7 @@ impl<T> Lane<T> {
         let (here, counts) = (table.increments(), self.counts());
         Fates {
             acknowledged: here.acknowledged,
-            applied: counts.applied + here.cancelled,
+            applied: counts.applied - counts.healed + here.cancelled,
             in_flight: self.sealed_increments(),
             pending: here.pending,
             expired: counts.expired,

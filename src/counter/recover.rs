@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::lane::{Lane, Limits};
+use super::lane::{Lane, Limits, Step};
 use super::state::{Counter, State};
 use super::table::KeyTable;
 use crate::flush::{Increment, Series};
@@ -15,12 +15,15 @@ pub struct Recovered {
     pub batches: BTreeMap<u64, Vec<Increment>>,
     /// What was pending.
     pub pending: Vec<Increment>,
+    /// What was pending some time before the machine lost power, each with the lower half of the
+    /// number of the last batch when it began to be.
+    pub suspects: Vec<(u32, Increment)>,
 }
 
 impl Recovered {
     /// Whether everything had been settled.
     pub fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.pending.is_empty()
+        self.batches.is_empty() && self.pending.is_empty() && self.suspects.is_empty()
     }
 }
 
@@ -36,7 +39,8 @@ impl<T> Lane<T> {
         now: Instant,
     ) -> Self {
         let sealed = recovered.batches.values().flatten();
-        for increment in sealed {
+        let suspects = recovered.suspects.iter().map(|(_, increment)| increment);
+        for increment in sealed.chain(&recovered.pending).chain(suspects) {
             on_counter(table, increment, now, |counter| {
                 counter.in_flight += 1;
                 counter.in_flight_delta = counter.in_flight_delta.wrapping_add(increment.delta);
@@ -44,20 +48,28 @@ impl<T> Lane<T> {
                 counter.deadline = increment.deadline.or(counter.deadline);
             });
         }
-        for increment in &recovered.pending {
-            on_counter(table, increment, now, |counter| {
-                counter.pending = increment.delta;
-                counter.due = increment.due;
-                counter.slot = increment.slot;
-                counter.value = counter.value.wrapping_add(increment.delta);
-                counter.deadline = increment.deadline.or(counter.deadline);
-            });
-            table.lock(increment.key.as_bytes()).list_if_pending();
+        let series = Series::resume(instance, database, epoch, recovered.batches);
+        let mut lane = Self::new(limits, series);
+        lane.unsent = recovered.pending;
+        lane.suspects = recovered.suspects;
+        lane
+    }
+
+    /// The series is this process's own, and the marker's number is known: decides what became of
+    /// each suspect. Where a batch was applied after it began to be, nobody knows.
+    pub(super) fn judge_suspects(&mut self, step: &mut Step<'_, T>) {
+        let number = self.series.taken_at();
+        let mut in_doubt = Vec::new();
+        for (after, increment) in std::mem::take(&mut self.suspects) {
+            let (after, number) = (u64::from(after), number & u64::from(u32::MAX));
+            // Numbers of 32 bits wrap round.
+            if after.wrapping_sub(number) & u64::from(u32::MAX) > u64::from(u32::MAX / 2) {
+                in_doubt.push(increment);
+                continue;
+            }
+            self.unsent.push(increment);
         }
-        Self::new(
-            limits,
-            Series::resume(instance, database, epoch, recovered.batches),
-        )
+        self.give_up(step, in_doubt);
     }
 }
 

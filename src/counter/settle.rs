@@ -21,7 +21,14 @@ impl<T> Lane<T> {
         frame: &[u8],
         at: Instant,
     ) {
-        match self.series.on_reply(number, frame, step.now) {
+        let verdict = self.series.on_reply(number, frame, step.now);
+        if number == 0 && self.series.is_owned() {
+            if let Some(ledger) = step.table.ledger() {
+                ledger.number(self.series.last());
+            }
+            self.judge_suspects(step);
+        }
+        match verdict {
             Verdict::Settled(settled) => self.settle(step, settled, at),
             Verdict::Again(None) => {}
             Verdict::Again(Some(refusal)) => {
@@ -87,7 +94,7 @@ impl<T> Lane<T> {
     }
 
     /// Nobody knows whether these were applied; they are not sent again.
-    fn give_up(&mut self, step: &mut Step<'_, T>, increments: Vec<Increment>) {
+    pub(super) fn give_up(&mut self, step: &mut Step<'_, T>, increments: Vec<Increment>) {
         let mut keys = Vec::with_capacity(increments.len());
         for increment in increments {
             let mut place = step.table.lock(increment.key.as_bytes());

@@ -42,6 +42,8 @@ pub struct Series {
     stalled: Option<Stall>,
     /// Whether the series is this process's own: nothing is sent before.
     owned: bool,
+    /// The marker's number when it became so.
+    taken_at: u64,
     /// Another process goes on with the series.
     fenced: bool,
     /// The script's name on the node.
@@ -195,6 +197,7 @@ impl Series {
             kept: VecDeque::new(),
             stalled: None,
             owned: true,
+            taken_at: 0,
             fenced: false,
             sha: Vec::new(),
             body: Vec::new(),
@@ -224,6 +227,11 @@ impl Series {
             owned: false,
             ..Self::new(instance, database, epoch)
         }
+    }
+
+    /// The number of the last batch that had been applied when the series was taken over.
+    pub fn taken_at(&self) -> u64 {
+        self.taken_at
     }
 
     /// Whether another process goes on with the series: nothing more can be applied by this one.
@@ -381,6 +389,7 @@ impl Series {
 
     fn taken(&mut self, answer: &Answer<'_>, now: Instant) -> Verdict {
         self.owned = true;
+        self.taken_at = answer.number;
         self.epoch = answer.epoch.unwrap_or(self.epoch);
         let settled = self.settle(0, answer, now);
         self.next = self.next.max(answer.number + 1);

@@ -11,7 +11,8 @@
 //!   word 1      sum of the acknowledged increments (two's complement)
 //!   word 2      deadline in milliseconds since 1970, 0 for none; the top bit: Redis was not told
 //!   word 3      the value that Redis gave last (two's complement)
-//!   word 4      bits 0 to 15: the series; bits 16 to 31: the key's length
+//!   word 4      bits 0 to 15: the series; 16 to 31: the key's length; 32 to 63: the number of the
+//!               series' last batch when the slot was taken, its lower half
 //!   word 5      checksum of word 4 and the key
 //!   words 6-15  the key, little-endian, filled up with zeros
 //! ```
@@ -20,6 +21,10 @@
 //! twice: a slot becomes pending by its last word; a sum is one word; a batch is sent only when
 //! every one of its slots has its number, so a number stands for the same increments ever after,
 //! and the node's marker says whether they were applied. Nothing has to be redone.
+//!
+//! When the machine lost power, a slot may be as it was some time before: one that is pending may
+//! have been sealed and applied since. It was not if no batch was applied after it was taken, which
+//! its word 4 tells; else nobody knows.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,6 +65,8 @@ struct Free {
 pub struct Ledger {
     slots: &'static Slots,
     series: u16,
+    /// Number of the series' last batch.
+    last: &'static AtomicU64,
 }
 
 /// What a slot says of its key beside the sum of increments.
@@ -82,6 +89,8 @@ pub struct Found {
     pub series: u16,
     /// The batch that it was sealed into; `None` while it is pending.
     pub number: Option<u64>,
+    /// The lower half of the number of the last batch when it was taken.
+    pub taken_after: u32,
     /// What it holds. How many increments that is the sum of is not kept: zero.
     pub increment: Increment,
 }
@@ -148,7 +157,7 @@ impl Slots {
             index: slot.index(),
         };
         let fixed = load(FIXED);
-        let (series, length) = (fixed & 0xFFFF, fixed >> 16);
+        let (series, length) = (fixed & 0xFFFF, fixed >> 16 & 0xFFFF);
         let length = usize::try_from(length).map_err(|_| damaged)?;
         let mut key = Vec::with_capacity(8 * (SLOT_WORDS - KEY));
         for at in KEY..SLOT_WORDS {
@@ -162,6 +171,7 @@ impl Slots {
         Ok(Some(Found {
             series: u16::try_from(series).map_err(|_| damaged)?,
             number: Some(state).filter(|state| *state != PENDING),
+            taken_after: u32::try_from(fixed >> 32).map_err(|_| damaged)?,
             increment: Increment {
                 key: Key::new(key),
                 delta: load(DELTA).cast_signed(),
@@ -209,9 +219,19 @@ impl Slot {
 }
 
 impl Ledger {
-    /// The part of `slots` that one series uses.
-    pub fn new(slots: &'static Slots, series: u16) -> Self {
-        Self { slots, series }
+    /// The part of `slots` that one series uses; `last` is a word beside them for the number of its
+    /// last batch.
+    pub fn new(slots: &'static Slots, series: u16, last: &'static AtomicU64) -> Self {
+        Self {
+            slots,
+            series,
+            last,
+        }
+    }
+
+    /// Batches go on from here.
+    pub fn number(self, last: u64) {
+        self.last.store(last, Ordering::Release);
     }
 
     /// Whether a key has room in a slot.
@@ -224,7 +244,8 @@ impl Ledger {
     pub fn take(self, key: &[u8], standing: &Standing) -> Option<Slot> {
         let length = u64::try_from(key.len()).ok().filter(|_| self.holds(key))?;
         let slot = self.slots.take()?;
-        let fixed = u64::from(self.series) | length << 16;
+        let after = self.last.load(Ordering::Acquire);
+        let fixed = u64::from(self.series) | length << 16 | after << 32;
         self.slots.store(slot, FIXED, fixed);
         self.slots.store(slot, SUM, checksum(fixed, key));
         for (at, part) in (KEY..).zip(key.chunks(8)) {
@@ -258,6 +279,7 @@ impl Ledger {
     /// A batch has got its number: its slots do not change any more. To be called before its first
     /// byte is sent.
     pub fn seal(self, number: u64, increments: &[Increment]) {
+        self.number(number);
         for increment in increments {
             if let Some(slot) = increment.slot {
                 self.slots.store(slot, STATE, number);
@@ -317,6 +339,10 @@ mod tests {
         Box::leak(Box::new(Slots::new(words)))
     }
 
+    fn ledger_of(slots: &'static Slots, series: u16) -> Ledger {
+        Ledger::new(slots, series, Box::leak(Box::new(AtomicU64::new(0))))
+    }
+
     fn found(slots: &Slots) -> Vec<(String, Option<u64>, Standing)> {
         let slots = slots.read().map(Result::unwrap);
         let parts = slots.map(|found| {
@@ -329,7 +355,7 @@ mod tests {
     #[test]
     fn what_is_in_the_words_is_found_by_the_next_process() {
         let words = memory(4);
-        let ledger = Ledger::new(over(words), 3);
+        let ledger = ledger_of(over(words), 3);
         let standing = Standing {
             delta: -5,
             deadline: Some(1_700_000_000_000),
@@ -355,7 +381,7 @@ mod tests {
     #[test]
     fn slots_end_and_come_back() {
         let slots = over(memory(2));
-        let ledger = Ledger::new(slots, 0);
+        let ledger = ledger_of(slots, 0);
         let take = |key: &[u8]| ledger.take(key, &Standing::default());
         let (first, second) = (take(b"a").unwrap(), take(b"b").unwrap());
         assert_eq!((take(b"c"), slots.taken()), (None, 2));
@@ -368,12 +394,12 @@ mod tests {
     #[test]
     fn free_slots_before_used_ones_are_taken_by_the_next_process() {
         let words = memory(3);
-        let ledger = Ledger::new(over(words), 0);
+        let ledger = ledger_of(over(words), 0);
         let take = |ledger: Ledger, key: &[u8]| ledger.take(key, &Standing::default());
         let first = take(ledger, b"a").unwrap();
         take(ledger, b"b").unwrap();
         ledger.release(first);
-        let next = Ledger::new(over(words), 0);
+        let next = ledger_of(over(words), 0);
         assert_eq!(take(next, b"c"), Some(first));
         assert!(take(next, b"d").is_some());
         assert_eq!(take(next, b"e"), None);
@@ -383,7 +409,7 @@ mod tests {
     fn a_damaged_slot_is_named() {
         let words = memory(2);
         let slots = over(words);
-        Ledger::new(slots, 0).take(b"key", &Standing::default());
+        ledger_of(slots, 0).take(b"key", &Standing::default());
         words[KEY].fetch_xor(1, Ordering::Relaxed);
         let read: Vec<_> = slots.read().collect();
         assert_eq!(read, [Err(Damaged { index: 0 })]);

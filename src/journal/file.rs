@@ -143,6 +143,21 @@ impl<'a> Header<'a> {
         String::from_utf8(instance).map_err(|_| "its header is damaged".into())
     }
 
+    /// Whether the file is what the last process left: it stopped in good order, or the machine
+    /// did not start anew since.
+    pub(super) fn is_as_left(self) -> bool {
+        let boot = text(self.0.get(BOOT).unwrap_or_default());
+        let boot = String::from_utf8_lossy(&boot);
+        let boot = boot.trim_end_matches('\0');
+        boot.is_empty() || boot == boot_id()
+    }
+
+    /// A process has the file; or it leaves it in good order.
+    pub(super) fn set_in_use(self, in_use: bool) {
+        let boot = if in_use { boot_id() } else { String::new() };
+        set_text(self.0.get(BOOT).unwrap_or_default(), boot.as_bytes());
+    }
+
     pub(super) fn epoch(self) -> u64 {
         self.get(EPOCH)
     }
@@ -164,6 +179,13 @@ impl<'a> Header<'a> {
             word.store(value, Ordering::Release);
         }
     }
+}
+
+/// Names this start of the machine (Linux's `boot_id`); empty where there is no such thing, and a
+/// power cut can not be told then.
+fn boot_id() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim_end().to_owned()
 }
 
 /// The words of one series.
@@ -201,6 +223,11 @@ impl Series {
         self.set(SERIES_CHECK, check(node.as_bytes()) ^ head);
         self.set(CLIENT, 0);
         self.set(0, head);
+    }
+
+    /// The word for the number of its last batch.
+    pub(super) fn last(self) -> Option<&'static AtomicU64> {
+        self.0.get(LAST)
     }
 
     /// The server's run id and the client id there.
@@ -258,9 +285,11 @@ const VERSION: u64 = 1;
 const EPOCH: usize = 2;
 const CHECK: usize = 3;
 const INSTANCE: std::ops::Range<usize> = 4..9;
+const BOOT: std::ops::Range<usize> = 9..14;
 
 /// Places in a series.
 const NAME: std::ops::Range<usize> = 1..33;
 const SERIES_CHECK: usize = 33;
 const RUN_ID: std::ops::Range<usize> = 34..39;
 const CLIENT: usize = 39;
+const LAST: usize = 40;

@@ -145,6 +145,7 @@ impl Journal {
                 recovered: Recovered::default(),
             });
         }
+        let is_as_left = header.is_as_left();
         for found in slots.read() {
             let found = found.map_err(|damaged: Damaged| foreign(damaged.to_string()))?;
             let series = unsettled.get_mut(usize::from(found.series));
@@ -154,9 +155,14 @@ impl Journal {
                     let batch = series.recovered.batches.entry(number).or_default();
                     batch.push(found.increment);
                 }
-                None => series.recovered.pending.push(found.increment),
+                None if is_as_left => series.recovered.pending.push(found.increment),
+                None => {
+                    let suspect = (found.taken_after, found.increment);
+                    series.recovered.suspects.push(suspect);
+                }
             }
         }
+        header.set_in_use(true);
         unsettled.retain(|series| !series.recovered.is_empty());
         let journal = Self {
             words,
@@ -191,20 +197,22 @@ impl Journal {
     ///
     /// There is no room for another series.
     pub fn series(&self, node: &str, database: u32) -> Result<(Ledger, Trace), JournalError> {
+        let full = || JournalError::Full {
+            path: self.path.to_path_buf(),
+        };
         let mut known = self.known.lock();
         let next = u16::try_from(known.len()).unwrap_or(u16::MAX);
         let number = *known.entry((node.to_owned(), database)).or_insert(next);
         let series = Series::at(self.words, usize::from(number));
         let Some(series) = series.filter(|_| usize::from(number) < SERIES) else {
             known.remove(&(node.to_owned(), database));
-            return Err(JournalError::Full {
-                path: self.path.to_path_buf(),
-            });
+            return Err(full());
         };
         if number == next {
             series.write(node, database);
         }
-        Ok((Ledger::new(self.slots, number), Trace(series)))
+        let last = series.last().ok_or_else(full)?;
+        Ok((Ledger::new(self.slots, number, last), Trace(series)))
     }
 
     /// Has the kernel write everything. Cost: a disk's write, milliseconds; blocks.
@@ -214,6 +222,18 @@ impl Journal {
     /// The disk's.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    /// The process is about to end in good order: what is left is all there, whatever happens to
+    /// the machine. Blocks as [`Journal::sync`].
+    ///
+    /// # Errors
+    ///
+    /// The disk's.
+    pub fn leave(&self) -> io::Result<()> {
+        self.sync()?;
+        Header::of(self.words).set_in_use(false);
+        self.sync()
     }
 }
 

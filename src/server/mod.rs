@@ -7,7 +7,11 @@
 //! ```
 
 mod accept;
+<<<<<<< HEAD
 mod notify;
+=======
+mod journal;
+>>>>>>> bc2475e (Count nothing twice after a power cut; sync the journal every second)
 mod stop;
 mod watch;
 mod worker;
@@ -124,8 +128,8 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
             .transpose()?,
     };
     let http = config.admin.listen.map(accept::listen).transpose()?;
-    let journal = journal(&config)?;
-    let router = router(&config, journal)?;
+    let (journal, unsettled) = journal::open(&config)?.unzip();
+    let router = router(&config, journal.as_ref(), unsettled.unwrap_or_default())?;
     let shared = Shared::new(
         Arc::clone(&config),
         Arc::new(router),
@@ -154,13 +158,20 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
     let served = tokio::select! {
         served = until_stopped(&shared, &workers, ports, ready, (&mut signals, &notify)) => served,
         () = watch::watch(&shared) => Ok(()),
+<<<<<<< HEAD
         () = notify.watchdog(&workers) => Ok(()),
+=======
+        () = journal::sync(journal.as_ref(), config.journal.fsync) => Ok(()),
+>>>>>>> bc2475e (Count nothing twice after a power cut; sync the journal every second)
     };
     admin.end();
     match served {
         Ok(()) => workers.end(),
         // Whatever a worker is doing must not hold up the end.
         Err(_) => drop(workers),
+    }
+    if let Some(journal) = journal {
+        journal::leave(&journal);
     }
     served
 }
@@ -226,44 +237,11 @@ fn stats(config: &Config) -> Stats {
     stats
 }
 
-/// Opens the journal, if there shall be one, and says what is in it.
-fn journal(config: &Config) -> Result<Option<(Journal, Vec<Unsettled>)>, ServeError> {
-    let Some(path) = &config.journal.path else {
-        tracing::warn!("there is no journal: a crash loses what is not flushed");
-        return Ok(None);
-    };
-    let (journal, unsettled) = Journal::open(path, config.journal.bytes)?;
-    for Unsettled {
-        node,
-        database,
-        recovered,
-    } in &unsettled
-    {
-        let (batches, pending) = (recovered.batches.len(), recovered.pending.len());
-        tracing::warn!(
-            node,
-            database,
-            batches,
-            pending,
-            "the journal holds increments of the process before: they are flushed first"
-        );
-        let is_known = config.nodes.iter().any(|other| other.name == *node);
-        if !is_known || *database >= config.server.databases {
-            let sealed: usize = recovered.batches.values().map(Vec::len).sum();
-            return Err(ServeError::Orphans {
-                database: *database,
-                node: node.clone(),
-                keys: sealed + pending,
-            });
-        }
-    }
-    Ok(Some((journal, unsettled)))
-}
-
 /// The nodes, each with its table and lane, and the ring over them.
 fn router(
     config: &Config,
-    journal: Option<(Journal, Vec<Unsettled>)>,
+    journal: Option<&Journal>,
+    mut unsettled: Vec<Unsettled>,
 ) -> Result<Router<Ticket>, ServeError> {
     let names: Vec<_> = config
         .nodes
@@ -287,8 +265,6 @@ fn router(
         warm: rules.warms_any(),
     };
     let now = tokio::time::Instant::now().into_std();
-    let (journal, unsettled) = journal.unzip();
-    let mut unsettled = unsettled.unwrap_or_default();
     let to_open: Vec<_> = unsettled.iter().map(|series| series.database).collect();
     // Without a journal no process goes on with the batches of one before it.
     let instance = random_run_id();
@@ -300,7 +276,7 @@ fn router(
             .for_threads(config.server.threads);
         for (number, nodes) in databases.clone().zip(&mut nodes) {
             let table = first.sharing(random_seed());
-            let (table, lane, trace) = match &journal {
+            let (table, lane, trace) = match journal {
                 None => {
                     let series = Series::new(&instance, number, 1);
                     (table, Lane::new(bounds, series), None)

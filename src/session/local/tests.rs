@@ -144,6 +144,7 @@ fn config(password: Option<&str>) -> Config {
         journal: Journal {
             path: None,
             bytes: 0,
+            fsync: false,
         },
         transactions: Transactions {
             cross_node: CrossNode::Reject,

@@ -317,6 +317,39 @@ fn a_killed_process_neither_loses_nor_doubles_what_it_had_acknowledged() {
 }
 
 #[test]
+fn a_machine_without_power_counts_nothing_twice() {
+    let plan = |random: &mut Random| Plan {
+        outages: true,
+        losses: random.one_in(2),
+        commands: 120,
+        command: |random, keys| match random.below(8) {
+            0 => argv(&["GET", random.pick(keys)]),
+            1 => argv(&["STRLEN", random.pick(keys)]),
+            _ => argv(&["INCRBY", random.pick(keys), "1"]),
+        },
+        ..counting(random)
+    };
+    many(1500, plan, |sim| {
+        let mut most: HashMap<String, i64> = HashMap::new();
+        for operation in &sim.book.operations {
+            let reply = operation.reply();
+            if operation.argv[0] == b"INCRBY" && (reply[0] == b':' || reply == super::sim::UNKNOWN)
+            {
+                let key = String::from_utf8(operation.argv[1].clone()).unwrap();
+                *most.entry(key).or_default() += 1;
+            }
+        }
+        for (key, most) in most {
+            let held = sim.held(&key);
+            assert!(
+                held <= most,
+                "key {key}: {held}, acknowledged {most} at most"
+            );
+        }
+    });
+}
+
+#[test]
 fn every_key_has_one_order_over_the_end_of_the_process() {
     let plan = |random: &mut Random| Plan {
         kills: true,

@@ -2,7 +2,7 @@
 //! them, moved on one step at a time by a seeded generator.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tally::counter::{
@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) restores: bool,
     /// The process is killed, and another goes on from its journal.
     pub(crate) kills: bool,
+    /// The machine loses power: of each slot the journal has the last or an earlier state.
+    pub(crate) outages: bool,
     /// Commands in flight are told of a timeout.
     pub(crate) timeouts: bool,
     /// Nobody but the test does anything.
@@ -70,6 +72,8 @@ pub(crate) struct Sim {
     slots: Option<&'static Slots>,
     /// How often the process was killed.
     killed: u64,
+    /// What was written of the journal some time ago.
+    written: Vec<u64>,
     /// There is no connection.
     pub(crate) away: bool,
     snapshot: Option<Node>,
@@ -106,6 +110,7 @@ impl Plan {
             evicts: false,
             restores: false,
             kills: false,
+            outages: false,
             timeouts: false,
             quiet: false,
             foreign: false,
@@ -135,19 +140,28 @@ fn process(
     seed: u64,
     words: Option<&'static [AtomicU64]>,
     now: Instant,
+    outage: bool,
 ) -> (KeyTable, Lane<Ticket>, Option<&'static Slots>) {
     let table = table(plan, seed);
     let Some(words) = words else {
         return (table, Lane::new(plan.lane, Series::new("sim", 0, 1)), None);
     };
+    // The last word stands for the series' own.
+    let Some((last, words)) = words.split_last() else {
+        panic!("a journal has words");
+    };
     let slots: &'static Slots = Box::leak(Box::new(Slots::new(words)));
-    let table = table.with_ledger(Some(Ledger::new(slots, 0)));
+    let table = table.with_ledger(Some(Ledger::new(slots, 0, last)));
     let mut recovered = Recovered::default();
     for found in slots.read().map(Result::unwrap) {
         match found.number {
             Some(number) => {
                 let batch = recovered.batches.entry(number).or_default();
                 batch.push(found.increment);
+            }
+            None if outage => {
+                let suspect = (found.taken_after, found.increment);
+                recovered.suspects.push(suspect);
             }
             None => recovered.pending.push(found.increment),
         }
@@ -175,16 +189,18 @@ pub(crate) const BUFFERED: Treatment = Treatment {
 
 impl Sim {
     pub(crate) fn new(plan: Plan, seed: u64) -> Self {
-        let words = (0..JOURNAL_SLOTS * SLOT_WORDS).map(|_| AtomicU64::new(0));
-        let words: Option<&[_]> = plan.kills.then(|| &*Box::leak(words.collect::<Box<_>>()));
+        let words = (0..=JOURNAL_SLOTS * SLOT_WORDS).map(|_| AtomicU64::new(0));
+        let words: Option<&[_]> =
+            (plan.kills || plan.outages).then(|| &*Box::leak(words.collect::<Box<_>>()));
         let now = tokio::time::Instant::now().into_std();
-        let (table, lane, slots) = process(&plan, seed, words, now);
+        let (table, lane, slots) = process(&plan, seed, words, now, false);
         let mut sim = Self {
             table,
             lane,
             slots,
             words,
             killed: 0,
+            written: Vec::new(),
             node: Node::default(),
             now,
             losses: HashMap::new(),
@@ -257,6 +273,8 @@ impl Sim {
                 self.book.note(|| "the node forgets the script".into());
                 self.node.script = false;
             }
+            23 if plan.outages && self.book.random.one_in(3) => self.written = self.contents(),
+            26 if plan.outages && self.book.random.one_in(3) => self.lose_power(),
             26 if plan.kills && self.book.random.one_in(2) => self.kill(),
             25 if plan.evicts && self.book.random.one_in(2) => self.evict(),
             26 if plan.restores && self.book.random.one_in(2) => match self.snapshot.take() {
@@ -425,17 +443,51 @@ impl Sim {
         assert_eq!(self.lane.in_flight(), 0, "{:?}", self.lane);
     }
 
+    /// The journal's words.
+    fn contents(&self) -> Vec<u64> {
+        let words = self.words.into_iter().flatten();
+        words.map(|word| word.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Pages of the journal are as they were written last, or as they are.
+    fn lose_power(&mut self) {
+        let (Some(words), false) = (self.words, self.written.is_empty()) else {
+            return;
+        };
+        self.part();
+        let written = std::mem::take(&mut self.written);
+        for (slot, before) in words.chunks(SLOT_WORDS).zip(written.chunks(SLOT_WORDS)) {
+            if self.book.random.one_in(2) {
+                for (word, before) in slot.iter().zip(before) {
+                    word.store(*before, Ordering::Relaxed);
+                }
+            }
+        }
+        self.book.note(|| "power lost".into());
+        self.start_anew(true);
+    }
+
     /// The process is killed, and another goes on. To its clients it is a lost connection.
     pub(crate) fn kill(&mut self) {
+        self.part();
+        self.book.note(|| "killed".into());
+        self.start_anew(false);
+    }
+
+    /// Clients lose their connections.
+    fn part(&mut self) {
         if self.away {
             self.step(|lane, step| lane.disconnected(step, UNKNOWN, UNSENT));
         } else {
             self.disconnect();
         }
-        self.book.note(|| "killed".into());
+    }
+
+    fn start_anew(&mut self, outage: bool) {
         self.killed += 1;
         let seed = self.book.random.next();
-        (self.table, self.lane, self.slots) = process(&self.book.plan, seed, self.words, self.now);
+        (self.table, self.lane, self.slots) =
+            process(&self.book.plan, seed, self.words, self.now, outage);
     }
 
     /// A new connection, on which the script was loaded.
