@@ -57,6 +57,25 @@ fn the_readme_names_the_two_commands_that_the_makefile_has() {
 }
 
 #[test]
+fn the_table_of_failures_names_tests_that_there_are() {
+    let text = read(&root().join("docs/operations.md"));
+    let table = section(&text, "## What fails, and what is kept");
+    let sources: String = ["tests/sys", "tests/it", "tests/it/core"]
+        .iter()
+        .flat_map(|folder| entries(&root().join(folder)))
+        .filter(|path| path.is_file())
+        .map(|path| read(&path))
+        .collect();
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let last = rows.map(|row| row.trim_end_matches(" |").rsplit(' ').next().unwrap());
+    let tests: Vec<_> = last.collect();
+    assert!(tests.len() > 15, "{tests:?}");
+    for test in tests {
+        assert!(sources.contains(&format!("fn {test}()")), "{test}");
+    }
+}
+
+#[test]
 fn links_to_files_and_headings_resolve() {
     let mut broken = Vec::new();
     let mut links = 0;

@@ -159,6 +159,34 @@ fn kills_of_tally_and_of_nodes_lose_and_double_nothing() {
     });
 }
 
+#[test]
+fn frozen_nodes_and_cut_connections_lose_and_double_nothing() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let settings = [
+        ("upstream.request_timeout", "\"100ms\""),
+        ("upstream.hard_timeout", "\"200ms\""),
+    ];
+    audited(&settings, |stack, random| {
+        for round in 0..8 {
+            pause(Duration::from_millis(50 + random.next() % 100));
+            let node = &stack.nodes[round % 2];
+            node.freeze();
+            // Longer than every timeout: what was sent is executed when the node goes on.
+            pause(Duration::from_millis(400));
+            if round % 3 == 2 {
+                let tally = stack.tally.as_mut().unwrap();
+                tally.kill();
+                tally.relaunch();
+            }
+            node.thaw();
+            pause(Duration::from_millis(random.next() % 100));
+            node.connect().run("CLIENT KILL TYPE normal SKIPME yes");
+        }
+    });
+}
+
 /// A Tally with a warm counter of 3 on its first node, of which Redis has 2.
 fn with_one_unflushed() -> (Stack, String) {
     let settings = [("counters.flush_interval", "\"1m\"")];
