@@ -7,11 +7,8 @@
 //! ```
 
 mod accept;
-<<<<<<< HEAD
-mod notify;
-=======
 mod journal;
->>>>>>> bc2475e (Count nothing twice after a power cut; sync the journal every second)
+mod notify;
 mod stop;
 mod watch;
 mod worker;
@@ -158,11 +155,8 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
     let served = tokio::select! {
         served = until_stopped(&shared, &workers, ports, ready, (&mut signals, &notify)) => served,
         () = watch::watch(&shared) => Ok(()),
-<<<<<<< HEAD
-        () = notify.watchdog(&workers) => Ok(()),
-=======
         () = journal::sync(journal.as_ref(), config.journal.fsync) => Ok(()),
->>>>>>> bc2475e (Count nothing twice after a power cut; sync the journal every second)
+        () = notify.watchdog(&workers) => Ok(()),
     };
     admin.end();
     match served {
