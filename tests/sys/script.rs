@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::connection::{Request, words};
 use crate::random::Random;
 use crate::reply::Reply;
+use tally::limit::CANONICAL_WITH_TTL;
 
 /// How two replies to one request are held against each other.
 #[derive(Clone, Copy)]
@@ -128,8 +129,8 @@ fn commands(random: &mut Random, length: usize) -> Vec<Step> {
             95 | 96 => steps.extend(transaction(random, key)),
             97 | 98 => steps.push(faulty(random, key)),
             _ => {
-                if random.one_in(4) {
-                    steps.push(send(&format!("PEXPIRE {key} 1")));
+                if random.one_in(2) {
+                    steps.push(ending(random, key));
                     steps.push(Step::Wait(Duration::from_millis(12)));
                 }
             }
@@ -139,7 +140,7 @@ fn commands(random: &mut Random, length: usize) -> Vec<Step> {
 }
 
 /// Numbers that matter, as text; half of them no integers to Redis.
-const VALUES: [&str; 32] = [
+const VALUES: [&str; 34] = [
     "0",
     "1",
     "-1",
@@ -151,6 +152,8 @@ const VALUES: [&str; 32] = [
     "9007199254740991",
     "9007199254740992",
     "9007199254740993",
+    "-9007199254740991",
+    "-9007199254740992",
     "-9007199254740993",
     "9223372036854775806",
     "9223372036854775807",
@@ -270,13 +273,27 @@ fn expiry(random: &mut Random, key: &str) -> Step {
         "TTL @",
         "TTL @",
         "PTTL @",
+        "EXPIRETIME @",
+        "PEXPIRETIME @",
     ]);
-    let how = if line.contains("TTL") {
+    let how = if line.contains("TTL") || line.contains("TIME") {
         Match::Close
     } else {
         Match::Bytes
     };
     Step::Send(words(&line.replace('@', key)), how)
+}
+
+/// Lets a key end soon. It goes out last in its write: what comes later finds the key gone.
+fn ending(random: &mut Random, key: &str) -> Step {
+    let line = random.pick(&[
+        "PEXPIRE @ 1",
+        "PEXPIRE @ 3",
+        "SET @ 5 PX 2",
+        "PSETEX @ 3 7",
+        "GETEX @ PX 2",
+    ]);
+    send(&line.replace('@', key))
 }
 
 fn collection(random: &mut Random, key: &str) -> Step {
@@ -347,6 +364,13 @@ fn transaction(random: &mut Random, key: &str) -> Vec<Step> {
 }
 
 fn eval(random: &mut Random, key: &str) -> Step {
+    if random.one_in(3) {
+        let limit = random.pick(&["3", "10", "0", "007", "9007199254740993"]);
+        let ttl = random.pick(&["1000", "1000", "0"]);
+        let call = ["EVAL", CANONICAL_WITH_TTL, "1", key, limit, ttl];
+        let call = call.map(|word| word.as_bytes().to_vec()).to_vec();
+        return Step::Send(call, Match::Bytes);
+    }
     let body = random.pick(&[
         "return redis.call('GET',KEYS[1])",
         "return redis.call('INCRBY',KEYS[1],ARGV[1])",

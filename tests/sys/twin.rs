@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::connection::{Connection, Request, words};
-use crate::harness::{Settings, Stack, eventually, now, pause};
+use crate::harness::{Settings, Stack, now, pause};
 use crate::random::Random;
 use crate::reply::Reply;
 use crate::script::{DATABASES, KEYS, Match, Step, script, script_over_databases};
@@ -14,6 +14,8 @@ struct Twin {
     real: Connection,
     tested: Connection,
     stack: Stack,
+    /// The stack's nodes, asked past Tally.
+    nodes: Vec<Connection>,
     redis: Redis,
     /// Those whose keys are compared.
     databases: &'static [u32],
@@ -27,6 +29,7 @@ impl Twin {
         Self {
             real: redis.connect(),
             tested: stack.connect(),
+            nodes: stack.nodes.iter().map(Redis::connect).collect(),
             stack,
             redis,
             databases: &[0],
@@ -94,44 +97,73 @@ impl Twin {
         Ok(())
     }
 
-    /// Whether the nodes themselves come to hold what the real Redis holds.
+    /// Whether the nodes themselves hold what the real Redis holds, once everything is applied.
     fn nodes_agree(&mut self) -> Result<(), String> {
-        let mut nodes: Vec<_> = self.stack.nodes.iter().map(Redis::connect).collect();
+        if self.stack.tally.is_some() {
+            let flushed = self.tested.run("TALLY FLUSH");
+            if !flushed.is_ok() {
+                return Err(format!("TALLY FLUSH: {flushed:?}"));
+            }
+        }
         for database in self.databases {
             let select = words(&format!("SELECT {database}"));
-            for client in nodes.iter_mut().chain([&mut self.real]) {
+            for client in self.nodes.iter_mut().chain([&mut self.real]) {
                 assert!(client.call(&select).is_ok());
             }
-            for key in KEYS {
-                let read = words(&format!("GET {key}"));
-                let expected = plain(self.real.call(&read));
-                let mut found = Vec::new();
-                let agrees = eventually(Duration::from_secs(5), || {
-                    found = nodes
-                        .iter_mut()
-                        .map(|node| plain(node.call(&read)))
-                        .collect();
-                    let others = found.iter().filter(|reply| **reply != Reply::Nil);
-                    others.eq([&expected]
-                        .into_iter()
-                        .filter(|reply| **reply != Reply::Nil))
-                });
-                if !agrees {
-                    let place = format!("database {database}, {key}");
-                    return Err(format!("{place}: Redis {expected:?}, nodes {found:?}"));
-                }
+            self.database_agrees()
+                .map_err(|difference| format!("database {database}, {difference}"))?;
+        }
+        Ok(())
+    }
+
+    /// The same for the database that is selected.
+    fn database_agrees(&mut self) -> Result<(), String> {
+        let lines = KEYS.map(|key| {
+            [
+                format!("TYPE {key}"),
+                format!("GET {key}"),
+                format!("PTTL {key}"),
+            ]
+        });
+        let requests: Vec<Request> = lines.iter().flatten().map(|line| words(line)).collect();
+        let ask = |client: &mut Connection| client.pipeline(&requests);
+        let real = ask(&mut self.real);
+        let nodes: Vec<_> = self.nodes.iter_mut().map(ask).collect();
+        for (at, key) in KEYS.iter().enumerate() {
+            let held = |replies: &[Vec<u8>]| Held::of(&replies[3 * at..]);
+            let mut found: Vec<_> = nodes.iter().map(|replies| held(replies)).collect();
+            found.retain(|held| held.kind != "none");
+            let mut expected = vec![held(&real)];
+            expected.retain(|held| held.kind != "none");
+            if found != expected {
+                return Err(format!("{key}: Redis {expected:?}, nodes {found:?}"));
             }
         }
         Ok(())
     }
 }
 
-/// A reply without its text, where that holds nothing to compare (WRONGTYPE).
-fn plain(reply: Reply) -> Reply {
-    if reply.is_error() {
-        return Reply::Error(Vec::new());
+/// What is at a key: its type, a string's value, and whether it will end.
+#[derive(Debug, Eq, PartialEq)]
+struct Held {
+    kind: String,
+    value: Option<Vec<u8>>,
+    ends: bool,
+}
+
+impl Held {
+    /// From the replies to `TYPE`, `GET` and `PTTL`.
+    fn of(replies: &[Vec<u8>]) -> Self {
+        let value = match Reply::parse(&replies[1]) {
+            Reply::Bulk(value) => Some(value),
+            _ => None,
+        };
+        Self {
+            kind: Reply::parse(&replies[0]).text(),
+            value,
+            ends: Reply::parse(&replies[2]).integer() >= 0,
+        }
     }
-    reply
 }
 
 fn shown(request: &Request) -> String {
@@ -231,12 +263,7 @@ fn reset_returns_a_connection_to_its_first_state() {
 }
 
 /// Runs one script on fresh connections; `Err` says what differed and after which steps.
-fn run_script(
-    twin: &mut Twin,
-    protocol: u8,
-    steps: &[Step],
-    with_nodes: bool,
-) -> Result<(), String> {
+fn run_script(twin: &mut Twin, protocol: u8, steps: &[Step]) -> Result<(), String> {
     twin.reset(protocol);
     let mut done = format!("RESP{protocol}, one paragraph per write:\n");
     let mut batch = Vec::new();
@@ -259,11 +286,8 @@ fn run_script(
     }
     let state = twin.compare_state();
     state.map_err(|difference| format!("{done}then {difference}"))?;
-    if with_nodes {
-        let nodes = twin.nodes_agree();
-        nodes.map_err(|difference| format!("{done}then on the nodes {difference}"))?;
-    }
-    Ok(())
+    let nodes = twin.nodes_agree();
+    nodes.map_err(|difference| format!("{done}then on the nodes {difference}"))
 }
 
 /// Leaves out steps while the script still fails; the report of the shortest that did.
@@ -275,7 +299,7 @@ fn shrink(twin: &mut Twin, protocol: u8, mut steps: Vec<Step>, mut report: Strin
         while at < steps.len() && now() < deadline {
             let mut fewer = steps.clone();
             fewer.drain(at..steps.len().min(at + size));
-            match run_script(twin, protocol, &fewer, false) {
+            match run_script(twin, protocol, &fewer) {
                 Ok(()) => at += size,
                 Err(shorter) => (steps, report) = (fewer, shorter),
             }
@@ -302,7 +326,8 @@ fn check_random(
     script: fn(&mut Random, usize) -> Vec<Step>,
 ) {
     let first = Random::seed_or(0x7A11);
-    let scripts = std::env::var("TALLY_SUITE_SCRIPTS").map_or(300, |n| n.parse().expect("a count"));
+    let scripts =
+        std::env::var("TALLY_SUITE_SCRIPTS").map_or(2_000, |n| n.parse().expect("a count"));
     let mut twin = Twin::start(settings);
     twin.databases = databases;
     for number in 0..scripts {
@@ -310,7 +335,7 @@ fn check_random(
         let mut random = Random::new(seed);
         let protocol = if random.one_in(2) { 3 } else { 2 };
         let steps = script(&mut random, COMMANDS_PER_SCRIPT);
-        if let Err(report) = run_script(&mut twin, protocol, &steps, number % 10 == 0) {
+        if let Err(report) = run_script(&mut twin, protocol, &steps) {
             let report = shrink(&mut twin, protocol, steps, report);
             panic!(
                 "{settings:?}: TALLY_SUITE_SEED={seed} TALLY_SUITE_SCRIPTS=1 repeats it\n{report}"
