@@ -209,6 +209,8 @@ pub struct Counters {
     pub mode: Mode,
     /// How often pending increments are sent to their node.
     pub flush_interval: Duration,
+    /// How long the first increment of a key at rest waits for others, in the mode exact.
+    pub window: Duration,
     /// Most keys remembered at once, over all nodes.
     pub max_keys: usize,
 }
@@ -233,6 +235,8 @@ pub struct Rule {
     pub flush_interval: Duration,
     /// Longest time after Redis's answer; zero turns caching off.
     pub cache_ttl: Duration,
+    /// How long the first increment of a key at rest waits for others, in the mode exact.
+    pub window: Duration,
 }
 
 /// Where acknowledged increments are kept until Redis has them.
@@ -350,12 +354,14 @@ impl Config {
             mode: self.counters.mode,
             flush_interval: self.counters.flush_interval,
             cache_ttl: self.cache.ttl,
+            window: self.counters.window,
         };
         let rules = self.rules.iter().map(|rule| {
             let treatment = Treatment {
                 mode: rule.mode,
                 flush_interval: rule.flush_interval,
                 cache_ttl: rule.cache_ttl,
+                window: rule.window,
             };
             (rule.pattern.as_bytes(), treatment)
         });

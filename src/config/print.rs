@@ -45,6 +45,7 @@ impl Config {
             "flush_interval",
             &duration_text(self.counters.flush_interval),
         );
+        out.text("window", &duration_text(self.counters.window));
         out.plain("max_keys", self.counters.max_keys);
         out.section("[cache]");
         out.text("ttl", &duration_text(self.cache.ttl));
@@ -55,6 +56,7 @@ impl Config {
             out.text("mode", rule.mode.name());
             out.text("flush_interval", &duration_text(rule.flush_interval));
             out.text("cache_ttl", &duration_text(rule.cache_ttl));
+            out.text("window", &duration_text(rule.window));
         }
         out.section("[journal]");
         let path = self

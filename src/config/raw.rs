@@ -94,7 +94,7 @@ section! {
 
 section! {
     /// `[counters]`
-    Counters { mode, flush_interval, max_keys }
+    Counters { mode, flush_interval, window, max_keys }
 }
 
 section! {
@@ -112,12 +112,14 @@ pub(super) struct Rule {
     pub(super) mode: Option<Value>,
     pub(super) flush_interval: Option<Value>,
     pub(super) cache_ttl: Option<Value>,
+    pub(super) window: Option<Value>,
     #[serde(flatten)]
     unknown: BTreeMap<String, Value>,
 }
 
 impl Section for Rule {
-    const KEYS: &'static [&'static str] = &["match", "mode", "flush_interval", "cache_ttl"];
+    const KEYS: &'static [&'static str] =
+        &["match", "mode", "flush_interval", "cache_ttl", "window"];
 
     fn take_unknown(&mut self) -> BTreeMap<String, Value> {
         std::mem::take(&mut self.unknown)

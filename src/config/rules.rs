@@ -22,6 +22,7 @@ pub(super) fn counters(reader: &mut Reader, value: Option<Value>) -> Counters {
             raw.flush_interval,
             SECOND_MS,
         ),
+        window: window(reader, "counters.window", raw.window, 0),
         max_keys: reader.number(
             "counters.max_keys",
             raw.max_keys,
@@ -79,7 +80,8 @@ fn rule(
         reader.fault(&path("match"), format!("missing; allowed: {allowed}"));
     }
     let is_pattern = |text: &str| (1..=MAX_PATTERN_BYTES).contains(&text.len());
-    Rule {
+    let own_window = raw.window.is_some();
+    let rule = Rule {
         pattern: reader.text(
             &path("match"),
             raw.pattern,
@@ -95,7 +97,12 @@ fn rule(
             ms(counters.flush_interval),
         ),
         cache_ttl: cache_ttl(reader, &path("cache_ttl"), raw.cache_ttl, ms(cache.ttl)),
+        window: window(reader, &path("window"), raw.window, ms(counters.window)),
+    };
+    if own_window && rule.mode != Mode::Exact && !rule.window.is_zero() {
+        reader.fault(&path("window"), "is for the mode \"exact\" only");
     }
+    rule
 }
 
 fn mode(reader: &mut Reader, path: &str, value: Option<Value>, default: Mode) -> Mode {
@@ -117,6 +124,10 @@ fn flush_interval(
 
 fn cache_ttl(reader: &mut Reader, path: &str, value: Option<Value>, default_ms: u64) -> Duration {
     reader.duration(path, value, default_ms, &(1..=HOUR_MS), Some("off"))
+}
+
+fn window(reader: &mut Reader, path: &str, value: Option<Value>, default_ms: u64) -> Duration {
+    reader.duration(path, value, default_ms, &(1..=10), Some("off"))
 }
 
 fn ms(duration: Duration) -> u64 {

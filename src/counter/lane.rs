@@ -50,6 +50,8 @@ pub struct Lane<T> {
     /// answered here or kept, and everything on them is sent as it is. They survive a lost
     /// connection.
     pub(super) barred: HashMap<Key, u32>,
+    /// Keys whose first increment waits for company, and until when; those that end first, first.
+    pub(super) windows: VecDeque<(Instant, Key)>,
     /// The newest run or fetch.
     last_id: u32,
     pub(super) losses: Losses,
@@ -223,6 +225,7 @@ impl<T> Lane<T> {
             joined: 0,
             hold: None,
             barred: HashMap::new(),
+            windows: VecDeque::new(),
             last_id: 0,
             losses: Losses::default(),
             counts: Counts::default(),
@@ -335,6 +338,9 @@ impl<T> Lane<T> {
                 let queue = self.attach_queue(&mut place);
                 return self.enqueue(queue, Queued::Increment { delta, ticket });
             }
+        }
+        if let Some(end) = step.table.policy(key).window_end(step.now) {
+            return self.open_window(place, end, delta, ticket);
         }
         let again = match place.state() {
             None => false,

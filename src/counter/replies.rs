@@ -209,6 +209,7 @@ impl<T> Lane<T> {
         }
         self.series.disconnected();
         self.fetches.clear();
+        self.windows.clear();
         self.waiting = 0;
         self.told = 0;
         self.restart_stream();

@@ -26,6 +26,8 @@ pub struct Policy {
     pub counter_lease: Duration,
     /// How long before its deadline the key stops being answered here.
     pub guard: Duration,
+    /// How long the first increment of a key at rest waits for others, in the mode exact.
+    pub window: Duration,
     /// Which of [`Rules::intervals`] its pending increments are flushed at.
     pub class: u8,
 }
@@ -39,6 +41,8 @@ pub struct Treatment {
     pub flush_interval: Duration,
     /// How long a value may be answered from here; zero: not at all.
     pub cache_ttl: Duration,
+    /// How long the first increment of a key at rest waits for others, in the mode exact.
+    pub window: Duration,
 }
 
 /// The policies of all keys: of those that match a pattern, the first one first, and of all others.
@@ -138,6 +142,7 @@ impl Policy {
             mode,
             flush_interval,
             cache_ttl,
+            window,
         } = treatment;
         let known = intervals.iter().position(|known| *known == flush_interval);
         let class = known.unwrap_or_else(|| {
@@ -154,6 +159,7 @@ impl Policy {
             // Even without a cache a counter is answered from one flush to the next.
             counter_lease: cache_ttl.max(flush_interval),
             guard: guard(flush_interval),
+            window,
             class: u8::try_from(class).unwrap_or_default(),
         }
     }
@@ -172,6 +178,12 @@ impl Policy {
     /// request sent at `sent`. `None` when that is beyond all clocks.
     pub(super) fn closes(&self, sent: Instant, left: Duration) -> Option<Instant> {
         sent.checked_add(left.saturating_sub(self.guard))
+    }
+
+    /// When the window ends that an increment opens now, if it opens one.
+    pub(super) fn window_end(&self, now: Instant) -> Option<Instant> {
+        let opens = self.mode == Mode::Exact && !self.window.is_zero();
+        opens.then(|| now + self.window)
     }
 
     /// Whether a reply to a request that was sent before may be given to a client that asks now: not
@@ -237,6 +249,7 @@ mod tests {
         mode: Mode::Buffered,
         flush_interval: Duration::from_secs(1),
         cache_ttl: Duration::from_secs(5),
+        window: Duration::ZERO,
     };
 
     #[test]

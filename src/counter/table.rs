@@ -124,6 +124,7 @@ impl KeyTable {
             lease: limits.lease,
             counter_lease: limits.counter_lease,
             guard: limits.guard,
+            window: Duration::ZERO,
             class: 0,
         });
         Self::with_rules(limits, rules, seed)

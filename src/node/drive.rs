@@ -134,7 +134,10 @@ impl<T: Deliver> Driver<T> {
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
         let mut scanner = ReplyScanner::new();
         loop {
-            let blocked = self.node.inner.lock().blocked;
+            let (blocked, window) = {
+                let inner = self.node.inner.lock();
+                (inner.blocked, inner.lane.next_window())
+            };
             tokio::select! {
                 read = read(&mut reader, &mut buffer, scanner.wanted()) => match read {
                     Ok(0) => return "the node closed it".into(),
@@ -157,6 +160,13 @@ impl<T: Deliver> Driver<T> {
                     if let Some(error) = self.node.inner.lock().broken.take() {
                         return error.to_string();
                     }
+                }
+                () = until(window), if window.is_some() => {
+                    let mut entry = self.node.enter();
+                    entry.step(now(), &mut self.wakes, Lane::end_windows);
+                    drop(entry);
+                    self.wake();
+                    self.node.send();
                 }
                 class = flush.tick() => {
                     self.node.flush_class(class);
@@ -397,6 +407,13 @@ async fn read(reader: &mut Reader, buffer: &mut BytesMut, wanted: usize) -> std:
     let missing = wanted.saturating_sub(buffer.len());
     buffer.reserve(missing.clamp(READ_BYTES, 1 << 20));
     reader.read(buffer).await
+}
+
+/// Waits until then; not at all without a time.
+async fn until(time: Option<Instant>) {
+    if let Some(time) = time {
+        tokio::time::sleep_until(time.into()).await;
+    }
 }
 
 /// One ticker for each flush interval.

@@ -567,7 +567,14 @@ impl<T: Deliver> Entry<'_, T> {
             now,
             deliver: &mut deliver,
         };
-        run(&mut self.inner.lane, &mut step)
+        let lane = &mut self.inner.lane;
+        let before = lane.next_window();
+        let result = run(lane, &mut step);
+        if lane.next_window() != before {
+            // The driver waits for its end.
+            self.node.attention.notify_one();
+        }
+        result
     }
 }
 

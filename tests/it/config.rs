@@ -233,7 +233,7 @@ fn all_faults_of_rules_are_reported_at_once() {
     check_section(
         &text,
         &[
-            "rules[0].mod: unknown key; allowed: match, mode, flush_interval, cache_ttl",
+            "rules[0].mod: unknown key; allowed: match, mode, flush_interval, cache_ttl, window",
             &format!("rules[0].match: missing; allowed: {pattern}"),
             "rules[0].mode: \"fast\" is not allowed; allowed: \"buffered\", \"exact\", \"through\"",
             &format!("rules[1].match: \"\" is not allowed; allowed: {pattern}"),
@@ -244,6 +244,14 @@ fn all_faults_of_rules_are_reported_at_once() {
                 "x".repeat(60)
             ),
             "rules[2].cache_ttl: \"2h\" is not allowed; allowed: a duration from \"1ms\" to \"1h\" \
+             (units ms, s, m, h), or \"0s\" for off",
+        ],
+    );
+    check_section(
+        "[[rules]]\nmatch = \"a\"\nwindow = \"2ms\"\n[[rules]]\nmatch = \"b\"\nmode = \"exact\"\nwindow = \"11ms\"",
+        &[
+            "rules[0].window: is for the mode \"exact\" only",
+            "rules[1].window: \"11ms\" is not allowed; allowed: a duration from \"1ms\" to \"10ms\" \
              (units ms, s, m, h), or \"0s\" for off",
         ],
     );

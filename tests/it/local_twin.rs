@@ -497,6 +497,7 @@ fn config(password: Option<&str>) -> Config {
         counters: Counters {
             mode: Mode::Buffered,
             flush_interval: second,
+            window: Duration::ZERO,
             max_keys: 1,
         },
         cache: Cache {

@@ -122,6 +122,29 @@ fn concurrent_increments_are_combined_in_exact_mode() {
 }
 
 #[test]
+fn a_window_lets_the_first_increment_wait_for_others() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let settings = [
+        ("counters.mode", "\"exact\""),
+        ("counters.window", "\"10ms\""),
+    ];
+    let stack = Stack::start(&settings);
+    let [mut one, mut other] = [stack.connect(), stack.connect()];
+    for round in 0..100 {
+        one.send(&["INCR", "hot"]);
+        other.send(&["INCR", "hot"]);
+        let told =
+            [&mut one, &mut other].map(|client| Reply::parse(&client.read_frame()).integer());
+        assert_eq!(told.iter().sum::<i64>(), 4 * round + 3, "{told:?}");
+    }
+    // Without a window the first one of each round goes alone, and the other one after it.
+    let writes = counter_writes(&stack);
+    assert!(writes < 150, "{writes} writes for 100 pairs of increments");
+}
+
+#[test]
 fn through_mode_forwards_each_increment() {
     if skipped_on_bare_redis() {
         return;

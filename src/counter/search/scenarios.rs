@@ -1,5 +1,7 @@
 //! What is searched: the scenarios of the protocol's model, and for each rule one that needs it.
 
+use std::time::Duration;
+
 use super::monitor::Command::{Add, Del, DelBoth, FlushAll, Get, Set};
 use super::monitor::{Command, Value};
 use super::server::Promise;
@@ -157,6 +159,15 @@ const EXACT: Scenario = Scenario {
     ..PLAIN
 };
 
+const WINDOW: Scenario = Scenario {
+    name: "increments that wait for others",
+    programs: &[&[INCR, GET, INCR], &[Add(0, 2)], &[Add(0, -1), SET]],
+    mode: Mode::Exact,
+    window: Duration::from_millis(5),
+    losses: 1,
+    ..PLAIN
+};
+
 const TIMEOUT: Scenario = Scenario {
     name: "clients told of a timeout",
     programs: &[&[INCR, GET, INCR], &[GET, SET]],
@@ -271,7 +282,15 @@ const DEEP: &[Scenario] = &[
 
 #[test]
 fn no_interleaving_of_clients_shows_a_fault() {
-    for scenario in [&BASE, &SHARED_GET, &KEPT_GET, &QUEUE, &TWO_KEYS, &TIMEOUT] {
+    for scenario in [
+        &BASE,
+        &SHARED_GET,
+        &KEPT_GET,
+        &QUEUE,
+        &WINDOW,
+        &TWO_KEYS,
+        &TIMEOUT,
+    ] {
         check(scenario);
     }
 }

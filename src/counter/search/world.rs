@@ -30,6 +30,8 @@ pub(super) struct Scenario {
     /// The keys are warm at the start.
     pub(super) warm: bool,
     pub(super) mode: Mode,
+    /// How long the first increment waits for others.
+    pub(super) window: Duration,
     /// Lost connections.
     pub(super) losses: u8,
     /// Batches refused whole.
@@ -51,6 +53,7 @@ impl Scenario {
         values: [Value::Nothing; 2],
         warm: false,
         mode: Mode::Buffered,
+        window: Duration::ZERO,
         losses: 0,
         refusals: 0,
         timeouts: 0,
@@ -83,6 +86,8 @@ pub(super) enum Action {
     NoLater,
     Foreign,
     Timeout,
+    /// The windows end.
+    Window,
 }
 
 /// While a lane works, a session on another thread finds what it asks in the table: at which
@@ -137,6 +142,7 @@ impl World {
             mode: scenario.mode,
             flush_interval: LEASE,
             cache_ttl: LEASE,
+            window: scenario.window,
         };
         let lane = Lane::new(
             Limits {
@@ -245,6 +251,9 @@ impl World {
         }
         if !self.late.is_empty() {
             actions.extend([Action::Late, Action::NoLater]);
+        }
+        if self.lane.next_window().is_some() {
+            actions.push(Action::Window);
         }
         if self.foreign < scenario.foreign.len() {
             actions.push(Action::Foreign);
@@ -368,6 +377,13 @@ impl World {
                 let command = argv(self.clients.scenario.foreign[self.foreign]);
                 self.foreign += 1;
                 self.foreign(&command);
+            }
+            Action::Window => {
+                // No other wait ends with it: time goes back.
+                let now = self.now;
+                self.now += self.clients.scenario.window;
+                self.step(Lane::end_windows);
+                self.now = now;
             }
             Action::Timeout => {
                 self.timeouts -= 1;
@@ -601,7 +617,7 @@ impl Lane<usize> {
         }
         let queues = (&self.queues, &self.parked, &self.fetches, &self.hold);
         let flushes = (&self.series, &self.urgent, &self.dirty, self.flushing);
-        let rest = (self.told, self.next_shard, self.shards_left);
+        let rest = (self.told, self.next_shard, self.shards_left, &self.windows);
         write!(hasher, "{queues:?}{flushes:?}{rest:?}").unwrap_or_default();
     }
 }

@@ -159,6 +159,11 @@ const EXACT: Treatment = Treatment {
     ..BUFFERED
 };
 
+const PATIENT: Treatment = Treatment {
+    window: Duration::from_millis(5),
+    ..EXACT
+};
+
 const THROUGH: Treatment = Treatment {
     mode: Mode::Through,
     ..BUFFERED
@@ -172,6 +177,9 @@ const SLOW: Treatment = Treatment {
 /// Three keys in three modes.
 const RULES: &[(&str, Treatment)] = &[("b", EXACT), ("c", THROUGH)];
 
+/// Increments of one of them wait for others.
+const PATIENT_RULES: &[(&str, Treatment)] = &[("b", PATIENT), ("c", EXACT)];
+
 /// Two classes of flushes, and a key that is only forwarded.
 const RULES_TOO: &[(&str, Treatment)] = &[("[b]", THROUGH), ("?", SLOW)];
 
@@ -181,7 +189,7 @@ fn vary(mut plan: Plan, random: &mut Random) -> Plan {
     plan.table.max_cached_bytes = [1 << 20, 1 << 20, 0, 130][random.below(4)];
     plan.table.lease = Duration::from_millis([50, 50, 5, 0][random.below(4)]);
     plan.lane.max_in_flight = [40, 40, 5][random.below(3)];
-    plan.rules = [&[][..], &[], RULES, RULES_TOO][random.below(4)];
+    plan.rules = [&[][..], &[], RULES, RULES_TOO, PATIENT_RULES][random.below(5)];
     plan
 }
 

@@ -185,6 +185,7 @@ pub(crate) const BUFFERED: Treatment = Treatment {
     mode: Mode::Buffered,
     flush_interval: Duration::from_millis(10),
     cache_ttl: Duration::from_millis(50),
+    window: Duration::ZERO,
 };
 
 impl Sim {
@@ -427,6 +428,7 @@ impl Sim {
     pub(crate) fn advance(&mut self, ms: u64) {
         self.now += Duration::from_millis(ms);
         self.node.now += ms;
+        self.step(Lane::end_windows);
     }
 
     /// The connection breaks. What was sent is executed up to some request, then never.
@@ -568,6 +570,9 @@ impl Sim {
         for _ in 0..2000 {
             if self.away {
                 self.connect();
+            }
+            if self.lane.next_window().is_some() {
+                self.advance(5);
             }
             self.send();
             self.execute(usize::MAX);
