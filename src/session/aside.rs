@@ -74,7 +74,7 @@ impl Aside {
 }
 
 impl Answer {
-    fn of(frame: Vec<u8>) -> Self {
+    pub(super) fn of(frame: Vec<u8>) -> Self {
         Self { frame, watch: None }
     }
 }
@@ -179,7 +179,7 @@ impl Dispatch<'_> {
         refused
     }
 
-    fn begin_aside(
+    pub(super) fn begin_aside(
         &mut self,
         run: impl Future<Output = Answer> + Send + 'static,
         wait: Option<DropGuard>,
@@ -419,7 +419,7 @@ async fn fence(node: &Node<Ticket>, connection: Pooled) {
 
 /// Submits something to a node's lane, when there is room, and waits for the answer: a RESP3
 /// frame.
-async fn on_lane(
+pub(super) async fn on_lane(
     node: &Node<Ticket>,
     submit: impl FnOnce(&mut Lane<Ticket>, &mut Step<'_, Ticket>, Ticket),
 ) -> Vec<u8> {

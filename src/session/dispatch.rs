@@ -8,6 +8,7 @@ use super::batch::Tally;
 use super::expiry;
 use super::local::{self, After, Local};
 use super::replies::{Place, Replies, Ticket};
+use super::rounds::Pop;
 use super::state::State;
 use super::tables::Tables;
 use super::timing::{Asked, Requests, push_slow};
@@ -455,6 +456,9 @@ impl<'a> Dispatch<'a> {
         let mut indices = keys.iter().map(|key| self.shared.router.index(key));
         let index = indices.next().unwrap_or(0);
         if indices.any(|other| other != index) {
+            if let Some(pop) = Pop::of(command) {
+                return self.wait_in_rounds(pop, request, &keys);
+            }
             self.reject(CROSS_SLOT);
             return Flow::Continue;
         }

@@ -16,6 +16,7 @@ pub mod local;
 mod registry;
 mod replies;
 mod reply_mode;
+mod rounds;
 mod scripts;
 mod serve;
 mod shared;

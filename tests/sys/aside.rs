@@ -265,6 +265,57 @@ fn a_push_wakes_who_waits_and_what_they_sent_behind_it_waits_too() {
 }
 
 #[test]
+fn a_wait_for_keys_of_two_nodes_ends_with_a_push_to_either() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    let (mut worker, mut other) = (stack.connect(), stack.connect());
+    let bulk = |text: &str| Reply::Bulk(text.as_bytes().to_vec());
+    for key in [&a, &b, &a] {
+        worker.send(&["BRPOP", &a, &b, "0"]);
+        worker.send(&["INCR", "{q}after"]);
+        assert_eq!(other.run(&format!("LPUSH {key} job")).integer(), 1);
+        let popped = Reply::parse(&worker.read_frame());
+        assert_eq!(popped, Reply::Array(vec![bulk(key), bulk("job")]));
+        assert!(!Reply::parse(&worker.read_frame()).is_error());
+        assert_eq!(other.run(&format!("EXISTS {a} {b}")).integer(), 0);
+    }
+    other.run_all(&[format!("RPUSH {b} 1 2"), format!("RPUSH {a} 3")]);
+    assert_eq!(
+        worker.run(&format!("BLPOP {a} {b} 1")).elements()[1],
+        bulk("3")
+    );
+    assert_eq!(
+        worker.run(&format!("BLPOP {a} {b} 1")).elements()[1],
+        bulk("1")
+    );
+    assert_eq!(worker.run(&format!("LPOP {b}")), bulk("2"));
+    assert_eq!(worker.run(&format!("BLPOP {a} {b} 0.05")), Reply::Nil);
+    assert!(worker.run(&format!("BLPOP {a} {b} x")).is_error());
+    worker.run(&format!("ZADD {b} 1.5 m"));
+    let popped = worker.run(&format!("BZPOPMIN {a} {b} 0"));
+    assert_eq!(popped, Reply::Array(vec![bulk(&b), bulk("m"), bulk("1.5")]));
+    worker.run(&format!("SET {b} text"));
+    assert!(
+        worker
+            .run(&format!("BLPOP {a} {b} 0"))
+            .text()
+            .starts_with("WRONGTYPE")
+    );
+    worker.run(&format!("DEL {b}"));
+    for number in 0..10 {
+        let mut gone = stack.connect();
+        gone.send(&["BLPOP", &a, &b, "0"]);
+        drop(gone);
+        pause(Duration::from_millis(20));
+        assert_eq!(other.run(&format!("RPUSH {b} {number}")).integer(), 1);
+        assert_eq!(other.run(&format!("LPOP {b}")).text(), number.to_string());
+    }
+}
+
+#[test]
 fn every_command_that_waits_is_woken() {
     let stack = Stack::start(&[]);
     let mut other = stack.connect();

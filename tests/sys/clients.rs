@@ -197,6 +197,16 @@ fn pub_sub_of_ioredis_and_node_redis_sees_the_same() {
     Program::node("clients/pubsub_node.js").check();
 }
 
+#[test]
+fn transactions_and_waits_of_redis_py_see_the_same() {
+    Program::python("clients/transactions.py").check();
+}
+
+#[test]
+fn transactions_and_waits_of_ioredis_and_node_redis_see_the_same() {
+    Program::node("clients/transactions_node.js").check();
+}
+
 /// The rate limiters run scripts, some of which are combined here.
 #[test]
 fn rate_limit_redis_sees_the_same() {
