@@ -84,7 +84,7 @@ fn ring(criterion: &mut Criterion) {
 
 /// A warm increment, with a lock for each and with the table held.
 fn table(criterion: &mut Criterion, keys: usize) {
-    let now = Instant::now();
+    let now = tokio::time::Instant::now().into_std();
     let mut names = names(keys);
     shuffle(&mut names);
     let mut group = criterion.benchmark_group("warm increment");
@@ -115,7 +115,7 @@ fn table(criterion: &mut Criterion, keys: usize) {
 
 /// A hundred increments of one cold key: the first goes, the others wait and go as one.
 fn runs(criterion: &mut Criterion) {
-    let now = Instant::now();
+    let now = tokio::time::Instant::now().into_std();
     let mut group = criterion.benchmark_group("run");
     group.throughput(Throughput::Elements(100));
     group.bench_function("of 99 combined", |bencher| {
@@ -186,7 +186,7 @@ fn warm(names: &[Vec<u8>], threads: usize, now: Instant) -> KeyTable {
         deliver: &mut deliver,
     };
     for name in names {
-        for replies in [&[b":1\r\n".as_slice()] as &[&[u8]], &PROMOTION] {
+        for replies in [FIRST, PROMOTION] {
             lane.increment(&mut step, name, 1, 0);
             lane.take_wire(&table, now, Vec::new());
             for reply in replies {
@@ -267,8 +267,11 @@ fn to_u64(count: usize) -> u64 {
 
 const PIPELINE: usize = 32;
 
-/// What a node answers to the increment that makes a key warm.
-const PROMOTION: [&[u8]; 5] = [
+/// What a node answers to the first increment of a key.
+const FIRST: &[&[u8]] = &[b":1\r\n"];
+
+/// What it answers to the increment that makes the key warm.
+const PROMOTION: &[&[u8]] = &[
     b"+OK\r\n",
     b"+QUEUED\r\n",
     b"+QUEUED\r\n",

@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
 use hdrhistogram::Histogram;
@@ -25,6 +25,7 @@ use tally::resp::{ReplyScanner, encode, reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Drives a Redis server and says how it answered.
 #[derive(Clone, Debug, Parser)]
@@ -96,7 +97,7 @@ async fn serve(
     let length = Duration::from_secs_f64(options.seconds);
     let Some(rate) = options.rate else {
         let mut replies = Replies::default();
-        tokio::time::sleep_until(begin.into()).await;
+        tokio::time::sleep_until(begin).await;
         while begin.elapsed() < length {
             let mut wire = Vec::new();
             let sent = Instant::now();
@@ -118,7 +119,7 @@ async fn serve(
         let mut owed = 0.0;
         let mut tick = begin;
         while tick < begin + length {
-            tokio::time::sleep_until(tick.into()).await;
+            tokio::time::sleep_until(tick).await;
             owed += share * GRID.as_secs_f64();
             let mut wire = Vec::new();
             while owed >= 1.0 {

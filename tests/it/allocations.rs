@@ -1,7 +1,7 @@
 //! A warm command costs no allocation, from the socket to the socket.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tally::command;
 use tally::counter::{KeyTable, Lane, Limits, TableLimits};
@@ -49,7 +49,7 @@ fn check(commands: &[&str], threads: usize) {
                 let read = client.read(&mut replies).await.unwrap();
                 let text = &replies[..read];
                 assert!(read > 0 && !text.contains(&b'-'), "{}", text.escape_ascii());
-                lines += text.iter().filter(|byte| **byte == b'\n').count();
+                lines += memchr::memchr_iter(b'\n', text).count();
             }
         });
     };
@@ -73,10 +73,7 @@ async fn connect(shared: Arc<Shared>) -> TcpStream {
     let address = listener.local_addr().unwrap();
     let client = TcpStream::connect(address).await.unwrap();
     let (stream, peer) = listener.accept().await.unwrap();
-    let known = shared
-        .registry
-        .register(peer, address, Instant::now())
-        .unwrap();
+    let known = shared.registry.register(peer, address, now()).unwrap();
     tokio::spawn(serve(Stream::Plain(stream), known, shared));
     client
 }
@@ -119,7 +116,7 @@ fn shared(threads: usize) -> Arc<Shared> {
         Arc::new(config),
         Arc::new(router),
         Arc::new(Stats::default()),
-        Instant::now(),
+        now(),
         Catalogue::new([]).unwrap(),
         Arc::new(|_| {}),
     ))
@@ -127,7 +124,7 @@ fn shared(threads: usize) -> Arc<Shared> {
 
 /// Asks twice for each counter, and answers as a node does.
 fn warm(router: &Router<Ticket>) {
-    let now = Instant::now();
+    let now = now();
     let replies = Arc::new(Replies::new(1 << 20));
     let name = Span { start: 0, len: 4 };
     let asked = Asked {
@@ -147,7 +144,7 @@ fn warm(router: &Router<Ticket>) {
     for name in names() {
         let node = router.node(0, router.index(&name));
         node.enter().step(now, &mut wakers, |lane, step| {
-            for answers in [&[b":999999\r\n".as_slice()] as &[&[u8]], &PROMOTION] {
+            for answers in [FIRST, PROMOTION] {
                 lane.increment(step, &name, 1, ticket());
                 lane.take_wire(step.table, now, Vec::new());
                 for answer in answers {
@@ -156,6 +153,11 @@ fn warm(router: &Router<Ticket>) {
             }
         });
     }
+}
+
+/// The present.
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// As many as a pipeline of redis-benchmark has.
@@ -167,8 +169,11 @@ fn names() -> Vec<Vec<u8>> {
 
 const PIPELINE: usize = 32;
 
-/// What a node answers to the increment that makes a key warm.
-const PROMOTION: [&[u8]; 5] = [
+/// What a node answers to the first increment of a key.
+const FIRST: &[&[u8]] = &[b":999999\r\n"];
+
+/// What it answers to the increment that makes the key warm.
+const PROMOTION: &[&[u8]] = &[
     b"+OK\r\n",
     b"+QUEUED\r\n",
     b"+QUEUED\r\n",
