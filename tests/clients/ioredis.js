@@ -61,6 +61,7 @@ async function run(url, options) {
     await errorOf(() => client.call('NOSUCH', 'a')),
     await errorOf(() => client.call('GET')),
   ];
+  out.database = / db=(\d+) /.exec(await client.call('CLIENT', 'INFO'))[1];
   out.status = client.status;
   await client.quit();
   return out;
@@ -73,6 +74,7 @@ async function main() {
   if (package_name !== 'ioredis4') runs.autoPipelining = { enableAutoPipelining: true };
   const out = {};
   for (const [name, options] of Object.entries(runs)) out[name] = await run(url, options);
+  out.database = await run(`${url}/3`, {});
   console.log(JSON.stringify(out));
 }
 

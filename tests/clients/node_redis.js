@@ -73,6 +73,7 @@ async function run(url, options) {
     await errorOf(() => client.sendCommand(['NOSUCH', 'a'])),
     await errorOf(() => client.sendCommand(['GET'])),
   ];
+  out.database = / db=(\d+) /.exec(await client.sendCommand(['CLIENT', 'INFO']))[1];
   await (isFour ? client.quit() : client.close());
   return out;
 }
@@ -83,6 +84,7 @@ async function main() {
   if (!isFour) Object.assign(runs, { resp2: { RESP: 2 }, resp3: { RESP: 3 } });
   const out = {};
   for (const [name, options] of Object.entries(runs)) out[name] = await run(url, options);
+  out.database = await run(`${url}/3`, {});
   console.log(JSON.stringify(out));
 }
 

@@ -108,6 +108,11 @@ def run(url, options):
     ]
     client.set("n", 2**63 - 1)
     out["overflow"] = error_of(lambda: client.incr("n"))
+    info = client.execute_command("CLIENT", "INFO")
+    info = info if isinstance(info, dict) else dict(
+        field.split("=", 1) for field in (info.decode() if isinstance(info, bytes) else info).split()
+    )
+    out["database"] = str(info["db"])
     out["info"] = [client.info()["loading"], client.info("server").get("redis_mode", "standalone")]
     undecoded.close()
     client.close()
@@ -120,7 +125,9 @@ def main():
     # Version 4 speaks RESP2 only.
     if int(redis.__version__.split(".")[0]) >= 5:
         runs |= {"RESP2": {"protocol": 2}, "RESP3": {"protocol": 3}}
-    print(json.dumps({name: run(url, options) for name, options in runs.items()}, sort_keys=True))
+    out = {name: run(url, options) for name, options in runs.items()}
+    out["database"] = run(f"{url}/3", {})
+    print(json.dumps(out, sort_keys=True))
 
 
 main()
