@@ -45,12 +45,15 @@ impl Category {
             Class::EveryNode(
                 EveryNode::FlushAll
                 | EveryNode::FlushDb
+                | EveryNode::SwapDb
                 | EveryNode::ScriptFlush
                 | EveryNode::Function,
             )
-            | Class::Own(Inside::DeadLetters | Inside::Flush | Inside::Stats) => Some(Self::Admin),
-            Class::Own(Inside::Where) => Some(Self::Read),
-            Class::Own(_) => None,
+            | Class::Own(Inside::DeadLetters | Inside::Flush | Inside::SlowLog | Inside::Stats) => {
+                Some(Self::Admin)
+            }
+            Class::Own(Inside::Where | Inside::HotKeys) => Some(Self::Read),
+            Class::Own(Inside::Help) => None,
             _ if is(Flags::ADMIN) => Some(Self::Admin),
             _ if is(Flags::WRITE) => Some(Self::Write),
             _ if is(Flags::READONLY) => Some(Self::Read),
@@ -161,8 +164,9 @@ fn looks_at_all_keys(command: &Command, request: &Request<'_>) -> bool {
                 | EveryNode::DbSize
                 | EveryNode::FlushAll
                 | EveryNode::FlushDb
+                | EveryNode::SwapDb
         ),
-        _ if command.name == "swapdb" => true,
+        Class::Own(Inside::HotKeys) => true,
         // Redis refuses `SORT BY` and `GET` likewise.
         _ => command::key_patterns(command, request).next().is_some(),
     }
@@ -215,7 +219,7 @@ mod tests {
     fn each_category_lets_its_commands_in_and_no_others() {
         check_category(
             Some(Category::Read),
-            "GET k, MGET a b, SCAN 0, KEYS *, TALLY WHERE k, DBSIZE, TTL k, SUBSCRIBE c",
+            "GET k, MGET a b, SCAN 0, KEYS *, TALLY WHERE k, TALLY HOTKEYS, DBSIZE, TTL k, SUBSCRIBE c",
         );
         check_category(
             Some(Category::Write),
@@ -227,8 +231,8 @@ mod tests {
         );
         check_category(
             Some(Category::Admin),
-            "FLUSHALL, FLUSHDB, CONFIG SET a b, CLIENT KILL ID 1, CLIENT LIST, SLOWLOG GET, \
-             DEBUG SLEEP 1, TALLY FLUSH, TALLY STATS, TALLY DEADLETTERS, SCRIPT FLUSH, \
+            "FLUSHALL, FLUSHDB, SWAPDB 0 1, CONFIG SET a b, CLIENT KILL ID 1, CLIENT LIST, SLOWLOG GET, \
+             DEBUG SLEEP 1, TALLY FLUSH, TALLY STATS, TALLY DEADLETTERS, TALLY SLOWLOG, SCRIPT FLUSH, \
              FUNCTION FLUSH",
         );
         check_category(
@@ -270,6 +274,7 @@ mod tests {
             "SCAN 0",
             "RANDOMKEY",
             "DBSIZE",
+            "TALLY HOTKEYS",
             "FLUSHALL",
             "SWAPDB 0 1",
         ] {

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, Faults};
+use crate::config::{self, Config, Fault, Faults};
 use crate::dev;
 use crate::journal;
-use crate::server::Addresses;
+use crate::server::{Addresses, Load};
 use crate::twemproxy;
 
 /// Exit code when the configuration is at fault: `EX_CONFIG` of BSD's `sysexits.h`.
@@ -119,6 +119,15 @@ impl Cli {
         })
     }
 
+    /// The configuration that is to be in force now.
+    fn config(&self, env: Vec<(String, String)>) -> Result<Config, Faults> {
+        match self.action(env)? {
+            Action::Run(config) | Action::Dev(config, _) => Ok(config),
+            // Of a process that serves, nothing was to be printed.
+            Action::Print(text) => Err(Fault::new("the command line", text).into()),
+        }
+    }
+
     /// The file to load: the one given, else the usual one if it is there and wanted.
     fn file(&self) -> Option<&Path> {
         let usual = || Some(Path::new(DEFAULT_FILE)).filter(|file| !self.dev && file.exists());
@@ -130,7 +139,7 @@ impl Cli {
 ///
 /// Exit codes: 0; 1 when something failed while running; 2 for a wrong command line; 78 for a
 /// faulty configuration.
-pub fn main<E: Display>(run: impl FnOnce(Config, Ready) -> Result<(), E>) -> ExitCode {
+pub fn main<E: Display>(run: impl FnOnce(Config, Load, Ready) -> Result<(), E>) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {
@@ -145,13 +154,18 @@ pub fn main<E: Display>(run: impl FnOnce(Config, Ready) -> Result<(), E>) -> Exi
     if let Some(Command::ImportTwemproxy { file, pool }) = &cli.command {
         return import_twemproxy(file, pool.as_deref());
     }
-    match cli.action(variables()) {
+    let action = cli.action(variables());
+    let again = cli.clone();
+    let load: Load = Box::new(move || again.config(variables()));
+    match action {
         Ok(Action::Print(text)) => {
             print(&text);
             ExitCode::SUCCESS
         }
-        Ok(Action::Run(config)) => ended(run(config, Box::new(print_addresses))),
-        Ok(Action::Dev(config, options)) => run_dev(config, &options, run),
+        Ok(Action::Run(config)) => ended(run(config, load, Box::new(print_addresses))),
+        Ok(Action::Dev(config, options)) => {
+            run_dev(config, &options, |config, ready| run(config, load, ready))
+        }
         Err(faults) => {
             let file = cli
                 .file()

@@ -20,7 +20,7 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let config = &state.shared.config;
+    let config = state.shared.live();
     let caller = Caller {
         method: request.method(),
         uri: request.uri(),

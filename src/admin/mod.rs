@@ -15,6 +15,7 @@ mod connection;
 mod guard;
 mod health;
 mod page;
+mod reload;
 mod sampler;
 mod trends;
 mod view;
@@ -39,6 +40,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::{Changes, Faults};
 use crate::session::{Answer, Shared, ask};
 use board::Board;
 use connection::{Listener, Peer};
@@ -57,11 +59,15 @@ struct State {
     serving: Arc<AtomicBool>,
     board: Mutex<Board>,
     /// The last event of the stream.
+    reload: Reload,
     events: watch::Sender<Arc<str>>,
     streams: Arc<Semaphore>,
     /// Milliseconds from the start to the last look at a counter.
     looked_ms: AtomicU64,
 }
+
+/// Reads the configuration anew and applies what can change.
+pub type Reload = Box<dyn Fn() -> Result<Changes, Faults> + Send + Sync>;
 
 /// Serves `listener`, if there is one, on a thread of its own until [`Admin::end`]. Without it the
 /// thread watches keys all the same, for `TALLY HOTKEYS`.
@@ -69,7 +75,7 @@ struct State {
 /// # Errors
 ///
 /// No thread, no runtime.
-pub fn start(listener: Option<TcpListener>, shared: Shared) -> io::Result<Admin> {
+pub fn start(listener: Option<TcpListener>, shared: Shared, reload: Reload) -> io::Result<Admin> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let stop = CancellationToken::new();
     shared.stats.seen.watch();
@@ -79,6 +85,7 @@ pub fn start(listener: Option<TcpListener>, shared: Shared) -> io::Result<Admin>
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         looked_ms: AtomicU64::new(0),
         serving: Arc::new(AtomicBool::new(false)),
+        reload,
         shared,
     });
     let served = serve(listener, Arc::clone(&state), stop.clone());
@@ -157,6 +164,7 @@ fn routes(state: Arc<State>) -> Router {
         .route("/api/v1/limits", get(api::limits))
         .route("/api/v1/series", get(api::series))
         .route("/api/v1/stream", get(api::stream))
+        .route("/api/v1/reload", post(reload::reload))
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "there is no such page"))
         .method_not_allowed_fallback(async || {
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method")

@@ -208,7 +208,7 @@ pub(super) fn event(shared: &Shared, board: &Board, now: Instant) -> String {
 }
 
 pub(super) fn summary(shared: &Shared, board: &Board, now: Instant) -> Summary {
-    let config = &shared.config;
+    let config = &shared.live();
     let last = board.trends.fine().next_back().copied().unwrap_or_default();
     let minute: Vec<_> = board.trends.fine().rev().take(60).collect();
     let sum = |of: fn(&Point) -> u64| minute.iter().map(|point| of(point)).sum::<u64>();

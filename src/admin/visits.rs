@@ -83,7 +83,7 @@ fn key(state: &State, page_id: &str) -> Result<Vec<u8>, Failure> {
         let message = format!("a page's id has at most {MAX_ID_BYTES} bytes");
         return Err(Failure::new(StatusCode::BAD_REQUEST, message));
     }
-    let prefix = &state.shared.config.admin.visits_prefix;
+    let prefix = &state.shared.live().admin.visits_prefix;
     Ok([prefix.as_bytes(), page_id.as_bytes()].concat())
 }
 

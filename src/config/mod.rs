@@ -11,6 +11,7 @@ mod nodes;
 mod print;
 mod raw;
 mod reader;
+mod reload;
 mod resolve;
 mod rules;
 mod tls;
@@ -27,6 +28,7 @@ use sha2::{Digest, Sha256};
 
 pub use fault::{Fault, Faults};
 pub use load::{load, parse};
+pub use reload::Changes;
 
 use crate::access::Access;
 pub use crate::counter::Mode;

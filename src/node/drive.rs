@@ -68,11 +68,12 @@ impl<T: Deliver> Driver<T> {
         let mut pause = first;
         loop {
             let timeout = self.node.upstream.connect_timeout;
+            self.node.moved.store(false, Ordering::Release);
             let (before, marker) = {
                 let inner = self.node.inner.lock();
                 (inner.peer.clone(), inner.lane.marker().to_vec())
             };
-            let reason = match connect(&self.node.config, timeout, &before, &marker).await {
+            let reason = match connect(&self.node.config(), timeout, &before, &marker).await {
                 Ok(connected) => {
                     let begun = now();
                     if let (Some(trace), Some(run_id), Some(client_id)) = (
@@ -124,7 +125,7 @@ impl<T: Deliver> Driver<T> {
         self.node.counters.connects.fetch_add(1, Ordering::Relaxed);
         tracing::info!(
             node = self.node.name(),
-            address = self.node.config.address,
+            address = self.node.config().address,
             database = self.node.database,
             "connected"
         );
@@ -157,6 +158,9 @@ impl<T: Deliver> Driver<T> {
                     self.node.write_out(true);
                 }
                 () = self.node.attention.notified() => {
+                    if self.node.moved.load(Ordering::Acquire) {
+                        return "its address was changed".into();
+                    }
                     if let Some(error) = self.node.inner.lock().broken.take() {
                         return error.to_string();
                     }

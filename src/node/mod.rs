@@ -24,7 +24,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 
 use crate::config;
@@ -63,7 +63,10 @@ impl Came {
 
 /// One Redis server, as far as one of its databases goes.
 pub struct Node<T> {
-    config: config::Node,
+    name: String,
+    config: RwLock<Arc<config::Node>>,
+    /// Whether its address is another since the connection was begun.
+    moved: AtomicBool,
     /// The database's number for clients.
     database: u32,
     upstream: config::Upstream,
@@ -202,10 +205,12 @@ impl<T: Deliver> Node<T> {
         Self {
             pool: Pool::new(upstream.max_pooled),
             trace,
-            config: config::Node {
+            name: config.name.clone(),
+            config: RwLock::new(Arc::new(config::Node {
                 database: number,
                 ..config
-            },
+            })),
+            moved: AtomicBool::new(false),
             database,
             upstream,
             table,
@@ -231,7 +236,7 @@ impl<T: Deliver> Node<T> {
 
     /// The name that places it on the ring.
     pub fn name(&self) -> &str {
-        &self.config.name
+        &self.name
     }
 
     /// The number of its database, for clients.
@@ -272,8 +277,27 @@ impl<T: Deliver> Node<T> {
     }
 
     /// Where it is, and how it lets in.
-    pub fn config(&self) -> &config::Node {
-        &self.config
+    pub fn config(&self) -> Arc<config::Node> {
+        Arc::clone(&self.config.read())
+    }
+
+    /// Goes to another address, or shows other credentials, from the next connection on. That is
+    /// made at once when the address is another: what is in flight fails as at any loss.
+    /// Name, weight and database stay.
+    pub fn reconfigure(&self, new: config::Node) {
+        let mut config = self.config.write();
+        let moved = config.address != new.address;
+        *config = Arc::new(config::Node {
+            name: config.name.clone(),
+            weight: config.weight,
+            database: config.database,
+            ..new
+        });
+        drop(config);
+        if moved {
+            self.moved.store(true, Ordering::Release);
+            self.attention.notify_one();
+        }
     }
 
     /// What is known of its keys.
@@ -287,7 +311,7 @@ impl<T: Deliver> Node<T> {
     ///
     /// All are in use, or none can be opened; nothing was sent.
     pub async fn borrow(&self) -> Result<Pooled, PoolError> {
-        self.pool.borrow(&self.config, &self.upstream).await
+        self.pool.borrow(&self.config(), &self.upstream).await
     }
 
     /// Takes a connection back on which nothing is under way and nothing is remembered.
@@ -393,8 +417,8 @@ impl<T: Deliver> Node<T> {
         let pending_since = unsealed.chain(sealed).chain(taken).min();
         let connects = self.counters.connects.load(Ordering::Relaxed);
         NodeStatus {
-            name: self.config.name.clone(),
-            address: self.config.address.clone(),
+            name: self.name.clone(),
+            address: self.config().address.clone(),
             state,
             redis_version: inner.peer.version.clone(),
             run_id: inner.peer.run_id.clone(),
@@ -510,7 +534,7 @@ impl<T: Deliver> Node<T> {
 impl<T> fmt::Debug for Node<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node")
-            .field("name", &self.config.name)
+            .field("name", &self.name)
             .finish_non_exhaustive()
     }
 }
@@ -581,7 +605,7 @@ impl<T: Deliver> Entry<'_, T> {
 impl<T> fmt::Debug for Entry<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry")
-            .field("node", &self.node.config.name)
+            .field("node", &self.node.name)
             .finish_non_exhaustive()
     }
 }

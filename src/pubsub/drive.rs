@@ -56,7 +56,7 @@ impl Driver<'_> {
                 self.at.changed.notified().await;
                 continue;
             }
-            let reason = match node::open(node.config(), self.upstream.connect_timeout).await {
+            let reason = match node::open(&node.config(), self.upstream.connect_timeout).await {
                 Ok(stream) => {
                     let begun = Instant::now();
                     match self.carry(stream).await {

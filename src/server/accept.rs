@@ -80,7 +80,8 @@ async fn welcome(
     });
     match options.and_then(|()| stream.into_std()) {
         Ok(stream) => {
-            let tls = shared.config.tls.as_ref().filter(|_| has_tls);
+            let live = shared.live();
+            let tls = live.tls.as_ref().filter(|_| has_tls);
             workers.deal(stream, tls.map(|tls| tls.acceptor.clone()), client);
         }
         Err(error) => {

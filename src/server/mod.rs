@@ -7,8 +7,10 @@
 //! ```
 
 mod accept;
+mod files;
 mod journal;
 mod notify;
+mod reload;
 mod stop;
 mod watch;
 mod worker;
@@ -20,6 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::net::TcpListener;
+
+pub use reload::Load;
+use reload::Reloader;
 
 use crate::admin;
 use crate::config::Config;
@@ -100,21 +105,23 @@ fn fate(kept: bool) -> &'static str {
     }
 }
 
-/// Serves until a signal says stop. `ready` is called once clients can connect: after every node
+/// Serves until a signal says stop, and reads the configuration anew with `load` at SIGHUP. `ready` is called once clients can connect: after every node
 /// was tried once.
 ///
 /// # Errors
 ///
 /// See [`ServeError`].
-pub fn run(config: Config, ready: Ready) -> Result<(), ServeError> {
+pub fn run(mut config: Config, load: Load, ready: Ready) -> Result<(), ServeError> {
     log::start(&config.log_level, config.log_format);
+    files::fit(&mut config);
     let runtime = worker::runtime().map_err(ServeError::Worker)?;
-    runtime.block_on(serve(config, ready))
+    runtime.block_on(serve(config, load, ready))
 }
 
-async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
+async fn serve(config: Config, load: Load, ready: Ready) -> Result<(), ServeError> {
     let mut signals = stop::Signals::new().map_err(ServeError::Worker)?;
     let notify = Arc::new(Notify::from_environment());
+    let mut hang_ups = reload::HangUps::new().map_err(ServeError::Worker)?;
     let config = Arc::new(config);
     let ports = Ports {
         plain: config.server.listen.map(accept::listen).transpose()?,
@@ -141,7 +148,12 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
     };
     let workers = worker::start(&config, &shared, rhythm).map_err(ServeError::Worker)?;
     let http = http.map(TcpListener::into_std).transpose();
-    let admin = http.and_then(|http| admin::start(http, shared.clone()));
+    let reloader = Arc::new(Reloader::new(load, shared.clone()));
+    let reload: admin::Reload = Box::new({
+        let reloader = Arc::clone(&reloader);
+        move || reloader.reload()
+    });
+    let admin = http.and_then(|http| admin::start(http, shared.clone(), reload));
     let admin = admin.map_err(ServeError::Worker)?;
     let ready: Ready = Box::new({
         let serving = admin.serving();
@@ -157,6 +169,7 @@ async fn serve(config: Config, ready: Ready) -> Result<(), ServeError> {
         () = watch::watch(&shared) => Ok(()),
         () = journal::sync(journal.as_ref(), config.journal.fsync) => Ok(()),
         () = notify.watchdog(&workers) => Ok(()),
+        () = hang_ups.reload_each(&reloader) => Ok(()),
     };
     admin.end();
     match served {
@@ -195,7 +208,7 @@ async fn until_stopped(
         () = serving => {}
         () = signals.next() => {}
     }
-    let bound = shared.config.server.drain_timeout;
+    let bound = shared.live().server.drain_timeout;
     notify.stopping();
     tokio::select! {
         stopped = stop::drain(shared, workers, bound) => stopped,

@@ -37,7 +37,7 @@ pub(super) async fn watch(shared: &Shared) {
                 .add(counts.flush_errors - seen.flush_errors);
             *seen = counts;
         }
-        let Some(bound) = shared.config.server.idle_timeout else {
+        let Some(bound) = shared.live().server.idle_timeout else {
             continue;
         };
         for client in shared.registry.clients() {

@@ -37,7 +37,7 @@ pub async fn ask(shared: &Shared, request: &[&[u8]], counted: bool) -> Answer {
     let mut asking = Asking {
         shared,
         client,
-        replies: Arc::new(Replies::new(shared.config.server.output_buffer_bytes)),
+        replies: Arc::new(Replies::new(shared.live().server.output_buffer_bytes)),
         state: State::default(),
         wire,
         counted,

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::reply_mode::ReplyMode;
-use super::users::{Login, Membership, User};
+use super::users::{Login, Membership, User, Users};
 use crate::command::Topics;
 use crate::pubsub::Subscriptions;
 use crate::resp::Protocol;
@@ -207,6 +207,24 @@ impl Client {
         };
         self.facts.lock().user = user;
         self.gate.store(gate.bits(), Ordering::Relaxed);
+    }
+
+    /// Does what its user may do now; it is closed when there is no such user any more.
+    pub(super) fn renew(&self, users: &Users) {
+        let mut facts = self.facts.lock();
+        if let Some(membership) = &mut facts.user {
+            match users.named(membership.user().name()) {
+                Some(user) if membership.is_of(user) => membership.renew(user),
+                _ => self.kill.cancel(),
+            }
+            return;
+        }
+        drop(facts);
+        match self.gate() {
+            Gate::Outside if users.is_open() => self.log_in(Login::Default),
+            Gate::Open if !users.has_default() => self.kill.cancel(),
+            _ => {}
+        }
     }
 
     /// Lets it out again (`RESET`), where a password is asked for.

@@ -545,11 +545,12 @@ impl<'a> Dispatch<'a> {
         // INFO locks the lanes for a snapshot.
         self.leave();
         let shared = self.shared;
+        let (config, users) = (shared.live(), shared.users());
         let local = Local {
-            config: &shared.config,
+            config: &config,
             stats: &shared.stats,
             registry: &shared.registry,
-            users: &shared.users,
+            users: &users,
             client: self.client,
             nodes: &|| shared.router.statuses(),
             topics: &|kind| shared.hub.topics(kind),
@@ -562,6 +563,10 @@ impl<'a> Dispatch<'a> {
         let after = local::answer(&local, command.name, request, self.made);
         if self.made.get(start) == Some(&b'-') {
             self.fate = Fate::Failed;
+        }
+        // Users may have been changed since it was let in as one of them.
+        if matches!(command.name, "auth" | "hello") && !Arc::ptr_eq(&users, &shared.users()) {
+            self.client.renew(&shared.users());
         }
         if awaits {
             self.enter_database();

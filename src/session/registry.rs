@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use dashmap::DashMap;
@@ -16,8 +16,8 @@ pub struct Registry {
     last_id: AtomicU64,
     /// Kept beside the map, whose length is not exact while others insert.
     count: AtomicUsize,
-    max_clients: usize,
-    password_required: bool,
+    max_clients: AtomicUsize,
+    password_required: AtomicBool,
 }
 
 impl Registry {
@@ -28,9 +28,16 @@ impl Registry {
             clients: DashMap::new(),
             last_id: AtomicU64::new(0),
             count: AtomicUsize::new(0),
-            max_clients,
-            password_required,
+            max_clients: AtomicUsize::new(max_clients),
+            password_required: AtomicBool::new(password_required),
         }
+    }
+
+    /// Other bounds, for those who come from now on.
+    pub fn set_bounds(&self, max_clients: usize, password_required: bool) {
+        self.max_clients.store(max_clients, Ordering::Relaxed);
+        self.password_required
+            .store(password_required, Ordering::Relaxed);
     }
 
     /// Adds a client that connected from `addr` to `laddr`; `None` when there are too many.
@@ -41,12 +48,13 @@ impl Registry {
         laddr: SocketAddr,
         now: Instant,
     ) -> Option<Arc<Client>> {
-        let below_limit = |count| (count < self.max_clients).then_some(count + 1);
+        let below_limit = |count| (count < self.max_clients()).then_some(count + 1);
         self.count
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below_limit)
             .ok()?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let client = Arc::new(Client::new(id, addr, laddr, now, !self.password_required));
+        let is_inside = !self.password_required.load(Ordering::Relaxed);
+        let client = Arc::new(Client::new(id, addr, laddr, now, is_inside));
         self.clients.insert(id, Arc::clone(&client));
         Some(client)
     }
@@ -65,7 +73,7 @@ impl Registry {
 
     /// How many there may be.
     pub fn max_clients(&self) -> usize {
-        self.max_clients
+        self.max_clients.load(Ordering::Relaxed)
     }
 
     /// The client with this id, if it is still connected.

@@ -17,6 +17,7 @@ use super::replies::Replies;
 use super::state::State;
 use super::timing::{Notes, Requests};
 use super::{Activity, Client, Shared};
+use crate::config::Config;
 use crate::resp::{Limits, ProtocolError, RequestScanner, encode};
 use crate::tls::Stream;
 
@@ -44,6 +45,8 @@ struct Session {
     stream: Stream,
     client: Arc<Client>,
     shared: Arc<Shared>,
+    /// As it was when the client came.
+    config: Arc<Config>,
     limits: Limits,
     /// Bytes read and not executed.
     buffer: BytesMut,
@@ -87,9 +90,10 @@ enum End {
 
 impl Session {
     fn new(stream: Stream, client: Arc<Client>, shared: Arc<Shared>) -> Self {
-        let output_bytes = shared.config.server.output_buffer_bytes;
+        let config = shared.live();
+        let output_bytes = config.server.output_buffer_bytes;
         let limits = Limits {
-            max_bulk_bytes: shared.config.server.max_bulk_bytes,
+            max_bulk_bytes: config.server.max_bulk_bytes,
             authenticated: client.authenticated(),
             ..Limits::default()
         };
@@ -97,6 +101,7 @@ impl Session {
             stream,
             client,
             shared,
+            config,
             limits,
             buffer: BytesMut::new(),
             scanner: RequestScanner::new(),
@@ -287,7 +292,7 @@ impl Session {
 
     /// Bytes went to or fro: the client is not idle.
     fn touch(&self) {
-        if self.shared.config.server.idle_timeout.is_some() {
+        if self.config.server.idle_timeout.is_some() {
             let now = tokio::time::Instant::now().into_std();
             self.client.touch(now);
         }
@@ -343,7 +348,7 @@ impl Session {
     /// Reads once. The buffer grows with what arrives, never by what a request declares, and a
     /// request that is incomplete at the query buffer's limit ends the session as in Redis.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.buffer.len() >= self.shared.config.server.query_buffer_bytes {
+        if self.buffer.len() >= self.config.server.query_buffer_bytes {
             tracing::warn!(client = %self.client.addr, "query buffer limit reached");
             return Poll::Ready(Ok(0));
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -22,16 +22,17 @@ pub type SendSoon = Arc<dyn Fn(&Arc<Node<Ticket>>) + Send + Sync>;
 /// One for each worker; all but the sender is the same for all workers.
 #[derive(Clone)]
 pub struct Shared {
-    /// The configuration in force.
+    /// The configuration at the start. What can change while the process runs is in
+    /// [`Shared::live`].
     pub config: Arc<Config>,
+    live: Arc<RwLock<Arc<Config>>>,
     /// What has happened so far.
     pub stats: Arc<Stats>,
     /// Every client.
     pub registry: Arc<Registry>,
     /// Who is subscribed to what.
     pub hub: Arc<Hub>,
-    /// Who may be a client.
-    pub users: Arc<Users>,
+    users: Arc<RwLock<Arc<Users>>>,
     /// Where keys live.
     pub router: Arc<Router<Ticket>>,
     /// This run's name, for `INFO`.
@@ -67,7 +68,7 @@ impl Shared {
             hub: Arc::new(Hub::new(Arc::clone(&router), Arc::clone(&stats))),
             stats,
             registry: Arc::new(registry),
-            users,
+            users: Arc::new(RwLock::new(users)),
             router,
             run_id: random_run_id().into(),
             started,
@@ -76,7 +77,34 @@ impl Shared {
             waits: Arc::new(Semaphore::new(MAX_WAITS)),
             crossings: Arc::default(),
             sender,
+            live: Arc::new(RwLock::new(Arc::clone(&config))),
             config,
+        }
+    }
+
+    /// The configuration in force.
+    pub fn live(&self) -> Arc<Config> {
+        Arc::clone(&self.live.read())
+    }
+
+    /// Who may be a client.
+    pub fn users(&self) -> Arc<Users> {
+        Arc::clone(&self.users.read())
+    }
+
+    /// Puts another configuration in force, as far as sessions go: bounds on buffers hold for
+    /// further connections, the rest for all. A client whose user is gone is closed; others do
+    /// what their user may do now. Who was let in without a password stays.
+    pub fn adopt(&self, config: Config) {
+        let before = self.users();
+        let users = Arc::new(Users::renewed(&config, &before));
+        let server = &config.server;
+        self.registry
+            .set_bounds(server.max_clients, !users.is_open());
+        *self.users.write() = Arc::clone(&users);
+        *self.live.write() = Arc::new(config);
+        for client in self.registry.clients() {
+            client.renew(&users);
         }
     }
 

@@ -190,7 +190,7 @@ impl Dispatch<'_> {
                 return Flow::Continue;
             }
         };
-        let most = self.shared.config.server.query_buffer_bytes;
+        let most = self.shared.live().server.query_buffer_bytes;
         let Some(transaction) = &mut self.state.transaction else {
             return Flow::Continue;
         };

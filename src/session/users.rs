@@ -25,6 +25,12 @@ pub struct Users {
 /// A user with a name, and what its connections share.
 pub struct User {
     settings: config::User,
+    /// Kept when the settings change.
+    load: Arc<Load>,
+}
+
+#[derive(Debug, Default)]
+struct Load {
     connections: AtomicUsize,
     /// The second looked at last, counted from the start, in the upper half; commands in it.
     pace: AtomicU64,
@@ -55,12 +61,23 @@ pub enum Refused {
 impl Users {
     /// Those of a configuration.
     pub fn new(config: &Config) -> Self {
+        Self::with_load(config, |_| None)
+    }
+
+    /// Those of another configuration, with the connections that there are.
+    pub fn renewed(config: &Config, before: &Self) -> Self {
+        Self::with_load(config, |name| {
+            let user = before.named.get(name)?;
+            Some(Arc::clone(&user.load))
+        })
+    }
+
+    fn with_load(config: &Config, load: impl Fn(&str) -> Option<Arc<Load>>) -> Self {
         let default = config.server.password.as_ref();
         let named = config.users.iter().map(|settings| {
             let user = User {
                 settings: settings.clone(),
-                connections: AtomicUsize::new(0),
-                pace: AtomicU64::new(0),
+                load: load(&settings.name).unwrap_or_default(),
             };
             (settings.name.clone(), Arc::new(user))
         });
@@ -73,6 +90,16 @@ impl Users {
     /// Whether every client is let in without a password.
     pub fn is_open(&self) -> bool {
         self.default.is_none() && self.named.is_empty()
+    }
+
+    /// Whether there is a default user.
+    pub fn has_default(&self) -> bool {
+        self.default.is_some() || self.named.is_empty()
+    }
+
+    /// The user of this name.
+    pub fn named(&self, name: &str) -> Option<&Arc<User>> {
+        self.named.get(name)
     }
 
     /// Lets a client in. Without any password the default user takes any, as in Redis (`nopass`).
@@ -111,7 +138,8 @@ impl User {
             most => most,
         };
         let below = |count: usize| (count < most).then_some(count + 1);
-        user.connections
+        user.load
+            .connections
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below)
             .map(|_| Membership(Arc::clone(user)))
             .map_err(|_| Refused::TooMany)
@@ -129,7 +157,8 @@ impl User {
             (then, count) if then == second => (count < most).then_some(pace + 1),
             _ => Some((second << 32) | 1),
         };
-        self.pace
+        self.load
+            .pace
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
             .is_ok()
     }
@@ -140,11 +169,21 @@ impl Membership {
     pub fn user(&self) -> &Arc<User> {
         &self.0
     }
+
+    /// Whether it is counted among the connections of `user`, whatever its settings are.
+    pub(super) fn is_of(&self, user: &User) -> bool {
+        Arc::ptr_eq(&self.0.load, &user.load)
+    }
+
+    /// Goes on as the same user with other settings.
+    pub(super) fn renew(&mut self, user: &Arc<User>) {
+        self.0 = Arc::clone(user);
+    }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.load.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

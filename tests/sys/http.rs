@@ -12,8 +12,8 @@ use crate::servers::{Redis, Tally};
 
 /// An answer: status, headers in lower case, body.
 pub(crate) struct Answer {
-    status: u16,
-    headers: String,
+    pub(crate) status: u16,
+    pub(crate) headers: String,
     pub(crate) body: String,
 }
 

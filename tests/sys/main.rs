@@ -38,6 +38,7 @@ mod nodes;
 mod pubsub;
 mod random;
 mod redis_rs;
+mod reload;
 mod reply;
 mod routing;
 mod rules;

@@ -88,7 +88,7 @@ fn behind_tls(node: &Redis, authority: &Authority, more: &[(&str, &str)]) -> (Ta
 }
 
 #[track_caller]
-fn cli(address: SocketAddr, arguments: &[&str]) -> Output {
+pub(crate) fn cli(address: SocketAddr, arguments: &[&str]) -> Output {
     Command::new("redis-cli")
         .args(["-h", &address.ip().to_string()])
         .args(["-p", &address.port().to_string(), "--tls"])
@@ -97,7 +97,7 @@ fn cli(address: SocketAddr, arguments: &[&str]) -> Output {
         .expect("redis-cli on the PATH")
 }
 
-fn printed(output: &Output) -> String {
+pub(crate) fn printed(output: &Output) -> String {
     let both = [output.stdout.as_slice(), &output.stderr].concat();
     String::from_utf8_lossy(&both).trim().to_owned()
 }

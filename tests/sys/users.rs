@@ -21,9 +21,9 @@ const USERS: &str = r#"[
 
 /// The same of those that a twin is asked for.
 const ACL: &[&str] = &[
-    "ACL SETUSER reader on >reader +@read +@connection +acl|whoami -@dangerous ~*",
-    "ACL SETUSER writer on >writer +@write +@connection +acl|whoami ~a:* -@dangerous ~b:?",
-    "ACL SETUSER app on >app +@read +@write -@scripting +@connection +acl|whoami -@dangerous ~a:*",
+    "ACL SETUSER reader on >reader +@read +@connection +acl|whoami +@transaction -@dangerous ~*",
+    "ACL SETUSER writer on >writer +@write +@connection +acl|whoami +@transaction ~a:* -@dangerous ~b:?",
+    "ACL SETUSER app on >app +@read +@write -@scripting +@connection +acl|whoami +@transaction -@dangerous ~a:*",
 ];
 
 fn one_line(users: &str) -> String {

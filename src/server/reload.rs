@@ -1,0 +1,90 @@
+//! Reads the configuration anew while clients are served.
+
+use std::io;
+
+use parking_lot::Mutex;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::files;
+use crate::config::{Changes, Config, Faults};
+use crate::session::Shared;
+use crate::telemetry::log;
+
+/// Reads the configuration as at the start.
+pub type Load = Box<dyn Fn() -> Result<Config, Faults> + Send + Sync>;
+
+/// SIGHUP.
+pub(super) struct HangUps(Signal);
+
+impl HangUps {
+    /// From now on the signal does not kill the process.
+    pub(super) fn new() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Reloads at each, until it is dropped. What came of it is in the log.
+    pub(super) async fn reload_each(&mut self, reloader: &Reloader) {
+        while self.0.recv().await.is_some() {
+            reloader.reload().ok();
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Applies what a changed configuration says, one time after the other.
+pub(super) struct Reloader {
+    load: Load,
+    turn: Mutex<()>,
+    shared: Shared,
+}
+
+impl Reloader {
+    pub(super) fn new(load: Load, shared: Shared) -> Self {
+        Self {
+            load,
+            turn: Mutex::new(()),
+            shared,
+        }
+    }
+
+    /// Reads and applies. What it says and what came of it is logged.
+    ///
+    /// # Errors
+    ///
+    /// The configuration is at fault; what held holds.
+    pub(super) fn reload(&self) -> Result<Changes, Faults> {
+        let _turn = self.turn.lock();
+        let changes = (self.load)().and_then(|wanted| self.apply(&wanted));
+        match &changes {
+            Ok(changes) => {
+                let applied = changes.applied.join(", ");
+                tracing::info!(applied, "the configuration was read again");
+                if !changes.restart.is_empty() {
+                    let keys = changes.restart.join(", ");
+                    tracing::warn!(keys, "changed, and need a restart");
+                }
+                // Last: a level that shows less would hide what was said here.
+                log::set(&self.shared.live().log_level);
+            }
+            Err(faults) => {
+                for fault in &faults.0 {
+                    tracing::error!(%fault, "the configuration was refused, the old one holds");
+                }
+            }
+        }
+        changes
+    }
+
+    fn apply(&self, wanted: &Config) -> Result<Changes, Faults> {
+        let (mut next, changes) = self.shared.live().adopt(wanted)?;
+        files::fit(&mut next);
+        for node in self.shared.router.all() {
+            let new = next.nodes.iter().find(|new| new.name == node.name());
+            if let Some(new) = new {
+                node.reconfigure(new.clone());
+            }
+        }
+        self.shared.adopt(next);
+        Ok(changes)
+    }
+}
