@@ -24,6 +24,8 @@ pub(super) struct Pool {
 struct Link {
     socket: Socket,
     id: i64,
+    /// Where it goes: the node may have moved since.
+    address: String,
 }
 
 /// A connection to a node for one client. Dropped, it is closed.
@@ -88,7 +90,7 @@ impl Pool {
             let Some(mut link) = free else {
                 break;
             };
-            if link.socket.is_quiet() {
+            if link.address == node.address && link.socket.is_quiet() {
                 return Ok(Pooled {
                     link,
                     _place: place,
@@ -134,7 +136,11 @@ impl Link {
         let mut socket = Socket::open(node).await?;
         let peer = socket.hello(node).await?;
         let id = peer.client_id.unwrap_or_default();
-        Ok(Self { socket, id })
+        Ok(Self {
+            socket,
+            id,
+            address: node.address.clone(),
+        })
     }
 }
 
