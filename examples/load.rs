@@ -273,8 +273,8 @@ impl Report {
     fn new(options: &Options) -> Self {
         Self {
             rate: options.rate,
-            // Three digits, in microseconds, of any size.
-            latencies: Histogram::new(3).unwrap_or_else(|_| unreachable!("3 digits are allowed")),
+            latencies: Histogram::new_with_max(LONGEST_US, 3)
+                .unwrap_or_else(|_| unreachable!("3 digits are allowed")),
             errors: 0,
             unanswered: 0,
             seconds: 0.0,
@@ -318,6 +318,9 @@ impl Report {
 fn to_u64(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
+
+/// Longest latency that is told apart, in microseconds: ten minutes.
+const LONGEST_US: u64 = 600_000_000;
 
 /// Between the times at which requests go.
 const GRID: Duration = Duration::from_millis(1);
