@@ -160,9 +160,9 @@ fn append_keys<'a>(arrays: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     out.extend(keys.concat());
 }
 
-/// The parts are arrays of 0 and 1: 1 where all have it.
-pub fn all() -> Merge {
-    merged(|parts, out| {
+/// The parts are arrays of 0 and 1: 1 where all have it, and where `sure` says so.
+pub fn all_or(sure: Vec<bool>) -> Merge {
+    merged(move |parts, out| {
         let flags = |frame| {
             reply::elements(frame)
                 .into_iter()
@@ -181,6 +181,10 @@ pub fn all() -> Merge {
                     .for_each(|(known, flag)| *known &= flag);
             }
         }
+        known
+            .iter_mut()
+            .zip(sure)
+            .for_each(|(known, sure)| *known |= sure);
         encode::array(out, known.len());
         for known in known {
             encode::integer(out, i64::from(known));

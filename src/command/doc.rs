@@ -145,6 +145,7 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
                 EveryNode::Function => "the reply, the same everywhere",
                 EveryNode::ScriptLoad => "the hash, the same everywhere",
                 EveryNode::ScriptExists => "1 where every node has the script",
+                EveryNode::Kill => "on a connection of its own; `OK` when one of them was ended",
                 EveryNode::Wait => "the smallest number of replicas",
             };
             (EVERY, detail)

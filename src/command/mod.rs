@@ -160,6 +160,8 @@ pub enum EveryNode {
     ScriptFlush,
     /// `FUNCTION LOAD`, `DELETE`, `FLUSH` and `RESTORE`: the reply, which is the same everywhere.
     Function,
+    /// `SCRIPT KILL`, `FUNCTION KILL`: `OK` when one of them was ended.
+    Kill,
     /// `WAIT`: the smallest number of replicas.
     Wait,
 }

@@ -305,7 +305,7 @@ table! {
     "function|dump",           2, NONE,      AnyNode,                  Plain,          [NOSCRIPT];
     "function|flush",         -2, NONE,      EveryNode(Each::Function), Plain,          [WRITE NOSCRIPT];
     "function|help",           2, NONE,      AnyNode,                  Plain,          [LOADING STALE];
-    "function|kill",           2, NONE,      NOT_YET,                  Plain,          [NOSCRIPT ALLOW_BUSY];
+    "function|kill",           2, NONE,      EveryNode(Each::Kill),                Plain,          [NOSCRIPT ALLOW_BUSY];
     "function|list",          -2, NONE,      AnyNode,                  Plain,          [NOSCRIPT];
     "function|load",          -3, NONE,      EveryNode(Each::Function), Plain,          [WRITE DENYOOM NOSCRIPT];
     "function|restore",       -3, NONE,      EveryNode(Each::Function), Plain,          [WRITE DENYOOM NOSCRIPT];
@@ -315,7 +315,7 @@ table! {
     "script|exists",          -3, NONE,      EveryNode(Each::ScriptExists), Plain,          [NOSCRIPT];
     "script|flush",           -2, NONE,      EveryNode(Each::ScriptFlush), Plain,          [NOSCRIPT];
     "script|help",             2, NONE,      AnyNode,                  Plain,          [LOADING STALE];
-    "script|kill",             2, NONE,      NOT_YET,                  Plain,          [NOSCRIPT ALLOW_BUSY];
+    "script|kill",             2, NONE,      EveryNode(Each::Kill),                Plain,          [NOSCRIPT ALLOW_BUSY];
     "script|load",             3, NONE,      EveryNode(Each::ScriptLoad), Plain,          [NOSCRIPT STALE];
 
     // Transactions.
@@ -430,7 +430,7 @@ table! {
     "module|load",            -3, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT];
     "module|loadex",          -3, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT];
     "module|unload",           3, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT];
-    "monitor",                 1, NONE,      NOT_YET,                  Plain,          [ADMIN NOSCRIPT LOADING STALE];
+    "monitor",                 1, NONE,      Local,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
     "psync",                  -3, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT NO_MULTI];
     "replconf",               -1, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT LOADING STALE ALLOW_BUSY];
     "replicaof",               3, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT STALE];

@@ -540,6 +540,11 @@ impl<T> fmt::Debug for Node<T> {
 }
 
 impl<T: Deliver> Entry<'_, T> {
+    /// Number of the lane's connection: it rises with each new one.
+    pub fn connection(&self) -> u64 {
+        self.node.counters.connects.load(Ordering::Relaxed)
+    }
+
     /// Whether a command may be appended now. `waker` is kept when there is no room.
     ///
     /// # Errors

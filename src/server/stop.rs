@@ -58,6 +58,7 @@ pub(super) async fn drain(
     let deadline = begun + bound;
     tracing::info!(clients = shared.registry.count(), "draining");
     shared.drain.cancel();
+    shared.pause.end();
     workers.tracker.close();
     let answered = timeout_at(begun + bound / 2, workers.tracker.wait());
     if answered.await.is_err() {

@@ -16,6 +16,7 @@ pub(super) async fn watch(shared: &Shared) {
         ticker.tick().await;
         let now = Instant::now().into_std();
         shared.stats.sample(now);
+        shared.pause.tick(now);
         for (node, seen) in shared.router.all().zip(&mut seen) {
             let counts = node.counts();
             let stats = &shared.stats;

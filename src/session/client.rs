@@ -36,6 +36,7 @@ pub struct Client {
     database: AtomicU32,
     replies: AtomicU8,
     waiting: AtomicBool,
+    monitor: AtomicBool,
     subscriptions: Subscriptions,
     facts: Mutex<Facts>,
 }
@@ -132,6 +133,7 @@ impl Client {
             database: AtomicU32::new(0),
             replies: AtomicU8::new(ReplyMode::default().bits()),
             waiting: AtomicBool::new(false),
+            monitor: AtomicBool::new(false),
             subscriptions: Subscriptions::default(),
             facts: Mutex::new(Facts {
                 user: None,
@@ -168,6 +170,16 @@ impl Client {
     /// What it is subscribed to.
     pub fn subscriptions(&self) -> &Subscriptions {
         &self.subscriptions
+    }
+
+    /// Whether it is in `MONITOR`.
+    pub fn is_monitor(&self) -> bool {
+        self.monitor.load(Ordering::Relaxed)
+    }
+
+    /// Puts it into `MONITOR`, or out again.
+    pub(super) fn set_monitor(&self, on: bool) {
+        self.monitor.store(on, Ordering::Relaxed);
     }
 
     /// Whether it has subscriptions and speaks RESP2, so that messages and replies look alike: it
@@ -332,6 +344,7 @@ impl Client {
     pub fn is_idle(&self, now: Instant, bound: Duration) -> bool {
         let last = self.facts.lock().last_activity;
         self.subscriptions.is_empty()
+            && !self.is_monitor()
             && !self.waiting.load(Ordering::Relaxed)
             && now.saturating_duration_since(last) >= bound
     }
@@ -389,6 +402,7 @@ impl Client {
     fn flags(&self, facts: &Facts) -> String {
         let mut flags = String::new();
         for (set, flag) in [
+            (self.is_monitor(), 'O'),
             (!self.subscriptions.is_empty(), 'P'),
             (self.kill.is_cancelled(), 'A'),
             (facts.blocked.is_some(), 'b'),

@@ -10,6 +10,7 @@ use std::time::Instant;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
+use super::scripts::Reminded;
 use super::timing::{Asked, Notes};
 use crate::fan_out::Gather;
 use crate::node::{Came, Deliver};
@@ -26,6 +27,10 @@ pub enum Ticket {
     Elements(Box<Elements>),
     /// A task that waits for the frame.
     Told(oneshot::Sender<Vec<u8>>),
+    /// A place for the reply of a script that was called by its name.
+    Script(Box<Reminded>),
+    /// Nobody.
+    Nobody,
 }
 
 /// Who waits for the elements of a node's reply to `EXEC`.
@@ -65,6 +70,8 @@ impl Deliver for Ticket {
                 drop(task.send(frame.to_vec()));
                 None
             }
+            Self::Script(reminded) => reminded.deliver(frame, came),
+            Self::Nobody => None,
         }
     }
 }
@@ -105,7 +112,7 @@ impl Place {
     }
 
     /// The same, by a clock that was read already.
-    fn fill_at(self, frame: &[u8], now: Instant) -> Option<Waker> {
+    pub(super) fn fill_at(self, frame: &[u8], now: Instant) -> Option<Waker> {
         let (protocol, form) = (self.protocol, self.form);
         self.fill_with(now, frame.strip_prefix(b"-"), |out| match protocol {
             Protocol::Resp3 => out.extend_from_slice(frame),

@@ -1,10 +1,16 @@
-//! Scripts that are known as limit scripts, among those that clients run.
+//! The scripts that clients have brought: which are limit scripts, and their bodies, with which a
+//! node that has forgotten them is reminded.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
 
 use dashmap::{DashMap, DashSet};
 
+use super::replies::Place;
 use crate::limit::{self, Call, Catalogue};
+use crate::node::Came;
 use crate::resp::Request;
 
 /// Knows limit scripts by their bodies, and by the names of those that clients have brought.
@@ -16,7 +22,38 @@ pub struct Scripts {
     bodies: DashMap<(u64, usize), bool>,
     /// Names (SHA-1, hex) under which clients have brought a limit script. As many as such bodies.
     names: DashSet<Box<[u8]>>,
+    /// Bodies by their names, [`MAX_BODY_BYTES`] in all at most.
+    texts: DashMap<Sha, Arc<[u8]>>,
+    text_bytes: AtomicUsize,
+    /// Which of them were loaded where, and on which of the lane's connections.
+    loaded: DashMap<(At, Sha), u64>,
     seed: RandomState,
+}
+
+/// A script's name: its SHA-1 in lower case.
+type Sha = [u8; 40];
+
+/// One lane: the number of its database, and of its node.
+pub(super) type At = (u32, usize);
+
+/// A call of a script by its name: when the node does not know it, it is reminded next time.
+#[derive(Debug)]
+pub struct Reminded {
+    pub(super) place: Place,
+    scripts: Arc<Scripts>,
+    at: At,
+    sha: Sha,
+}
+
+impl Reminded {
+    /// Takes the reply.
+    pub(super) fn deliver(mut self, frame: &[u8], came: Came) -> Option<Waker> {
+        if frame.starts_with(b"-NOSCRIPT") {
+            self.scripts.loaded.remove(&(self.at, self.sha));
+        }
+        self.place.came(came);
+        self.place.fill_at(frame, came.now)
+    }
 }
 
 impl Scripts {
@@ -27,6 +64,9 @@ impl Scripts {
             catalogue,
             bodies: DashMap::new(),
             names: DashSet::new(),
+            texts: DashMap::new(),
+            text_bytes: AtomicUsize::new(0),
+            loaded: DashMap::new(),
             seed,
         }
     }
@@ -60,13 +100,71 @@ impl Scripts {
             return *known;
         }
         let known = self.catalogue.recognise_body(body).is_some();
+        let sha = limit::sha1_hex(body);
+        self.keep(&sha, body);
         if known {
-            self.names.insert(Box::from(limit::sha1_hex(body)));
+            self.names.insert(Box::from(sha));
         }
         if self.bodies.len() < MAX_BODIES {
             self.bodies.insert(place, known);
         }
         known
+    }
+
+    /// Remembers a body, while there is room for it.
+    fn keep(&self, sha: &[u8], body: &[u8]) {
+        let Ok(sha) = Sha::try_from(sha) else {
+            return;
+        };
+        let before = self.text_bytes.fetch_add(body.len(), Ordering::Relaxed);
+        let fits = before + body.len() <= MAX_BODY_BYTES;
+        if !fits || self.texts.insert(sha, body.into()).is_some() {
+            self.text_bytes.fetch_sub(body.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a script can be run on every node by this name.
+    pub(super) fn knows(&self, name: &[u8]) -> bool {
+        sha(name).is_some_and(|sha| self.texts.contains_key(&sha))
+    }
+
+    /// The body of the script that `name` names, if the lane `at` was not given it on its present
+    /// `connection`. The caller loads it there, before anything else that it sends.
+    pub(super) fn missing(&self, at: At, connection: u64, name: &[u8]) -> Option<Arc<[u8]>> {
+        let sha = sha(name)?;
+        let body = Arc::clone(self.texts.get(&sha)?.value());
+        let before = self.loaded.insert((at, sha), connection);
+        (before != Some(connection)).then_some(body)
+    }
+
+    /// Sees to it that the node is reminded if it does not know the script after all; `None` for
+    /// one whose body is not known here.
+    pub(super) fn reminded(
+        self: &Arc<Self>,
+        at: At,
+        name: &[u8],
+        place: Place,
+    ) -> Result<Box<Reminded>, Place> {
+        match sha(name).filter(|sha| self.texts.contains_key(sha)) {
+            Some(sha) => Ok(Box::new(Reminded {
+                place,
+                scripts: Arc::clone(self),
+                at,
+                sha,
+            })),
+            None => Err(place),
+        }
+    }
+
+    /// Whether the request is a script that declares to change nothing (`#!lua flags=no-writes`).
+    pub(super) fn reads_only(&self, request: &Request<'_>) -> bool {
+        let name = request.arg(0);
+        if name.eq_ignore_ascii_case(b"evalsha") {
+            let sha = sha(request.arg(1));
+            let body = sha.and_then(|sha| self.texts.get(&sha));
+            return body.is_some_and(|body| declares_no_writes(&body));
+        }
+        name.eq_ignore_ascii_case(b"eval") && declares_no_writes(request.arg(1))
     }
 
     fn place(&self, body: &[u8]) -> (u64, usize) {
@@ -77,8 +175,62 @@ impl Scripts {
     pub(super) fn forget(&self) {
         self.names.clear();
         self.bodies.clear();
+        self.texts.clear();
+        self.text_bytes.store(0, Ordering::Relaxed);
+        self.loaded.clear();
     }
+}
+
+/// A name as a key; `None` for what can not be one.
+fn sha(name: &[u8]) -> Option<Sha> {
+    let mut sha = Sha::try_from(name).ok()?;
+    sha.make_ascii_lowercase();
+    Some(sha)
+}
+
+/// Whether the first line of a script has this flag (Redis `eval.c`, `evalExtractShebangFlags`).
+fn declares_no_writes(body: &[u8]) -> bool {
+    let line = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ');
+    let is_shebang = words.next().is_some_and(|first| first.starts_with(b"#!"));
+    let flags = words.find_map(|word| word.strip_prefix(b"flags="));
+    let mut flags = flags.unwrap_or_default().split(|byte| *byte == b',');
+    is_shebang && flags.any(|flag| flag == b"no-writes")
 }
 
 /// Most bodies remembered; what comes later is looked into each time.
 const MAX_BODIES: usize = 10_000;
+
+/// Most bytes of bodies remembered; what comes later is forwarded, and a node may forget it.
+const MAX_BODY_BYTES: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_missing_once_on_each_connection_of_each_lane() {
+        let scripts = Scripts::new(Catalogue::new([]).unwrap());
+        let body = b"return 1";
+        let name = limit::sha1_hex(body);
+        let upper = name.to_ascii_uppercase();
+        let missing = |at, connection| scripts.missing(at, connection, upper.as_ref()).is_some();
+        assert!(!missing((0, 0), 1), "nobody has brought it");
+        scripts.brought(body);
+        assert!(missing((0, 0), 1) && !missing((0, 0), 1));
+        assert!(missing((0, 1), 1) && missing((1, 0), 1));
+        assert!(missing((0, 0), 2), "the node may be another one now");
+        scripts.forget();
+        assert!(!missing((0, 0), 3) && !scripts.knows(name.as_ref()));
+    }
+
+    #[test]
+    fn a_script_may_declare_that_it_only_reads() {
+        assert!(declares_no_writes(b"#!lua flags=no-writes\nreturn 1"));
+        assert!(declares_no_writes(
+            b"#!lua name=x flags=allow-oom,no-writes\n"
+        ));
+        assert!(!declares_no_writes(b"#!lua\nreturn 'flags=no-writes'"));
+        assert!(!declares_no_writes(b"return 1 -- flags=no-writes"));
+    }
+}

@@ -38,6 +38,8 @@ pub async fn serve(stream: Stream, client: Arc<Client>, shared: Arc<Shared>) {
         }
     }
     shared.hub.leave(&client);
+    shared.monitors.remove(&client);
+    shared.pause.forget(client.id);
     shared.registry.remove(client.id);
 }
 

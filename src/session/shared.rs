@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Registry, Scripts, Ticket, Users};
+use super::{Monitors, Pause, Registry, Scripts, Ticket, Users};
 use crate::config::Config;
 use crate::limit::Catalogue;
 use crate::node::Node;
@@ -33,6 +33,12 @@ pub struct Shared {
     /// Who is subscribed to what.
     pub hub: Arc<Hub>,
     users: Arc<RwLock<Arc<Users>>>,
+    /// Who may be a client.
+    pub users: Arc<Users>,
+    /// Who watches all commands.
+    pub monitors: Arc<Monitors>,
+    /// Whether requests wait until a moment.
+    pub pause: Arc<Pause>,
     /// Where keys live.
     pub router: Arc<Router<Ticket>>,
     /// This run's name, for `INFO`.
@@ -65,6 +71,8 @@ impl Shared {
         let users = Arc::new(Users::new(&config));
         let registry = Registry::new(server.max_clients, !users.is_open());
         Self {
+            monitors: Arc::default(),
+            pause: Arc::default(),
             hub: Arc::new(Hub::new(Arc::clone(&router), Arc::clone(&stats))),
             stats,
             registry: Arc::new(registry),

@@ -123,7 +123,11 @@ impl Dispatch<'_> {
         let merge = match kind {
             EveryNode::DbSize => return self.db_size(command, request),
             EveryNode::Keys => fan_out::keys(),
-            EveryNode::ScriptExists => fan_out::all(),
+            EveryNode::ScriptExists => {
+                let known = request.args().skip(2);
+                let known = known.map(|name| self.shared.scripts.knows(name));
+                fan_out::all_or(known.collect())
+            }
             EveryNode::RandomKey => return self.random_key(command),
             EveryNode::FlushAll if self.shared.config.server.databases > 1 => {
                 return self.flush_all(command, request);
@@ -136,6 +140,7 @@ impl Dispatch<'_> {
             | EveryNode::Function => fan_out::first(),
             EveryNode::Scan => return self.scan(command, request),
             EveryNode::Wait => return self.wait(command, request),
+            EveryNode::Kill => return self.kill_script(command, request),
         };
         match kind {
             EveryNode::ScriptLoad => _ = self.shared.scripts.brought(request.arg(2)),

@@ -127,6 +127,13 @@ impl Dispatch<'_> {
         }
     }
 
+    /// Whether a command of the transaction may change data, or publish.
+    pub(super) fn transaction_may_change(&self) -> bool {
+        let open = self.state.transaction.as_ref();
+        let mut commands = open.into_iter().flat_map(|open| &open.commands);
+        commands.any(|queued| self.may_change(queued.command, &queued.request()))
+    }
+
     /// `MULTI` and its kin.
     pub(super) fn bracket(&mut self, bracket: Bracket, request: &Request<'_>) -> Flow {
         match bracket {
@@ -424,6 +431,9 @@ impl Dispatch<'_> {
                     flow = flow.and(self.run(&request));
                 }
             }
+            if self.shared.monitors.is_watched() {
+                self.tell_monitors(&request);
+            }
             self.count();
         }
         self.send_runs(runs, is_all);
@@ -447,6 +457,7 @@ impl Dispatch<'_> {
         let mut keys = Vec::new();
         let mut positions = Vec::new();
         let mut whole = false;
+        let mut names = Vec::new();
         encode::request(&mut wire, &[b"MULTI"]);
         for (queued, place) in commands {
             places.push(place);
@@ -456,6 +467,11 @@ impl Dispatch<'_> {
                 keys.extend(positions.iter().map(|at| request.arg(*at)));
             }
             whole |= command::needs_whole_node(queued.command, &request);
+            match queued.command.name {
+                "evalsha" | "evalsha_ro" => names.push(request.arg(1)),
+                "eval" | "eval_ro" => _ = self.shared.scripts.brought(request.arg(1)),
+                _ => {}
+            }
             self.note_increment(queued.command, &request);
         }
         encode::request(&mut wire, &[b"EXEC"]);
@@ -471,6 +487,10 @@ impl Dispatch<'_> {
             woken.extend(elements.fill(&frame, Came { now, node_us: 0 }));
             return;
         }
+        for name in names {
+            self.remind(index, name);
+        }
+        let (entry, woken) = self.lane(index);
         let ticket = Ticket::Elements(elements);
         entry.step(now, woken, |lane, step| {
             if whole {

@@ -21,7 +21,7 @@ use tally::config::{
 use tally::resp::{Request, Span, encode};
 use tally::ring::Hash;
 use tally::session::local::{After, Local, NO_AUTH, allowed_before_auth, answer, finish_info};
-use tally::session::{Registry, Users};
+use tally::session::{Pause, Registry, Users};
 use tally::telemetry::Stats;
 use tokio::time::Instant;
 
@@ -214,6 +214,13 @@ CLIENT KILL ADDR 1.2.3.4:5
 CLIENT KILL LADDR 1.2.3.4:5
 CLIENT KILL FOO bar
 CLIENT PAUSE
+CLIENT PAUSE x
+CLIENT PAUSE -1
+CLIENT PAUSE 0
+CLIENT PAUSE 1 x
+CLIENT PAUSE 1 WRITE x
+CLIENT UNPAUSE
+CLIENT LIST TYPE pubsub
 CLIENT TRACKING
 CLIENT TRACKING OFF
 CLIENT TRACKING OFF BCAST
@@ -403,6 +410,7 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
     let now = Instant::now().into_std();
     let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let client = registry.register(addr(5000), addr(6380), now).unwrap();
+    let pause = Pause::default();
     let local = Local {
         config: &config,
         stats: &stats,
@@ -411,6 +419,7 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
         client: &client,
         nodes: &Vec::new,
         topics: &|_| 0,
+        pause: &pause,
         run_id: "",
         started: now,
         now,
@@ -435,7 +444,7 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
                 encode::error(&mut reply, NO_AUTH);
             }
             Ok(command) => match answer(&local, command.name, &request, &mut reply) {
-                After::Continue | After::Reset => {}
+                After::Continue | After::Reset | After::Monitor => {}
                 After::Close => closes = true,
                 After::InfoKeyspace(info) => finish_info(info, [], &mut reply),
                 After::NodeConfig(config) => panic!("no nodes here: {config:?}"),

@@ -1,11 +1,12 @@
 //! `CLIENT`: names, lists and modes of connections. `CLIENT KILL` is in [`super::kill`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::argument::{self, NOT_AN_INTEGER, SYNTAX_ERROR};
 use super::{After, Local, help};
 use crate::resp::{Request, encode, parse_i64};
-use crate::session::{Client, ReplyMode};
+use crate::session::{Client, Paused, ReplyMode};
 
 /// Any subcommand but `KILL`; its arity is right.
 pub(super) fn run(local: &Local<'_>, subcommand: &str, request: &Request<'_>, out: &mut Vec<u8>) {
@@ -39,6 +40,11 @@ pub(super) fn run(local: &Local<'_>, subcommand: &str, request: &Request<'_>, ou
         "trackinginfo" => tracking_info(local, out),
         "getredir" => encode::integer(out, -1),
         "caching" => encode::error(out, CACHING_WITHOUT_TRACKING),
+        "pause" => pause(local, request, out),
+        "unpause" => {
+            local.pause.end();
+            encode::simple(out, "OK");
+        }
         "help" if help::write("client|help", out) => {}
         _ => encode::error(
             out,
@@ -62,16 +68,38 @@ pub(super) fn checked_name(bytes: &[u8]) -> Result<String, Vec<u8>> {
     })
 }
 
-/// Types of clients that `CLIENT LIST` and `KILL` know: whether this one is the type of every
-/// client here. `None` for a word that is no type.
-pub(super) fn is_type_of_all(word: &[u8]) -> Option<bool> {
-    if argument::is(word, "normal") {
-        return Some(true);
+/// A type of clients that `CLIENT LIST` and `KILL` know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Type {
+    /// Without subscriptions.
+    Normal,
+    /// With subscriptions.
+    PubSub,
+    /// A server, of which none is a client here.
+    Server,
+}
+
+impl Type {
+    /// `None` for a word that is no type.
+    pub(super) fn named(word: &[u8]) -> Option<Self> {
+        let is = |name| argument::is(word, name);
+        match () {
+            () if is("normal") => Some(Self::Normal),
+            () if is("pubsub") => Some(Self::PubSub),
+            () if is("master") || is("replica") || is("slave") => Some(Self::Server),
+            () => None,
+        }
     }
-    ["master", "pubsub", "replica", "slave"]
-        .iter()
-        .any(|other| argument::is(word, other))
-        .then_some(false)
+
+    /// Whether a client is of this type.
+    pub(super) fn is_of(self, client: &Client) -> bool {
+        let subscribed = !client.subscriptions().is_empty();
+        match self {
+            Self::Normal => !subscribed,
+            Self::PubSub => subscribed,
+            Self::Server => false,
+        }
+    }
 }
 
 pub(super) fn unknown_type(word: &[u8]) -> Vec<u8> {
@@ -105,12 +133,10 @@ fn listed(local: &Local<'_>, request: &Request<'_>) -> Result<Vec<Arc<Client>>, 
     }
     if request.len() == 4 && argument::is(option, "TYPE") {
         let word = request.arg(3);
-        let all = is_type_of_all(word).ok_or_else(|| unknown_type(word))?;
-        return Ok(if all {
-            local.registry.clients()
-        } else {
-            Vec::new()
-        });
+        let wanted = Type::named(word).ok_or_else(|| unknown_type(word))?;
+        let mut clients = local.registry.clients();
+        clients.retain(|client| wanted.is_of(client));
+        return Ok(clients);
     }
     if request.len() == 3 || !argument::is(option, "ID") {
         return Err(SYNTAX_ERROR.into());
@@ -205,6 +231,28 @@ fn tracking_info(local: &Local<'_>, out: &mut Vec<u8>) {
     encode::array(out, 0);
 }
 
+/// `CLIENT PAUSE timeout [WRITE|ALL]`.
+fn pause(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
+    let mode = request.arg(3);
+    let what = match request.len() {
+        3 => Paused::All,
+        4 if argument::is(mode, "write") => Paused::Writes,
+        4 if argument::is(mode, "all") => Paused::All,
+        4 => return encode::error(out, "ERR CLIENT PAUSE mode must be WRITE or ALL"),
+        _ => return encode::error(out, argument::wrong_subcommand("CLIENT", request)),
+    };
+    match parse_i64(request.arg(2)).map(u64::try_from) {
+        Some(Ok(ms)) => {
+            // A century is as good as for ever, and can be added to any moment.
+            let length = Duration::from_millis(ms.min(CENTURY_MS));
+            local.pause.begin(what, local.now + length);
+            encode::simple(out, "OK");
+        }
+        Some(Err(_)) => encode::error(out, "ERR timeout is negative"),
+        None => encode::error(out, "ERR timeout is not an integer or out of range"),
+    }
+}
+
 /// `CLIENT UNBLOCK id [TIMEOUT | ERROR]`
 pub(super) fn unblock(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     let reason = request.arg(3);
@@ -237,6 +285,8 @@ pub(super) fn unblock(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8
 /// Longest name and library text. Redis has no bound but that of a request; here every client's
 /// name is kept for as long as it is connected.
 const MAX_NAME_BYTES: usize = 1024;
+
+const CENTURY_MS: u64 = 100 * 365 * 24 * 3_600_000;
 
 const CACHING_WITHOUT_TRACKING: &str = "ERR CLIENT CACHING can be called only when the client is \
     in tracking mode with OPTIN or OPTOUT mode enabled";

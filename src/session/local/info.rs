@@ -149,7 +149,8 @@ fn clients(report: &mut Report<'_, '_>) {
     report.field("maxclients", registry.max_clients());
     let clients = registry.clients();
     let blocked = clients.iter().filter(|client| client.blocked().is_some());
-    report.field("blocked_clients", blocked.count());
+    let paused = report.local.pause.waiting();
+    report.field("blocked_clients", blocked.count() + paused);
     report.field("tracking_clients", 0);
 }
 

@@ -46,7 +46,7 @@ struct Filter<'a> {
     id: Option<u64>,
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
-    none_by_type: bool,
+    wanted: Option<clients::Type>,
 }
 
 impl<'a> Filter<'a> {
@@ -58,7 +58,7 @@ impl<'a> Filter<'a> {
             id: None,
             addr: old_form.then(|| request.arg(2)),
             laddr: None,
-            none_by_type: false,
+            wanted: None,
         };
         if old_form {
             return Ok(filter);
@@ -77,8 +77,8 @@ impl<'a> Filter<'a> {
             let id = id.filter(|id| *id > 0);
             self.id = Some(id.ok_or("ERR client-id should be greater than 0")?);
         } else if argument::is(option, "type") {
-            let all = clients::is_type_of_all(value);
-            self.none_by_type = !all.ok_or_else(|| clients::unknown_type(value))?;
+            let wanted = clients::Type::named(value);
+            self.wanted = Some(wanted.ok_or_else(|| clients::unknown_type(value))?);
         } else if argument::is(option, "addr") {
             self.addr = Some(value);
         } else if argument::is(option, "laddr") {
@@ -102,7 +102,7 @@ impl<'a> Filter<'a> {
         let is_at = |wanted: Option<&[u8]>, address: std::net::SocketAddr| {
             wanted.is_none_or(|wanted| wanted == address.to_string().as_bytes())
         };
-        !self.none_by_type
+        self.wanted.is_none_or(|wanted| wanted.is_of(client))
             && self.id.is_none_or(|id| id == client.id)
             && is_at(self.addr, client.addr)
             && is_at(self.laddr, client.laddr)

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 pub use config::NodeConfig;
 pub use keyspace::{InfoText, NodeKeyspace, finish_info};
 
-use super::{Blocked, Client, Registry, Users};
+use super::{Blocked, Client, Pause, Registry, Users};
 use crate::command::Topics;
 use crate::config::Config;
 use crate::resp::{Protocol, Request, encode};
@@ -42,6 +42,8 @@ pub struct Local<'a> {
     pub client: &'a Client,
     /// The nodes' states; called only by the few commands that show them.
     pub nodes: &'a dyn Fn() -> Vec<NodeStatus>,
+    /// Whether requests wait until a moment.
+    pub pause: &'a Pause,
     /// How many topics of a kind clients are subscribed to.
     pub topics: &'a dyn Fn(Topics) -> usize,
     /// Name of this run, see [`random_run_id`](crate::telemetry::random_run_id).
@@ -80,6 +82,8 @@ pub enum After {
     Continue,
     /// Sends the reply and closes.
     Close,
+    /// `MONITOR`: the session begins it, and writes the reply.
+    Monitor,
     /// Sends the reply and ends all subscriptions: `RESET`.
     Reset,
     /// `CLIENT UNBLOCK` of a client that waits there: no reply was written yet. The session sends
@@ -129,6 +133,7 @@ fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) 
             encode::simple(out, "OK");
             return After::Close;
         }
+        "monitor" => return After::Monitor,
         "client|kill" => return kill::kill(local, request, out),
         "client|unblock" => return clients::unblock(local, request, out),
         "info" => return info::info(local, request, out),

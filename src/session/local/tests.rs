@@ -55,6 +55,7 @@ impl Setup {
             client,
             nodes: &nodes,
             topics: &|_| 0,
+            pause: &Pause::default(),
             run_id: "0123456789abcdef0123456789abcdef01234567",
             started: self.started,
             now: self.started + Duration::from_secs(90_000),
@@ -393,11 +394,8 @@ fn what_redis_has_and_tally_has_not_is_a_clear_error() {
     let setup = Setup::new(None);
     let client = setup.connect();
     for (args, name) in [
-        (&["CLIENT", "PAUSE", "1"][..], "CLIENT PAUSE"),
-        (&["CLIENT", "UNPAUSE"], "CLIENT UNPAUSE"),
         (&["CLIENT", "TRACKING", "on"], "CLIENT TRACKING"),
         (&["DEBUG", "SLEEP", "1"], "DEBUG"),
-        (&["MONITOR"], "MONITOR"),
     ] {
         let reply = format!("-ERR {name} is not supported by Tally\r\n");
         setup.check(&client, args, &reply);

@@ -1,0 +1,73 @@
+//! `SCRIPT KILL` and `FUNCTION KILL`: on connections of their own, as a lane waits for the script
+//! that it has sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::dispatch::{Dispatch, Flow};
+use super::replies::Place;
+use crate::command::Command;
+use crate::config::Node;
+use crate::node;
+use crate::resp::{Request, encode, reply};
+
+impl Dispatch<'_> {
+    /// Ends what runs too long on any node. It goes past the lanes: what this client has sent
+    /// before may still wait there, behind the script.
+    pub(super) fn kill_script(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        self.leave();
+        let Ok(slot) = Arc::clone(&self.shared.waits).try_acquire_owned() else {
+            self.error("ERR too many clients are in WAIT or SCRIPT KILL");
+            return Flow::Continue;
+        };
+        let place = self.place(command.form);
+        let words: Vec<Vec<u8>> = request.args().map(<[u8]>::to_vec).collect();
+        let config = &self.shared.config;
+        let bound = config.upstream.connect_timeout + config.upstream.request_timeout;
+        let nodes = config.nodes.clone();
+        tokio::spawn(async move {
+            kill(place, nodes, words, bound).await;
+            drop(slot);
+        });
+        Flow::Continue
+    }
+}
+
+/// Asks all nodes at once. `OK` if one says so; else the most telling error: one that a script was
+/// there, one that a node could not be asked, or that there was none.
+async fn kill(place: Place, nodes: Vec<Node>, words: Vec<Vec<u8>>, bound: Duration) {
+    let mut asked = tokio::task::JoinSet::new();
+    for node in nodes {
+        let words = words.clone();
+        // A busy node refuses SELECT, and needs none for this.
+        let node = Node {
+            database: 0,
+            ..node
+        };
+        asked.spawn(async move { node::ask(&node, &[words], bound).await });
+    }
+    let mut answers = Vec::new();
+    while let Some(answer) = asked.join_next().await {
+        answers.push(match answer {
+            Ok(Ok(frame)) => frame,
+            Ok(Err(error)) => encoded(&format!("ERR {error}")),
+            Err(error) => encoded(&format!("ERR {error}")),
+        });
+    }
+    let rank = |frame: &Vec<u8>| match frame {
+        frame if !reply::is_error(frame) => 0,
+        frame if frame.starts_with(b"-UNKILLABLE") => 1,
+        frame if !frame.starts_with(b"-NOTBUSY") => 2,
+        _ => 3,
+    };
+    let best = answers.into_iter().min_by_key(rank).unwrap_or_default();
+    if let Some(waker) = place.fill(&best) {
+        waker.wake();
+    }
+}
+
+fn encoded(text: &str) -> Vec<u8> {
+    let mut frame = Vec::new();
+    encode::error(&mut frame, text);
+    frame
+}

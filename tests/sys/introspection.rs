@@ -1,0 +1,197 @@
+//! `MONITOR` and `CLIENT PAUSE`, beside a plain Redis where it has the same to say.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use crate::connection::Connection;
+use crate::harness::{Stack, eventually};
+use crate::reply::Reply;
+
+/// The next line of a client in `MONITOR`, without its time and address.
+#[track_caller]
+fn shown(monitor: &mut Connection) -> String {
+    let line = Reply::parse(&monitor.read_frame()).text();
+    let (_, rest) = line.split_once('[').unwrap();
+    let (database, rest) = rest.split_once(' ').unwrap();
+    let (_, command) = rest.split_once("] ").unwrap();
+    format!("[{database}] {command}")
+}
+
+#[test]
+fn monitor_shows_commands_and_hides_secrets() {
+    let stack = Stack::start(&[]);
+    let mut monitor = stack.connect();
+    assert!(monitor.run("MONITOR").is_ok());
+    let mut client = stack.connect();
+    client.run("SET key value");
+    client.call(&[b"SET".as_slice(), b"b\"\\\n\xff", b""]);
+    client.run_all(&["INCR n", "INCR n", "INCR n", "MGET n key"]);
+    client.run("NONSENSE");
+    client.run("GET too many");
+    client.run("AUTH secret");
+    client.run("AUTH default secret");
+    client.run("HELLO 2 AUTH default secret SETNAME me");
+    client.run("CONFIG GET maxmemory");
+    client.run("SELECT 1");
+    client.run("GET key");
+    for expected in [
+        r#"[0] "SET" "key" "value""#,
+        r#"[0] "SET" "b\"\\\n\xff" """#,
+        r#"[0] "INCR" "n""#,
+        r#"[0] "INCR" "n""#,
+        r#"[0] "INCR" "n""#,
+        r#"[0] "MGET" "n" "key""#,
+        r#"[0] "AUTH" "(redacted)""#,
+        r#"[0] "AUTH" "(redacted)" "(redacted)""#,
+        r#"[0] "HELLO" "2" "AUTH" "(redacted)" "(redacted)" "SETNAME" "me""#,
+    ] {
+        assert_eq!(shown(&mut monitor), expected);
+    }
+    let select = shown(&mut monitor);
+    assert!(select.ends_with(r#""SELECT" "1""#), "{select}");
+    assert_eq!(shown(&mut monitor), r#"[1] "GET" "key""#);
+    let list = client.run("CLIENT LIST").text();
+    assert!(list.contains("flags=O"), "{list}");
+    client.run_all(&["MULTI", "SET t 1", "EXEC"]);
+    for expected in [r#"[1] "MULTI""#, r#"[1] "SET" "t" "1""#, r#"[1] "EXEC""#] {
+        assert_eq!(shown(&mut monitor), expected);
+    }
+    monitor.run("RESET");
+    client.run("GET key");
+    assert_eq!(monitor.run("PING").text(), "PONG", "it watches no more");
+}
+
+#[test]
+fn a_monitor_that_does_not_read_is_closed() {
+    let stack = Stack::start(&[("server.output_buffer", "\"1MiB\"")]);
+    let mut monitor = stack.connect();
+    assert!(monitor.run("MONITOR").is_ok());
+    let mut client = stack.connect();
+    let value = vec![b'x'; 32 << 10];
+    let closed = eventually(Duration::from_secs(20), || {
+        client.call(&[b"ECHO".as_slice(), &value]);
+        !client.run("CLIENT LIST").text().contains("flags=O")
+    });
+    assert!(closed, "it is kept");
+}
+
+/// Whether a reply comes at once.
+fn answers(client: &mut Connection, line: &str) -> bool {
+    client.set_patience(Duration::from_millis(300));
+    client.send(&crate::connection::words(line));
+    match client.try_read_frame() {
+        Ok(_) => true,
+        Err(error) => {
+            assert!(matches!(
+                error.kind(),
+                ErrorKind::WouldBlock | ErrorKind::TimedOut
+            ));
+            client.set_patience(Duration::from_secs(10));
+            false
+        }
+    }
+}
+
+#[test]
+fn a_pause_of_writes_holds_writes_until_it_is_lifted() {
+    let stack = Stack::start(&[]);
+    let mut admin = stack.connect();
+    admin.run_all(&["SET k v", "INCR n", "INCR n", "INCR n"]);
+    assert!(admin.run("CLIENT PAUSE 60000 WRITE").is_ok());
+    let mut held: Vec<_> = (0..5).map(|_| stack.connect()).collect();
+    let lines = [
+        "INCR n",
+        "SET k w",
+        "EVAL return(1) 0",
+        "PUBLISH a b",
+        "PFCOUNT h",
+    ];
+    for (client, line) in held.iter_mut().zip(lines) {
+        assert!(!answers(client, line), "{line}");
+    }
+    let info = admin.run("INFO clients").text();
+    assert!(info.contains("blocked_clients:5"), "{info}");
+    for line in ["GET k", "PING", "EVAL_RO return(1) 0", "CLIENT LIST"] {
+        assert!(!admin.run(line).is_error(), "{line}");
+    }
+    let flagged = ["EVAL", "#!lua flags=no-writes\nreturn 1", "0"];
+    assert_eq!(admin.call(&flagged).integer(), 1);
+    assert_eq!(admin.run("GET k").text(), "v");
+    assert!(admin.run("CLIENT UNPAUSE").is_ok());
+    let replies: Vec<_> = held
+        .iter_mut()
+        .map(|client| Reply::parse(&client.read_frame()))
+        .collect();
+    assert_eq!(replies[0], Reply::Integer(4));
+    assert!(replies[1].is_ok());
+    assert_eq!(admin.run("GET k").text(), "w");
+}
+
+#[test]
+fn a_pause_of_writes_holds_transactions_that_write() {
+    let stack = Stack::start(&[]);
+    let mut admin = stack.connect();
+    let (mut reader, mut writer) = (stack.connect(), stack.connect());
+    reader.run_all(&["MULTI", "GET k"]);
+    writer.run_all(&["MULTI", "SET k v"]);
+    assert!(admin.run("CLIENT PAUSE 60000 WRITE").is_ok());
+    assert!(answers(&mut reader, "EXEC"));
+    assert!(!answers(&mut writer, "EXEC"));
+    assert!(admin.run("CLIENT UNPAUSE").is_ok());
+    assert!(Reply::parse(&writer.read_frame()).elements()[0].is_ok());
+}
+
+#[test]
+fn a_pause_of_everything_ends_by_itself() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    assert!(client.run("CLIENT PAUSE 900").is_ok());
+    assert!(!answers(&mut client, "PING"));
+    assert_eq!(Reply::parse(&client.read_frame()).text(), "PONG");
+    for (line, text) in [
+        (
+            "CLIENT PAUSE abc",
+            "ERR timeout is not an integer or out of range",
+        ),
+        ("CLIENT PAUSE -1", "ERR timeout is negative"),
+        (
+            "CLIENT PAUSE 1 never",
+            "ERR CLIENT PAUSE mode must be WRITE or ALL",
+        ),
+    ] {
+        assert_eq!(client.run(line).text(), text);
+    }
+}
+
+#[test]
+fn a_stop_during_a_pause_answers_what_is_held() {
+    let mut stack = Stack::start(&[]);
+    if stack.tally.is_none() {
+        return;
+    }
+    let mut client = stack.connect();
+    assert!(client.run("CLIENT PAUSE 600000").is_ok());
+    assert!(!answers(&mut client, "INCR n"));
+    stack.stop_tally();
+    assert_eq!(Reply::parse(&client.read_frame()), Reply::Integer(1));
+}
+
+#[test]
+fn clients_are_listed_and_closed_by_type() {
+    let stack = Stack::start(&[]);
+    let mut listener = stack.connect();
+    listener.run("SUBSCRIBE a");
+    let mut client = stack.connect();
+    let of_type = |client: &mut Connection, word: &str| {
+        let list = client.call(&["CLIENT", "LIST", "TYPE", word]).text();
+        list.lines().count()
+    };
+    assert_eq!(of_type(&mut client, "pubsub"), 1);
+    assert_eq!(of_type(&mut client, "normal"), 1);
+    assert_eq!(of_type(&mut client, "replica"), 0);
+    assert_eq!(client.run("CLIENT KILL TYPE pubsub").integer(), 1);
+    let gone = eventually(Duration::from_secs(5), || {
+        of_type(&mut client, "pubsub") == 0
+    });
+    assert!(gone, "it is still there");
+}
