@@ -13,14 +13,12 @@ use super::state::State;
 use super::tables::Tables;
 use super::timing::{Asked, Requests, push_slow};
 use super::transaction::{CROSS_SLOT, CROSS_SLOT_PATTERN, SELECT_WATCHED};
-use super::{Blocked, Client, Gate, Shared, monitor, pause, subscribe};
+use super::{Blocked, Client, Gate, Shared, subscribe};
 use crate::command::{self, Class, Command, Flags, Increment, LookupError};
 use crate::counter::{Answer, Effect, Extent, Mode};
 use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
-use crate::limit::Call;
 use crate::node::{Entry, Node, Refused, unreachable};
-use crate::pubsub::Subscriber;
 use crate::resp::{Form, Protocol, Request, encode, parse_i64};
 use crate::telemetry::clock::wall_time;
 use crate::telemetry::{Touch, Use};
@@ -235,52 +233,6 @@ impl<'a> Dispatch<'a> {
                 self.done(request);
                 flow
             }
-        }
-    }
-
-    /// Whether `CLIENT PAUSE` makes a request wait.
-    fn is_held(&self, request: &Request<'_>) -> bool {
-        let may_change = if self.command.name == "exec" {
-            self.transaction_may_change()
-        } else {
-            self.may_change(self.command, request)
-        };
-        let pause = &self.shared.pause;
-        pause.holds(self.client, may_change, self.waker)
-    }
-
-    /// Whether Redis would send a request on to replicas.
-    pub(super) fn may_change(&self, command: &Command, request: &Request<'_>) -> bool {
-        let declares_not =
-            command.class == Class::Script && self.shared.scripts.reads_only(request);
-        pause::may_change(command) && !declares_not
-    }
-
-    /// Begins `MONITOR` for this client. In it already, it gets no reply, as from Redis.
-    fn monitor(&mut self) {
-        let shared = self.shared;
-        let Some(client) = shared.registry.get(self.client.id) else {
-            return self.error("ERR MONITOR needs a connection");
-        };
-        if self.state.executing {
-            return self.error("ERR MONITOR isn't allowed for DENY BLOCKING client");
-        }
-        if client.is_monitor() {
-            return;
-        }
-        if self.client.finish_command() {
-            encode::simple(self.made, "OK");
-        }
-        self.push_made();
-        let replies = Arc::clone(&self.replies);
-        shared.monitors.add(Subscriber { client, replies });
-    }
-
-    /// Shows an executed request to everybody who is in `MONITOR`.
-    pub(super) fn tell_monitors(&mut self, request: &Request<'_>) {
-        if monitor::is_shown(self.command) {
-            let line = monitor::line(wall_time(), self.client, request);
-            self.shared.monitors.tell(&line, self.woken);
         }
     }
 
@@ -568,58 +520,6 @@ impl<'a> Dispatch<'a> {
         Flow::Continue
     }
 
-    /// What a call of a limit script asks for; `None` for every other request. Bodies of scripts are
-    /// remembered.
-    fn limit_call(
-        &self,
-        command: &Command,
-        index: usize,
-        key: Option<&[u8]>,
-        request: &Request<'_>,
-    ) -> Option<Call> {
-        if command.class != Class::Script {
-            return None;
-        }
-        let scripts = &self.shared.scripts;
-        match (command.name, key) {
-            ("eval" | "evalsha", Some(key)) if !self.is_through(index, key) => {
-                scripts.call(command.name, request)
-            }
-            ("eval" | "eval_ro", _) => {
-                scripts.brought(request.arg(1));
-                None
-            }
-            _ => None,
-        }
-    }
-
-    /// A ticket for `EVALSHA`. A node that was not given the script on its present connection gets
-    /// it first: it may have been restarted, or another client's `EVAL` was on another node.
-    fn call_by_name(&mut self, index: usize, name: &[u8], form: Form) -> Ticket {
-        self.remind(index, name);
-        let at = (self.client.database(), index);
-        let place = self.place(form);
-        match self.shared.scripts.reminded(at, name, place) {
-            Ok(reminded) => Ticket::Script(reminded),
-            Err(place) => Ticket::Reply(place),
-        }
-    }
-
-    /// Loads a script whose body is known, if the lane was not given it on its present connection.
-    pub(super) fn remind(&mut self, index: usize, name: &[u8]) {
-        let at = (self.client.database(), index);
-        let scripts = &self.shared.scripts;
-        let now = self.now;
-        let (entry, woken) = self.lane(index);
-        if let Some(body) = scripts.missing(at, entry.connection(), name) {
-            let mut load = Vec::new();
-            encode::request(&mut load, &[b"SCRIPT".as_slice(), b"LOAD", &body]);
-            entry.step(now, woken, |lane, step| {
-                lane.keyless(step, &load, Ticket::Nobody);
-            });
-        }
-    }
-
     /// A command without keys that every node answers alike.
     fn any_node(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         self.leave();
@@ -739,7 +639,7 @@ impl<'a> Dispatch<'a> {
     }
 
     /// Whether a key is forwarded as it is.
-    fn is_through(&self, index: usize, key: &[u8]) -> bool {
+    pub(super) fn is_through(&self, index: usize, key: &[u8]) -> bool {
         let table = self.node(index).table();
         table.policy(key).mode == Mode::Through
     }

@@ -1,16 +1,19 @@
 //! `MONITOR`: a line for each command that passes through Tally.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::dispatch::Dispatch;
 use super::{Client, Pushed};
 use crate::command::{self, Command, Flags};
 use crate::pubsub::Subscriber;
-use crate::resp::Request;
+use crate::resp::{Request, encode};
+use crate::telemetry::clock::wall_time;
 
 /// Clients in `MONITOR`. Costs one atomic read for each batch of requests while there are none.
 #[derive(Debug, Default)]
@@ -50,7 +53,7 @@ impl Monitors {
 
     /// Sends a line to everybody who watches. One that does not read is closed at
     /// `server.output_buffer`.
-    pub(super) fn tell(&self, line: &[u8], wakes: &mut Vec<Waker>) {
+    fn tell(&self, line: &[u8], wakes: &mut Vec<Waker>) {
         for subscriber in self.all.lock().iter() {
             match subscriber.replies.push_message(line) {
                 Pushed::Kept(sleeper) => wakes.extend(sleeper),
@@ -60,15 +63,45 @@ impl Monitors {
     }
 }
 
+impl Dispatch<'_> {
+    /// Begins `MONITOR` for this client. In it already, it gets no reply, as from Redis.
+    pub(super) fn monitor(&mut self) {
+        let shared = self.shared;
+        let Some(client) = shared.registry.get(self.client.id) else {
+            return self.error("ERR MONITOR needs a connection");
+        };
+        if self.state.executing {
+            return self.error("ERR MONITOR isn't allowed for DENY BLOCKING client");
+        }
+        if client.is_monitor() {
+            return;
+        }
+        if self.client.finish_command() {
+            encode::simple(self.made, "OK");
+        }
+        self.push_made();
+        let replies = Arc::clone(&self.replies);
+        shared.monitors.add(Subscriber { client, replies });
+    }
+
+    /// Shows an executed request to everybody who is in `MONITOR`.
+    pub(super) fn tell_monitors(&mut self, request: &Request<'_>) {
+        if is_shown(self.command) {
+            let line = line(wall_time(), self.client, request);
+            self.shared.monitors.tell(&line, self.woken);
+        }
+    }
+}
+
 /// Whether `MONITOR` shows a command: not those of administrators (Redis `call` in `server.c`), and
 /// not `QUIT`, which Redis 7.0 answers before it.
-pub(super) fn is_shown(command: &Command) -> bool {
+fn is_shown(command: &Command) -> bool {
     !command.flags.contains(Flags::ADMIN) && command.name != "quit"
 }
 
 /// A command as Redis shows it: time, database, client, and every argument in quotes; secrets are
 /// left out.
-pub(super) fn line(wall: Duration, client: &Client, request: &Request<'_>) -> Vec<u8> {
+fn line(wall: Duration, client: &Client, request: &Request<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(request.wire().len() + 64);
     let (seconds, micros) = (wall.as_secs(), wall.subsec_micros());
     let (database, addr) = (client.database(), client.addr);

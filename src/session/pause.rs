@@ -8,7 +8,9 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::Client;
+use super::dispatch::Dispatch;
 use crate::command::{Class, Command, Flags, Messages};
+use crate::resp::Request;
 
 /// Which requests wait.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -105,9 +107,29 @@ impl Pause {
     }
 }
 
+impl Dispatch<'_> {
+    /// Whether `CLIENT PAUSE` makes a request wait.
+    pub(super) fn is_held(&self, request: &Request<'_>) -> bool {
+        let may_change = if self.command.name == "exec" {
+            self.transaction_may_change()
+        } else {
+            self.may_change(self.command, request)
+        };
+        let pause = &self.shared.pause;
+        pause.holds(self.client, may_change, self.waker)
+    }
+
+    /// Whether Redis would send a request on to replicas.
+    pub(super) fn may_change(&self, command: &Command, request: &Request<'_>) -> bool {
+        let declares_not =
+            command.class == Class::Script && self.shared.scripts.reads_only(request);
+        may_change(command) && !declares_not
+    }
+}
+
 /// Whether Redis would send it on to replicas: writes, scripts that do not say otherwise, messages,
 /// and `PFCOUNT`, which writes what it has counted (`CMD_MAY_REPLICATE`).
-pub(super) fn may_change(command: &Command) -> bool {
+fn may_change(command: &Command) -> bool {
     let is_script = command.class == Class::Script && !command.flags.contains(Flags::READONLY);
     let publishes = matches!(command.class, Class::PubSub(Messages::Publish(_)));
     command.flags.contains(Flags::WRITE) || is_script || publishes || command.name == "pfcount"

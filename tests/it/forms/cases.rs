@@ -390,6 +390,7 @@ SCRIPT EXISTS e0e1f9fabfc9d4800c877a703b823ac0578ff8db x
 SCRIPT LOAD 'return 1'
 SCRIPT LOAD 'bad syntax here'
 SCRIPT FLUSH
+SCRIPT KILL
 SCRIPT HELP
 FUNCTION HELP
 FUNCTION LOAD REPLACE '#!lua name=other\\nredis.register_function([[g]], function(k) return 1 end)'
@@ -399,6 +400,7 @@ FUNCTION RESTORE bad
 FUNCTION LOAD REPLACE '#!lua name=other\\nredis.register_function([[g]], function(k) return 1 end)' | FUNCTION DELETE other
 FUNCTION DELETE nolibrary
 FUNCTION FLUSH
+FUNCTION KILL
 ";
 
 const NODES: &str = "

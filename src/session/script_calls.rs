@@ -1,17 +1,70 @@
-//! `SCRIPT KILL` and `FUNCTION KILL`: on connections of their own, as a lane waits for the script
-//! that it has sent.
+//! Calls of scripts: which are limit scripts, which have to be loaded first. `SCRIPT KILL` and
+//! `FUNCTION KILL`, on connections of their own, as a lane waits for the script that it has sent.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::dispatch::{Dispatch, Flow};
-use super::replies::Place;
-use crate::command::Command;
+use super::replies::{Place, Ticket};
+use crate::command::{Class, Command};
 use crate::config::Node;
+use crate::limit::Call;
 use crate::node;
-use crate::resp::{Request, encode, reply};
+use crate::resp::{Form, Request, encode, reply};
 
 impl Dispatch<'_> {
+    /// What a call of a limit script asks for; `None` for every other request. Bodies of scripts are
+    /// remembered.
+    pub(super) fn limit_call(
+        &self,
+        command: &Command,
+        index: usize,
+        key: Option<&[u8]>,
+        request: &Request<'_>,
+    ) -> Option<Call> {
+        if command.class != Class::Script {
+            return None;
+        }
+        let scripts = &self.shared.scripts;
+        match (command.name, key) {
+            ("eval" | "evalsha", Some(key)) if !self.is_through(index, key) => {
+                scripts.call(command.name, request)
+            }
+            ("eval" | "eval_ro", _) => {
+                scripts.brought(request.arg(1));
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// A ticket for `EVALSHA`. A node that was not given the script on its present connection gets
+    /// it first: it may have been restarted, or another client's `EVAL` was on another node.
+    pub(super) fn call_by_name(&mut self, index: usize, name: &[u8], form: Form) -> Ticket {
+        self.remind(index, name);
+        let at = (self.client.database(), index);
+        let place = self.place(form);
+        match self.shared.scripts.reminded(at, name, place) {
+            Ok(reminded) => Ticket::Script(reminded),
+            Err(place) => Ticket::Reply(place),
+        }
+    }
+
+    /// Loads a script whose body is known, if the lane was not given it on its present connection.
+    pub(super) fn remind(&mut self, index: usize, name: &[u8]) {
+        let at = (self.client.database(), index);
+        let scripts = &self.shared.scripts;
+        let now = self.now;
+        let (entry, woken) = self.lane(index);
+        if let Some(body) = scripts.missing(at, entry.connection(), name) {
+            let mut load = Vec::new();
+            encode::request(&mut load, &[b"SCRIPT".as_slice(), b"LOAD", &body]);
+            entry.step(now, woken, |lane, step| {
+                lane.keyless(step, &load, Ticket::Nobody);
+            });
+        }
+    }
+
     /// Ends what runs too long on any node. It goes past the lanes: what this client has sent
     /// before may still wait there, behind the script.
     pub(super) fn kill_script(&mut self, command: &Command, request: &Request<'_>) -> Flow {
