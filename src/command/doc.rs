@@ -87,10 +87,6 @@ const TREATMENTS: &[(&str, &str)] = &[
         "Tally is the server that the client talks to, and answers.",
     ),
     (
-        NOT_YET,
-        "refused with an error that says so; Tally will learn it.",
-    ),
-    (
         NEVER,
         "refused with an error that says so: it is about one server, ask that one.",
     ),
@@ -107,7 +103,6 @@ const ANY: &str = "any node";
 const MESSAGES: &str = "messages";
 const TRANSACTION: &str = "transaction";
 const HERE: &str = "answered here";
-const NOT_YET: &str = "not yet";
 const NEVER: &str = "never";
 
 fn treatment(command: &Command) -> (&'static str, &'static str) {
@@ -122,7 +117,6 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
         Class::Local => (HERE, ""),
         Class::Own(inside) => (HERE, own_detail(inside)),
         Class::Transaction(bracket) => (TRANSACTION, transaction_detail(bracket)),
-        Class::Refused(Refusal::NotYet) => (NOT_YET, ""),
         Class::Refused(Refusal::Never) => (NEVER, ""),
         Class::PerNode { merge, peek } => {
             let detail = match (merge, peek) {

@@ -231,8 +231,6 @@ pub enum Inside {
 /// Why a command is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
-    /// Tally will learn it.
-    NotYet,
     /// Is about one server, so makes no sense behind a proxy.
     Never,
 }
@@ -242,7 +240,6 @@ impl Refusal {
     pub fn text(self, command: &Command) -> String {
         let name = command.name.replace('|', " ").to_ascii_uppercase();
         match self {
-            Self::NotYet => format!("ERR {name} is not supported by Tally yet"),
             Self::Never => {
                 format!("ERR {name} is not available through Tally, send it to the Redis node")
             }

@@ -42,7 +42,6 @@ const POP: Keys = Keys::counted(1, CountRule::Pop);
 /// `BLMPOP timeout numkeys key ... LEFT`.
 const BPOP: Keys = Keys::counted(2, CountRule::Pop);
 
-const NOT_YET: Class = Refused(Refusal::NotYet);
 const NEVER: Class = Refused(Refusal::Never);
 /// Never executed: a container without a subcommand has the wrong number of arguments.
 const CONTAINER: Class = NEVER;

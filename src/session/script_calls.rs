@@ -1,5 +1,5 @@
 //! Calls of scripts: which are limit scripts, which have to be loaded first. `SCRIPT KILL` and
-//! `FUNCTION KILL`, on connections of their own, as a lane waits for the script that it has sent.
+//! `FUNCTION KILL`, on pooled connections, as a lane waits for the script that it has sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,8 @@ use std::time::Duration;
 use super::dispatch::{Dispatch, Flow};
 use super::replies::{Place, Ticket};
 use crate::command::{Class, Command};
-use crate::config::Node;
 use crate::limit::Call;
-use crate::node;
+use crate::node::Node;
 use crate::resp::{Form, Request, encode, reply};
 
 impl Dispatch<'_> {
@@ -74,12 +73,11 @@ impl Dispatch<'_> {
             return Flow::Continue;
         };
         let place = self.place(command.form);
-        let words: Vec<Vec<u8>> = request.args().map(<[u8]>::to_vec).collect();
-        let config = &self.shared.config;
-        let bound = config.upstream.connect_timeout + config.upstream.request_timeout;
-        let nodes = config.nodes.clone();
+        let wire = request.wire().to_vec();
+        let bound = self.shared.config.upstream.request_timeout;
+        let nodes = self.shared.router.nodes().to_vec();
         tokio::spawn(async move {
-            kill(place, nodes, words, bound).await;
+            kill(place, nodes, wire, bound).await;
             drop(slot);
         });
         Flow::Continue
@@ -88,16 +86,17 @@ impl Dispatch<'_> {
 
 /// Asks all nodes at once. `OK` if one says so; else the most telling error: one that a script was
 /// there, one that a node could not be asked, or that there was none.
-async fn kill(place: Place, nodes: Vec<Node>, words: Vec<Vec<u8>>, bound: Duration) {
+async fn kill(place: Place, nodes: Vec<Arc<Node<Ticket>>>, wire: Vec<u8>, bound: Duration) {
     let mut asked = tokio::task::JoinSet::new();
     for node in nodes {
-        let words = words.clone();
-        // A busy node refuses SELECT, and needs none for this.
-        let node = Node {
-            database: 0,
-            ..node
-        };
-        asked.spawn(async move { node::ask(&node, &[words], bound).await });
+        let wire = wire.clone();
+        asked.spawn(async move {
+            let mut connection = node.borrow().await.map_err(|error| error.to_string())?;
+            let answer = connection.ask(&wire, bound).await;
+            let answer = answer.map_err(|lost| format!("node {}: {lost}", node.name()))?;
+            node.take_back(connection);
+            Ok::<_, String>(answer)
+        });
     }
     let mut answers = Vec::new();
     while let Some(answer) = asked.join_next().await {

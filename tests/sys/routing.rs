@@ -258,23 +258,6 @@ fn clients_with_different_protocols_share_the_nodes() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_clearly() {
-    if skipped_on_bare_redis() {
-        return;
-    }
-    let stack = Stack::start(&[]);
-    let mut client = stack.connect();
-    for line in ["MONITOR", "SCRIPT KILL", "FUNCTION KILL"] {
-        let reply = client.run(line);
-        assert!(reply.is_error(), "{line}: {reply:?}");
-        assert!(reply.text().starts_with("ERR "), "{line}: {reply:?}");
-        // Executed at once, not queued, and not taken for a message.
-        assert!(client.run("SET k v").is_ok(), "after {line}");
-        assert_eq!(client.run("DEL k").integer(), 1, "after {line}");
-    }
-}
-
-#[test]
 fn narrow_lanes_slow_down_and_change_nothing() {
     let stack = Stack::start(&[
         ("upstream.max_in_flight", "8"),
