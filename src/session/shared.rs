@@ -33,8 +33,6 @@ pub struct Shared {
     /// Who is subscribed to what.
     pub hub: Arc<Hub>,
     users: Arc<RwLock<Arc<Users>>>,
-    /// Who may be a client.
-    pub users: Arc<Users>,
     /// Who watches all commands.
     pub monitors: Arc<Monitors>,
     /// Whether requests wait until a moment.
