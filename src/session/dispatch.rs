@@ -156,9 +156,7 @@ impl<'a> Dispatch<'a> {
             self.shared.stats.seen.offer(seen, self.unseen);
         }
         self.send_touched();
-        for waker in self.woken.drain(..) {
-            waker.wake();
-        }
+        self.woken.drain(..).for_each(Waker::wake);
         let (timed, took) = self.timed;
         let sharing = u32::try_from(self.tally.commands - timed).unwrap_or(u32::MAX);
         let rest = elapsed(self.now).saturating_sub(took);
@@ -570,10 +568,7 @@ impl<'a> Dispatch<'a> {
         if self.made.get(start) == Some(&b'-') {
             self.fate = Fate::Failed;
         }
-        // Users may have been changed since it was let in as one of them.
-        if matches!(command.name, "auth" | "hello") && !Arc::ptr_eq(&users, &shared.users()) {
-            self.client.renew(&shared.users());
-        }
+        self.renew(&users);
         if awaits {
             self.enter_database();
         }

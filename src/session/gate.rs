@@ -1,7 +1,9 @@
 //! What stops a request before anything is done with it: no password yet, or its user.
 
+use std::sync::Arc;
+
 use super::dispatch::Dispatch;
-use super::{Gate, local};
+use super::{Gate, Users, local};
 use crate::command::Command;
 use crate::resp::Request;
 
@@ -28,5 +30,13 @@ impl Dispatch<'_> {
         let access = user.access();
         let checked = access.check(command, request, &mut self.positions);
         checked.err().map(|denied| denied.text(command))
+    }
+
+    /// Users may have been changed since the client was let in as one of `users`.
+    pub(super) fn renew(&self, users: &Arc<Users>) {
+        let present = self.shared.users();
+        if !Arc::ptr_eq(users, &present) {
+            self.client.renew(&present);
+        }
     }
 }

@@ -14,14 +14,16 @@ fn the_code_map_names_what_is_there_and_every_module() {
     for code in code_spans(map) {
         let is_source = Path::new(code).extension().is_some_and(|end| end == "rs");
         let is_folder = code.ends_with('/') && !root().join(code).exists();
-        let path = if code.starts_with("src/") || code.starts_with("tests/") {
-            code.to_owned()
-        } else if is_source || is_folder {
-            // A bare name belongs to the folder named before it.
-            format!("{folder}{code}")
-        } else {
-            continue;
-        };
+        let path =
+            if root().join(code).exists() || code.starts_with("src/") || code.starts_with("tests/")
+            {
+                code.to_owned()
+            } else if is_source || is_folder {
+                // A bare name belongs to the folder named before it.
+                format!("{folder}{code}")
+            } else {
+                continue;
+            };
         if path.ends_with('/') && path.starts_with("src/") && code == path {
             folder.clone_from(&path);
         }
