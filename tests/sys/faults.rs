@@ -394,7 +394,9 @@ fn a_node_that_comes_back_with_an_older_state_is_given_what_it_lost() {
         return;
     }
     let node = Redis::start(&["--dbfilename", "dump.rdb"]);
-    let mut stack = Stack::over(vec![node], RECONNECT);
+    // Nothing goes cold meanwhile: an increment that is forwarded is the node's own to lose.
+    let settings = [RECONNECT, &[("cache.ttl", "\"1m\"")]].concat();
+    let mut stack = Stack::over(vec![node], &settings);
     let mut client = stack.connect();
     let mut count = |times: usize| {
         let lines: Vec<_> = (0..times).map(|n| format!("INCR k{}", n % 20)).collect();
