@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::amount::delta;
 use super::batch::Tally;
 use super::expiry;
 use super::local::{self, After, Local};
@@ -792,19 +793,4 @@ static NO_COMMAND: &Command = match command::commands() {
 fn elapsed(since: Instant) -> Duration {
     let now = tokio::time::Instant::now().into_std();
     now.saturating_duration_since(since)
-}
-
-/// What an increment adds, or the error's text.
-pub(super) fn delta(kind: Increment, amount: &[u8]) -> Result<i64, &'static str> {
-    let amount = match kind {
-        Increment::Incr => return Ok(1),
-        Increment::Decr => return Ok(-1),
-        Increment::IncrBy | Increment::DecrBy => {
-            parse_i64(amount).ok_or("ERR value is not an integer or out of range")?
-        }
-    };
-    match kind {
-        Increment::DecrBy => amount.checked_neg().ok_or("ERR decrement would overflow"),
-        _ => Ok(amount),
-    }
 }

@@ -4,6 +4,7 @@
 //! `Client`, others read it (`CLIENT LIST`) or cancel it (`CLIENT KILL`). [`local`] writes the
 //! replies that need no node; it is synchronous and does no I/O.
 
+mod amount;
 mod aside;
 mod ask;
 mod batch;

@@ -13,7 +13,8 @@
 use std::mem::size_of;
 use std::sync::Arc;
 
-use super::dispatch::{Dispatch, Fate, Flow, clamped, delta};
+use super::amount::delta;
+use super::dispatch::{Dispatch, Fate, Flow, clamped};
 use super::replies::{Elements, Place, Ticket};
 use crate::command::{
     self, Class, Command, EveryNode, Flags, KeysError, Messages, Transaction as Bracket,
