@@ -18,7 +18,7 @@ use crate::counter::{Lane, Losses, Step};
 use crate::resp::{ReplyScanner, encode, reply};
 use crate::telemetry::clock::wall_time;
 use crate::telemetry::{DeadLetter, Stats};
-use crate::tls::{Reader, Stream};
+use crate::tls::{Reader, Stream, Writer};
 
 /// How often and how long a node's table is looked through. When flushes come its rules say.
 #[derive(Clone, Copy, Debug)]
@@ -109,27 +109,10 @@ impl<T: Deliver> Driver<T> {
     }
 
     /// Serves one connection until it ends; returns why it did.
-    async fn carry(
-        &mut self,
-        stream: Stream,
-        (script, marker): (Option<Script>, Option<Vec<u8>>),
-    ) -> String {
+    async fn carry(&mut self, stream: Stream, known: (Option<Script>, Option<Vec<u8>>)) -> String {
         let (mut reader, writer) = stream.split();
         let writer = Arc::new(writer);
-        {
-            let mut inner = self.node.inner.lock();
-            inner.link = Link::Up(Arc::clone(&writer));
-            let (table, marker) = (&self.node.table, marker.as_deref());
-            inner.lane.connected(table, now(), script, marker);
-        }
-        self.node.counters.connects.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(
-            node = self.node.name(),
-            address = self.node.config().address,
-            database = self.node.database,
-            "connected"
-        );
-        self.node.send();
+        self.connected(&writer, known);
         let mut flush = Flushes::new(self.node.table.rules().intervals());
         let mut watch = ticker(WATCH);
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
@@ -185,6 +168,24 @@ impl<T: Deliver> Driver<T> {
                 }
             }
         }
+    }
+
+    /// From now on commands are sent.
+    fn connected(&self, writer: &Arc<Writer>, (script, marker): (Option<Script>, Option<Vec<u8>>)) {
+        {
+            let mut inner = self.node.inner.lock();
+            inner.link = Link::Up(Arc::clone(writer));
+            let (table, marker) = (&self.node.table, marker.as_deref());
+            inner.lane.connected(table, now(), script, marker);
+        }
+        self.node.counters.connects.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(
+            node = self.node.name(),
+            address = self.node.config().address,
+            database = self.node.database,
+            "connected"
+        );
+        self.node.send();
     }
 
     /// Hands complete replies to the lane.
