@@ -19,7 +19,7 @@ impl<T> Lane<T> {
 
     /// The same for a key of a name that is counted in another database too: probably that one was
     /// changed. What is pending waits for the next flush, and a clean counter is answered for
-    /// [`GRACE`] at most. Else two hot counters of one name would make each other cold, or set off
+    /// `GRACE` at most. Else two hot counters of one name would make each other cold, or set off
     /// each other's flushes, one for each round trip.
     pub fn invalidate_either(&mut self, step: &mut Step<'_, T>, key: &[u8]) {
         self.changed(step, key, false);
