@@ -175,7 +175,7 @@ fn path_of(name: &str) -> Option<String> {
 fn settable() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
     SECTIONS
         .into_iter()
-        .filter(|(section, _)| !matches!(*section, "nodes" | "rules" | "users"))
+        .filter(|(section, _)| !matches!(*section, "nodes" | "rules" | "limit_scripts" | "users"))
 }
 
 /// What a variable near `name` may be called: the keys of its section, else the sections.

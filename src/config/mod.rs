@@ -14,6 +14,7 @@ mod reader;
 mod reload;
 mod resolve;
 mod rules;
+mod scripts;
 mod tls;
 mod units;
 mod users;
@@ -33,6 +34,7 @@ pub use reload::Changes;
 use crate::access::Access;
 pub use crate::counter::Mode;
 use crate::counter::{Rules, Treatment};
+use crate::limit::{self, Definition, Denied, Granted, Kind, Source, TtlArg, Unit};
 use crate::ring::Hash;
 use crate::tls::{Acceptor, ClientFiles, Connector, ServerFiles};
 
@@ -62,6 +64,8 @@ pub struct Config {
     pub cache: Cache,
     /// What holds for some keys in place of `counters` and `cache`; the first that matches does.
     pub rules: Vec<Rule>,
+    /// Scripts that increment a counter up to a limit, besides those that Tally knows.
+    pub limit_scripts: Vec<LimitScript>,
     /// Where acknowledged increments are kept until Redis has them.
     pub journal: Journal,
     /// What is between `MULTI` and `EXEC`.
@@ -241,6 +245,22 @@ pub struct Rule {
     pub window: Duration,
 }
 
+/// A script that increments a counter by 1 unless it has reached a limit, and says its new value.
+/// This is believed: a wrong meaning gives wrong counts.
+#[derive(Clone, Debug)]
+pub struct LimitScript {
+    /// SHA-1 of its body, 40 lower-case hexadecimal digits.
+    pub sha1: String,
+    /// Which `ARGV` is the limit, from 1.
+    pub limit: u8,
+    /// Which `ARGV` is the time to live, set by the increment to 1; 0: there is none.
+    pub ttl: u8,
+    /// What that counts.
+    pub ttl_unit: Unit,
+    /// The reply at or over the limit.
+    pub denied: i64,
+}
+
 /// Where acknowledged increments are kept until Redis has them.
 #[derive(Clone, Debug)]
 pub struct Journal {
@@ -348,6 +368,28 @@ impl Config {
     pub fn listens(&self) -> impl Iterator<Item = SocketAddr> {
         let tls = self.tls.as_ref().map(|tls| tls.listen);
         self.server.listen.into_iter().chain(tls)
+    }
+
+    /// The configured limit scripts, for the catalogue.
+    pub fn limit_definitions(&self) -> impl Iterator<Item = Definition> {
+        self.limit_scripts.iter().map(|script| {
+            let ttl = TtlArg {
+                arg: script.ttl,
+                unit: script.ttl_unit,
+                rule: limit::Rule::First,
+                always_if: None,
+            };
+            Definition {
+                name: script.sha1.clone(),
+                source: Source::Sha1(script.sha1.clone()),
+                kind: Kind::Limit {
+                    limit: script.limit,
+                    ttl: (script.ttl > 0).then_some(ttl),
+                    granted: Granted::Value,
+                    denied: Denied::Integer(script.denied),
+                },
+            }
+        })
     }
 
     /// How each key is treated.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::units::{duration_text, size_text};
 use super::{Config, LogFormat, Mode, Secret};
+use crate::limit::Unit;
 
 /// What stands for a password.
 const MASK: &str = "<masked>";
@@ -57,6 +58,18 @@ impl Config {
             out.text("flush_interval", &duration_text(rule.flush_interval));
             out.text("cache_ttl", &duration_text(rule.cache_ttl));
             out.text("window", &duration_text(rule.window));
+        }
+        for script in &self.limit_scripts {
+            out.section("[[limit_scripts]]");
+            out.text("sha1", &script.sha1);
+            out.plain("limit", script.limit);
+            out.plain("ttl", script.ttl);
+            let unit = match script.ttl_unit {
+                Unit::Seconds => "s",
+                Unit::Milliseconds => "ms",
+            };
+            out.text("ttl_unit", unit);
+            out.plain("denied", script.denied);
         }
         out.section("[journal]");
         let path = self

@@ -46,7 +46,7 @@ macro_rules! section {
 
 section! {
     /// The whole file.
-    Root { server, tls, users, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log }
+    Root { server, tls, users, nodes, ring, counters, cache, rules, limit_scripts, journal, transactions, upstream, admin, slowlog, log }
 }
 
 section! {
@@ -127,6 +127,11 @@ impl Section for Rule {
 }
 
 section! {
+    /// One of `[[limit_scripts]]`
+    LimitScript { sha1, limit, ttl, ttl_unit, denied }
+}
+
+section! {
     /// `[journal]`
     Journal { path, size, fsync }
 }
@@ -160,7 +165,7 @@ section! {
 }
 
 /// Every key: its section and its name, in the order of `config/default.toml`.
-pub(super) const SECTIONS: [(&str, &[&str]); 14] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 15] = [
     ("server", Server::KEYS),
     ("tls", Tls::KEYS),
     ("users", User::KEYS),
@@ -169,6 +174,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 14] = [
     ("counters", Counters::KEYS),
     ("cache", Cache::KEYS),
     ("rules", Rule::KEYS),
+    ("limit_scripts", LimitScript::KEYS),
     ("journal", Journal::KEYS),
     ("transactions", Transactions::KEYS),
     ("upstream", Upstream::KEYS),

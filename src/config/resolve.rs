@@ -13,6 +13,7 @@ use super::nodes::nodes;
 use super::raw;
 use super::reader::Reader;
 use super::rules::{cache, counters, rules};
+use super::scripts::limit_scripts;
 use super::tls::tls;
 use super::units::{GIB, KIB, MIB};
 use super::users::users;
@@ -67,6 +68,7 @@ pub(super) fn resolve(
         nodes,
         ring,
         rules: rules(&mut reader, root.rules, &counters, &cache),
+        limit_scripts: limit_scripts(&mut reader, root.limit_scripts),
         counters,
         cache,
         journal: journal(&mut reader, root.journal),

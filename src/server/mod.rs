@@ -139,7 +139,7 @@ async fn serve(config: Config, load: Load, ready: Ready) -> Result<(), ServeErro
         Arc::new(router),
         Arc::new(stats(&config)),
         tokio::time::Instant::now().into_std(),
-        limit::Catalogue::new([])?,
+        limit::Catalogue::new(config.limit_definitions())?,
         Arc::new(|node: &Arc<Node<Ticket>>| node.send()),
     );
     let rhythm = Rhythm {

@@ -120,8 +120,8 @@ const ITS_FAULTS: &[&str] = &[
              TALLY_TLS__<KEY>, TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_JOURNAL__<KEY>, \
              TALLY_TRANSACTIONS__<KEY>, TALLY_UPSTREAM__<KEY>, \
              TALLY_ADMIN__<KEY>, TALLY_SLOWLOG__<KEY>, TALLY_LOG__<KEY>",
-    "tracing: unknown key; allowed: server, tls, users, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log",
-    "verbose: unknown key; allowed: server, tls, users, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log",
+    "tracing: unknown key; allowed: server, tls, users, nodes, ring, counters, cache, rules, limit_scripts, journal, transactions, upstream, admin, slowlog, log",
+    "verbose: unknown key; allowed: server, tls, users, nodes, ring, counters, cache, rules, limit_scripts, journal, transactions, upstream, admin, slowlog, log",
     "server.lisen: unknown key; allowed: listen, threads, protected, password, \
              password_file, max_clients, idle_timeout, max_bulk, query_buffer, output_buffer, \
              databases, drain_timeout",
@@ -171,7 +171,7 @@ fn all_faults_of_a_file_are_reported_at_once() {
 
 #[test]
 fn keys_that_are_not_built_are_unknown() {
-    let allowed = "allowed: server, tls, users, nodes, ring, counters, cache, rules, journal, transactions, upstream, admin, slowlog, log";
+    let allowed = "allowed: server, tls, users, nodes, ring, counters, cache, rules, limit_scripts, journal, transactions, upstream, admin, slowlog, log";
     check_section(
         "sharding = true",
         &[&format!("sharding: unknown key; {allowed}")],
@@ -211,6 +211,28 @@ fn a_rule_takes_what_it_does_not_say_from_the_rest() {
     let rules = config.treatments();
     assert_eq!(rules.policy(b"api:1").mode, Mode::Exact);
     assert_eq!(rules.policy(b"other").mode, Mode::Through);
+}
+
+#[test]
+fn all_faults_of_limit_scripts_are_reported_at_once() {
+    let sha = "0123456789abcdef0123456789abcdef01234567";
+    let good =
+        format!("[[limit_scripts]]\nsha1 = \"{sha}\"\nlimit = 2\nttl = 1\nttl_unit = \"ms\"\n");
+    let config = load(&good, &[]).unwrap();
+    assert_eq!(config.limit_definitions().count(), 1);
+    check_section(
+        &format!(
+            "{good}{good}[[limit_scripts]]\nsha1 = \"12\"\nlimit = 65\n[[limit_scripts]]\nttl_unit = \"h\""
+        ),
+        &[
+            "limit_scripts[1].sha1: the same as limit_scripts[0].sha1",
+            "limit_scripts[2].sha1: \"12\" is not allowed; allowed: the SHA-1 of the body, 40 hexadecimal digits",
+            "limit_scripts[2].limit: 65 is not allowed; allowed: a whole number from 1 to 64",
+            "limit_scripts[3].sha1: missing",
+            "limit_scripts[3].limit: missing",
+            "limit_scripts[3].ttl_unit: \"h\" is not allowed; allowed: \"s\", \"ms\"",
+        ],
+    );
 }
 
 #[test]

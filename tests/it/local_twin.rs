@@ -514,6 +514,7 @@ fn config(password: Option<&str>) -> Config {
             max_bytes: 1,
         },
         rules: Vec::new(),
+        limit_scripts: Vec::new(),
         journal: Journal {
             path: None,
             bytes: 0,

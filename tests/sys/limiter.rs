@@ -167,6 +167,32 @@ fn equal_calls_become_one_and_denials_ask_nobody() {
     assert_eq!(client.call(&call), Reply::Integer(1));
 }
 
+/// A script of nobody's catalogue, named in the configuration.
+#[test]
+fn a_configured_script_is_combined_and_its_denials_repeated() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let body = "local most = tonumber(ARGV[2]) local used = tonumber(redis.call('GET', KEYS[1]) or 0) \
+                if used < most then local now = redis.call('INCR', KEYS[1]) if now == 1 then \
+                redis.call('PEXPIRE', KEYS[1], ARGV[1]) end return now else return -7 end";
+    let sha = String::from_utf8_lossy(&tally::limit::sha1_hex(body.as_bytes())).into_owned();
+    let script =
+        format!("[{{ sha1 = \"{sha}\", limit = 2, ttl = 1, ttl_unit = \"ms\", denied = -7 }}]");
+    let stack = Stack::start(&[("limit_scripts", &script)]);
+    let mut client = stack.connect();
+    let call = ["EVAL", body, "1", "k", "600000", "5"];
+    for number in 1..=5 {
+        assert_eq!(client.call(&call), Reply::Integer(number));
+    }
+    assert!((590..=600).contains(&client.run("TTL k").integer()));
+    for _ in 0..100 {
+        assert_eq!(client.call(&call), Reply::Integer(-7));
+    }
+    let calls = stack.node_calls("evalsha") + stack.node_calls("eval");
+    assert!(calls < 30, "{calls} script calls on the nodes for 105");
+}
+
 #[test]
 fn a_limit_script_sees_increments_that_are_not_flushed_yet() {
     let stack = Stack::start(&[("counters.flush_interval", "\"10s\"")]);
