@@ -51,6 +51,28 @@ impl Config {
         out.section("[cache]");
         out.text("ttl", &duration_text(self.cache.ttl));
         out.text("max_bytes", &size_text(self.cache.max_bytes));
+        self.rules_to_toml(&mut out);
+        out.section("[journal]");
+        let path = self
+            .journal
+            .path
+            .as_ref()
+            .map(|path| path.to_string_lossy());
+        out.text("path", path.as_deref().unwrap_or("off"));
+        out.text("size", &size_text(self.journal.bytes));
+        out.text("fsync", if self.journal.fsync { "everysec" } else { "no" });
+        out.section("[transactions]");
+        out.text("cross_node", self.transactions.cross_node.name());
+        self.upstream_to_toml(&mut out);
+        out.section("[admin]");
+        out.text("listen", &address_text(self.admin.listen));
+        out.secret("token", self.admin.token.as_ref());
+        out.text("visits_prefix", &self.admin.visits_prefix);
+        self.logs_to_toml(&mut out);
+        out.0
+    }
+
+    fn rules_to_toml(&self, out: &mut Toml) {
         for rule in &self.rules {
             out.section("[[rules]]");
             out.text("match", &rule.pattern);
@@ -71,24 +93,6 @@ impl Config {
             out.text("ttl_unit", unit);
             out.plain("denied", script.denied);
         }
-        out.section("[journal]");
-        let path = self
-            .journal
-            .path
-            .as_ref()
-            .map(|path| path.to_string_lossy());
-        out.text("path", path.as_deref().unwrap_or("off"));
-        out.text("size", &size_text(self.journal.bytes));
-        out.text("fsync", if self.journal.fsync { "everysec" } else { "no" });
-        out.section("[transactions]");
-        out.text("cross_node", self.transactions.cross_node.name());
-        self.upstream_to_toml(&mut out);
-        out.section("[admin]");
-        out.text("listen", &address_text(self.admin.listen));
-        out.secret("token", self.admin.token.as_ref());
-        out.text("visits_prefix", &self.admin.visits_prefix);
-        self.logs_to_toml(&mut out);
-        out.0
     }
 
     fn logs_to_toml(&self, out: &mut Toml) {

@@ -594,7 +594,8 @@ fn what_is_printed_loads_again() {
 
 #[test]
 fn what_is_printed_has_every_key_but_the_password_files() {
-    let lists = "[[rules]]\nmatch = \"a\"\n[[users]]\nname = \"a\"\npassword = \"p\"";
+    let lists = "[[rules]]\nmatch = \"a\"\n[[users]]\nname = \"a\"\npassword = \"p\"\n\
+                 [[limit_scripts]]\nsha1 = \"0123456789abcdef0123456789abcdef01234567\"\nlimit = 1";
     let printed = load(lists, &[]).unwrap().to_toml();
     for (section, key) in config::keys().filter(|(_, key)| !key.ends_with("_file")) {
         let line = format!("\n{key} = ");
