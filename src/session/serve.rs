@@ -31,6 +31,10 @@ pub async fn serve(stream: Stream, client: Arc<Client>, shared: Arc<Shared>) {
         () = shared.drain.cancelled() => {
             // Answers what has been read, then closes.
             session.input = Input::Closed;
+            session.parting = Parting {
+                quiet: if session.is_busy() { BUSY_QUIET } else { QUIET },
+                longest: shared.live().server.drain_timeout,
+            };
             tokio::select! {
                 () = session.run() => {}
                 () = client.kill.cancelled() => {}
@@ -61,6 +65,7 @@ struct Session {
     out: Vec<u8>,
     written: usize,
     input: Input,
+    parting: Parting,
     made: Vec<u8>,
     wakes: Vec<Waker>,
     /// What the replies taken last tell of their requests.
@@ -76,6 +81,15 @@ enum Input {
     /// The client sends no more, or nothing more of it is executed: what is under way is
     /// answered, then the connection is closed.
     Closed,
+}
+
+/// How a session takes its leave once everything is answered.
+#[derive(Clone, Copy, Debug)]
+struct Parting {
+    /// A client that sends nothing for so long is taken to have stopped.
+    quiet: Duration,
+    /// Longest wait for one that sends on.
+    longest: Duration,
 }
 
 /// Why a session ended.
@@ -113,6 +127,10 @@ impl Session {
             out: Vec::new(),
             written: 0,
             input: Input::Open,
+            parting: Parting {
+                quiet: QUIET,
+                longest: PARTING,
+            },
             made: Vec::new(),
             wakes: Vec::new(),
             notes: Notes::default(),
@@ -129,24 +147,32 @@ impl Session {
         }
     }
 
+    /// Whether replies are under way, as far as can be told from here.
+    fn is_busy(&self) -> bool {
+        let backlog = self.replies.backlog();
+        let replies = backlog.outstanding > 0 || backlog.bytes > 0;
+        replies || !self.buffer.is_empty() || self.written < self.out.len()
+    }
+
     /// Says that nothing more comes, and takes what the client still sends to nowhere. A socket
     /// that is closed with bytes unread resets the connection, which destroys replies that are
     /// still on their way.
     async fn part(&mut self) {
-        let quiet = async {
+        let Parting { quiet, longest } = self.parting;
+        let silence = async {
             self.stream.shutdown().await?;
             // Not the session's buffer: nothing of this may be executed.
             let mut nowhere = vec![0; READ_BYTES];
             loop {
                 let read = self.stream.read(&mut nowhere);
-                match timeout(QUIET, read).await {
+                match timeout(quiet, read).await {
                     Ok(Ok(1..)) => {}
                     Ok(Ok(0)) | Err(_) => return Ok(()),
                     Ok(Err(error)) => return Err(error),
                 }
             }
         };
-        let parted: Result<io::Result<()>, _> = timeout(PARTING, quiet).await;
+        let parted: Result<io::Result<()>, _> = timeout(longest, silence).await;
         if let Ok(Err(error)) = parted {
             tracing::debug!(client = %self.client.addr, %error, "the client left first");
         }
@@ -431,5 +457,10 @@ const KEPT_BYTES: usize = 64 << 10;
 /// many times what bytes under way need in a data centre.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// Longest wait for a client that sends on after the end of its replies.
+/// The same at a stop, for a client that is being answered then: it may send on as soon as it has
+/// read its replies, and where many are answered at once that takes a while.
+const BUSY_QUIET: Duration = Duration::from_secs(1);
+
+/// Longest wait for a client that sends on after the end of its replies. At a stop the time that
+/// the stop leaves it bounds that.
 const PARTING: Duration = Duration::from_secs(2);

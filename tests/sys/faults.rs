@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -255,17 +256,25 @@ fn a_client_that_does_not_read_costs_no_increment_at_sigterm() {
     assert_eq!(total, 100);
 }
 
-/// Clients that send without pause; each counts its replies until the connection ends, and says
-/// what was left behind the last whole one.
-fn hammer(address: SocketAddr) -> (usize, Vec<u8>) {
+/// Sends `requests` again and again, with a pause in between, and reads nothing while `aside` is
+/// locked. Counts the replies until the connection ends, and says what was left behind the last
+/// whole one.
+fn hammer(
+    address: SocketAddr,
+    (requests, between): (&[u8], Duration),
+    aside: &Mutex<()>,
+) -> (usize, Vec<u8>) {
     let mut client = Connection::open(address);
-    let requests = [encode(&["GET", "value"]), encode(&["STRLEN", "value"])];
-    let requests = requests.concat().repeat(30);
     let mut writer = client.writer();
     thread::scope(|scope| {
-        scope.spawn(move || while writer.write_all(&requests).is_ok() {});
+        scope.spawn(move || {
+            while writer.write_all(requests).is_ok() {
+                pause(between);
+            }
+        });
         let mut replies = 0;
         loop {
+            drop(aside.lock());
             match client.try_read_frame() {
                 Ok(_) => replies += 1,
                 Err(error) => {
@@ -274,6 +283,7 @@ fn hammer(address: SocketAddr) -> (usize, Vec<u8>) {
                         std::io::ErrorKind::UnexpectedEof,
                         "a clean end, no reset"
                     );
+                    client.finish_writing();
                     return (replies, client.unparsed().to_vec());
                 }
             }
@@ -281,24 +291,51 @@ fn hammer(address: SocketAddr) -> (usize, Vec<u8>) {
     })
 }
 
-#[test]
-fn nobody_gets_half_a_reply_at_sigterm() {
-    if skipped_on_bare_redis() {
-        return;
-    }
-    let mut stack = Stack::start(&[]);
-    let value = "v".repeat(20_000);
+/// Clients that hammer read nothing for `busy` before SIGTERM and as long after it; none of them
+/// gets half a reply.
+#[track_caller]
+fn check_whole_replies(value_bytes: usize, requests: (&[u8], Duration), busy: Duration) {
+    // Half of it is the clients': more than they need on a loaded machine.
+    let mut stack = Stack::start(&[("server.drain_timeout", "\"40s\"")]);
+    let value = "v".repeat(value_bytes);
     assert!(stack.connect().call(&["SET", "value", &value]).is_ok());
     let address = stack.address();
-    let clients: Vec<_> = (0..6)
-        .map(|_| thread::spawn(move || hammer(address)))
-        .collect();
-    pause(Duration::from_millis(500));
-    stack.stop_tally();
-    for client in clients {
-        let (replies, rest) = client.join().unwrap();
-        assert!(replies > 0);
-        assert!(rest.is_empty(), "{} bytes of a reply", rest.len());
+    let aside = Mutex::new(());
+    thread::scope(|scope| {
+        let hammer = || hammer(address, requests, &aside);
+        let clients: Vec<_> = (0..6).map(|_| scope.spawn(hammer)).collect();
+        pause(Duration::from_millis(500));
+        let reads_nothing = aside.lock().unwrap();
+        pause(busy);
+        stack.tally.as_ref().unwrap().signal("TERM");
+        pause(busy);
+        drop(reads_nothing);
+        let status = stack.tally.as_mut().unwrap().wait(Duration::from_secs(35));
+        assert_eq!(status.expect("an end").code(), Some(0));
+        for client in clients {
+            let (replies, rest) = client.join().unwrap();
+            assert!(replies > 0);
+            assert!(rest.is_empty(), "{} bytes of a reply", rest.len());
+        }
+    });
+}
+
+#[test]
+fn nobody_gets_half_a_reply_at_sigterm() {
+    if !skipped_on_bare_redis() {
+        let requests = [encode(&["GET", "value"]), encode(&["STRLEN", "value"])];
+        let requests = requests.concat().repeat(30);
+        check_whole_replies(20_000, (&requests, Duration::ZERO), Duration::ZERO);
+    }
+}
+
+#[test]
+fn a_client_that_sends_on_and_reads_late_gets_whole_replies_at_sigterm() {
+    if !skipped_on_bare_redis() {
+        // So seldom that all replies are with the system before anybody reads on, and a little
+        // longer than a connection's usual end takes.
+        let requests = (&*encode(&["GET", "value"]), Duration::from_millis(20));
+        check_whole_replies(2_000, requests, Duration::from_millis(2500));
     }
 }
 

@@ -332,7 +332,11 @@ fn tens_of_thousands_of_empty_lines_in_one_read_are_skipped() {
 
 #[test]
 fn many_arguments_are_one_request() {
-    let stack = Stack::start(&[]);
+    // Seconds of work for a program that is not optimised, on a machine that does other things.
+    let stack = Stack::start(&[
+        ("upstream.request_timeout", "\"25s\""),
+        ("upstream.hard_timeout", "\"28s\""),
+    ]);
     let mut client = stack.connect();
     let pairs = (0..100_000).flat_map(|n| [format!("k{n}"), n.to_string()]);
     let set: Vec<String> = ["MSET".to_owned()].into_iter().chain(pairs).collect();
