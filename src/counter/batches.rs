@@ -110,6 +110,12 @@ impl<T> Lane<T> {
         self.series.keys().count()
     }
 
+    /// Batches that are not settled, and of these those whose connection was lost before their
+    /// answer came.
+    pub fn batches(&self) -> (usize, usize) {
+        (self.series.unsettled(), self.series.unanswered())
+    }
+
     /// The key on the node in which it keeps the number of the last flush batch.
     pub fn marker(&self) -> &[u8] {
         self.series.marker()

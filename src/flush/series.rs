@@ -268,6 +268,11 @@ impl Series {
         self.batches.len()
     }
 
+    /// Of these, those that were unanswered when a connection was lost: they may have been applied.
+    pub fn unanswered(&self) -> usize {
+        self.batches.iter().filter(|batch| batch.lost).count()
+    }
+
     /// Seals the next batch and appends its call; [`Series::on_reply`] takes the answer. The
     /// caller has asked [`Series::has_room`]. Returns the batch's number.
     pub fn send(&mut self, increments: Vec<Increment>, out: &mut Vec<u8>) -> u64 {

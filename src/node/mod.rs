@@ -416,6 +416,7 @@ impl<T: Deliver> Node<T> {
         });
         let pending_since = unsealed.chain(sealed).chain(taken).min();
         let connects = self.counters.connects.load(Ordering::Relaxed);
+        let (batches, batches_unanswered) = inner.lane.batches();
         NodeStatus {
             name: self.name.clone(),
             address: self.config().address.clone(),
@@ -429,6 +430,8 @@ impl<T: Deliver> Node<T> {
             errors: self.counters.errors.load(Ordering::Relaxed),
             keys: self.table.len(),
             pending_keys,
+            batches,
+            batches_unanswered,
             reconnects: connects.saturating_sub(1),
             pending_for: pending_since
                 .map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),

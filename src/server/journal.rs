@@ -8,6 +8,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::ServeError;
 use crate::config::Config;
 use crate::journal::{Journal, Unsettled};
+use crate::telemetry::Stats;
+use crate::telemetry::clock::wall_time;
 
 /// Opens the journal, if there shall be one, and says what is in it.
 pub(super) fn open(config: &Config) -> Result<Option<(Journal, Vec<Unsettled>)>, ServeError> {
@@ -45,7 +47,7 @@ pub(super) fn open(config: &Config) -> Result<Option<(Journal, Vec<Unsettled>)>,
 
 /// Has what is in the journal written to the disk every second, if so wished, until it is dropped.
 /// A write that takes longer than that delays the next.
-pub(super) async fn sync(journal: Option<&Journal>, wished: bool) {
+pub(super) async fn sync(journal: Option<&Journal>, wished: bool, stats: &Stats) {
     let Some(journal) = journal.filter(|_| wished) else {
         return pending().await;
     };
@@ -55,8 +57,14 @@ pub(super) async fn sync(journal: Option<&Journal>, wished: bool) {
         ticker.tick().await;
         let journal = journal.clone();
         let synced = tokio::task::spawn_blocking(move || journal.sync()).await;
-        if let Ok(Err(error)) = synced {
-            tracing::error!(%error, "the journal could not be written to the disk");
+        match synced {
+            Ok(Ok(())) => stats.journal_last_sync.set(wall_time().as_secs()),
+            Ok(Err(error)) => {
+                stats.journal_sync_errors.increment();
+                tracing::error!(%error, "the journal could not be written to the disk");
+            }
+            // The process ends.
+            Err(_) => {}
         }
     }
 }

@@ -166,8 +166,8 @@ async fn serve(config: Config, load: Load, ready: Ready) -> Result<(), ServeErro
     });
     let served = tokio::select! {
         served = until_stopped(&shared, &workers, ports, ready, (&mut signals, &notify)) => served,
-        () = watch::watch(&shared) => Ok(()),
-        () = journal::sync(journal.as_ref(), config.journal.fsync) => Ok(()),
+        () = watch::watch(&shared, journal.as_ref()) => Ok(()),
+        () = journal::sync(journal.as_ref(), config.journal.fsync, &shared.stats) => Ok(()),
         () = notify.watchdog(&workers) => Ok(()),
         () = hang_ups.reload_each(&reloader) => Ok(()),
     };

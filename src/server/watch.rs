@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::counter::Counts;
+use crate::journal::Journal;
 use crate::session::Shared;
 
 /// Runs until it is dropped.
-pub(super) async fn watch(shared: &Shared) {
+pub(super) async fn watch(shared: &Shared, journal: Option<&Journal>) {
     let mut ticker = interval(PERIOD);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = vec![Counts::default(); shared.router.all().count()];
@@ -17,6 +18,12 @@ pub(super) async fn watch(shared: &Shared) {
         let now = Instant::now().into_std();
         shared.stats.sample(now);
         shared.pause.tick(now);
+        if let Some(journal) = journal {
+            let (taken, slots) = journal.usage();
+            let count = |slots: usize| u64::try_from(slots).unwrap_or(u64::MAX);
+            shared.stats.journal_slots.set(count(slots));
+            shared.stats.journal_slots_taken.set(count(taken));
+        }
         for (node, seen) in shared.router.all().zip(&mut seen) {
             let counts = node.counts();
             let stats = &shared.stats;

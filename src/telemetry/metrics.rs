@@ -277,9 +277,16 @@ const METRICS: &[Metric] = &[
     metric("flush_keys", Number, "Keys in these batches.", Counter(|s| s.stats.flush_keys.get())),
     metric("pending_keys", Number, "Keys with acknowledged increments that are not sent yet.", Gauge(|s| s.nodes.iter().map(|node| number(node.pending_keys)).sum())),
     metric("oldest_pending", Seconds, "Most age of an acknowledged increment that its node has not confirmed.", GaugeSeconds(|s| s.nodes.iter().map(|node| node.pending_for).max().unwrap_or_default())),
+    metric("batches_unsettled", Number, "Batches sealed and not settled.", Gauge(|s| s.nodes.iter().map(|node| number(node.batches)).sum())),
+    metric("batches_unanswered", Number, "Of these, those whose connection was lost before their answer came.", Gauge(|s| s.nodes.iter().map(|node| number(node.batches_unanswered)).sum())),
     metric("dead_letters", Number, "Acknowledged increments that a node refused.", Counter(|s| s.stats.dead_letters.get())),
     metric("increments_expired", Number, "Keys whose pending increments died with their deadline, as they would have in Redis.", Counter(|s| s.stats.expired_increments.get())),
     metric("in_doubt", Number, "Acknowledged increments that may or may not have been applied.", Counter(|s| s.stats.in_doubt.get())),
+
+    metric("journal_slots", Number, "Slots of the journal; 0 without one.", Gauge(|s| s.stats.journal_slots.get())),
+    metric("journal_slots_taken", Number, "Of these, those that hold increments.", Gauge(|s| s.stats.journal_slots_taken.get())),
+    metric("journal_last_sync", Seconds, "When the journal was last written to the disk, since 1970; 0: never.", Gauge(|s| s.stats.journal_last_sync.get())),
+    metric("journal_sync_errors", Number, "How often the journal could not be written to the disk.", Counter(|s| s.stats.journal_sync_errors.get())),
 
     metric("upstream_requests", Number, "Requests sent to nodes.", Counter(|s| s.stats.upstream_requests.get())),
     metric("node_up", Number, "Whether requests reach the node.", NodeGauge(|n| u64::from(n.state == NodeState::Connected))),
@@ -291,6 +298,7 @@ const METRICS: &[Metric] = &[
     metric("node_keys", Number, "Keys of the node remembered here.", NodeGauge(|n| number(n.keys))),
     metric("node_pending_keys", Number, "Of these, keys with acknowledged increments that are not sent yet.", NodeGauge(|n| number(n.pending_keys))),
     metric("node_oldest_pending", Seconds, "Most age of an acknowledged increment that the node has not confirmed.", NodeGaugeSeconds(|n| n.pending_for)),
+    metric("node_batches_unanswered", Number, "Batches whose connection to the node was lost before their answer came.", NodeGauge(|n| number(n.batches_unanswered))),
     metric("node_reply_duration", Seconds, "From a request appended to its reply read, per reply.", NodeHistogram(|n| &n.reply_times)),
 ];
 
@@ -322,6 +330,8 @@ mod tests {
                 keys: 5,
                 pending_keys: 6,
                 reconnects: 7,
+                batches: 2,
+                batches_unanswered: 1,
                 pending_for: Duration::from_millis(1500),
                 reply_times: Sample::default(),
             }],

@@ -37,6 +37,11 @@ pub struct NodeStatus {
     /// Most age of an acknowledged increment that the node has not confirmed (one flush interval
     /// more when several batches are in flight); zero when there is none.
     pub pending_for: Duration,
+    /// Flush batches that were sealed and are not settled.
+    pub batches: usize,
+    /// Of these, those whose connection was lost before their answer came: the node's marker will
+    /// tell whether they were applied.
+    pub batches_unanswered: usize,
     /// From a request appended to its reply read.
     pub reply_times: Sample,
 }
@@ -51,6 +56,8 @@ impl NodeStatus {
         self.errors += other.errors;
         self.pending_keys += other.pending_keys;
         self.reconnects += other.reconnects;
+        self.batches += other.batches;
+        self.batches_unanswered += other.batches_unanswered;
         self.pending_for = self.pending_for.max(other.pending_for);
         self.reply_times = self.reply_times.and(&other.reply_times);
         self

@@ -5,7 +5,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::commands::{CommandStats, ErrorCounts};
-use super::counter::Counter;
+use super::counter::{Counter, Gauge};
 use super::dead_letters::DeadLetters;
 use super::hot_keys::HotKeys;
 use super::rate::Rate;
@@ -78,6 +78,14 @@ pub struct Stats {
     /// The last of the increments that Redis refused after they were acknowledged. Survives
     /// [`Stats::reset`].
     pub refused: DeadLetters,
+    /// Slots of the journal; 0 without one. Survives [`Stats::reset`], as the next three do.
+    pub journal_slots: Gauge,
+    /// Of them, those that hold increments.
+    pub journal_slots_taken: Gauge,
+    /// When the journal was last written to the disk, in seconds since 1970; 0: never.
+    pub journal_last_sync: Gauge,
+    /// How often it could not be.
+    pub journal_sync_errors: Counter,
     commands_rate: Mutex<Rate>,
 }
 

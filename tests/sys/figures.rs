@@ -265,6 +265,12 @@ const SAME: &[(&str, &str)] = &[
     ("increments_flushed", "increments_flushed_total"),
     ("increments_expired", "increments_expired_total"),
     ("increments_pending_keys", "pending_keys"),
+    ("batches_unsettled", "batches_unsettled"),
+    ("batches_unanswered", "batches_unanswered"),
+    ("journal_slots", "journal_slots"),
+    ("journal_slots_taken", "journal_slots_taken"),
+    ("journal_last_sync", "journal_last_sync_seconds"),
+    ("journal_sync_errors", "journal_sync_errors_total"),
     ("flush_batches", "flushes_total"),
     ("flush_keys", "flush_keys_total"),
     ("flush_errors", "flush_errors_total"),
@@ -363,6 +369,7 @@ fn info_and_metrics_tell_the_same_story() {
         "Tally",
         "Nodes",
         "Coalescing",
+        "Journal",
         "Keyspace",
     ] {
         let header = format!("# {section}\r\n");

@@ -1,4 +1,4 @@
-//! `INFO`: sections with Redis's field names where Tally has what they name, and three of its own.
+//! `INFO`: sections with Redis's field names where Tally has what they name, and four of its own.
 //! A field that Tally can not fill truthfully is left out, unless clients stop without it.
 
 use std::fmt::{Display, Write};
@@ -53,6 +53,7 @@ const SECTIONS: &[(&str, WriteSection)] = &[
     ("Tally", tally),
     ("Nodes", nodes),
     ("Coalescing", coalescing),
+    ("Journal", journal),
 ];
 
 type WriteSection = fn(&mut Report<'_, '_>);
@@ -329,6 +330,10 @@ fn coalescing(report: &mut Report<'_, '_>) {
     let nodes = (report.local.nodes)();
     let oldest = nodes.iter().map(|node| node.pending_for).max();
     report.field("oldest_pending_ms", oldest.unwrap_or_default().as_millis());
+    let batches = |count: fn(&NodeStatus) -> usize| nodes.iter().map(count).sum::<usize>();
+    report.field("batches_unsettled", batches(|node| node.batches));
+    let unanswered = batches(|node| node.batches_unanswered);
+    report.field("batches_unanswered", unanswered);
     report.field("increments_expired", stats.expired_increments.get());
     report.field("flush_batches", stats.flush_batches.get());
     report.field("flush_keys", stats.flush_keys.get());
@@ -338,6 +343,14 @@ fn coalescing(report: &mut Report<'_, '_>) {
     report.field("limit_calls", stats.limit_calls.get());
     report.field("limit_requests", stats.limit_requests.get());
     report.field("limit_denied", stats.limit_denied.get());
+}
+
+fn journal(report: &mut Report<'_, '_>) {
+    let stats = report.local.stats;
+    report.field("journal_slots", stats.journal_slots.get());
+    report.field("journal_slots_taken", stats.journal_slots_taken.get());
+    report.field("journal_last_sync", stats.journal_last_sync.get());
+    report.field("journal_sync_errors", stats.journal_sync_errors.get());
 }
 
 #[cfg(test)]

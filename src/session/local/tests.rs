@@ -189,6 +189,8 @@ fn node(name: &str, version: &str) -> NodeStatus {
         keys: 5,
         pending_keys: 6,
         reconnects: 7,
+        batches: 0,
+        batches_unanswered: 0,
         pending_for: Duration::ZERO,
         reply_times: Sample::default(),
         tracking: true,
