@@ -4,11 +4,12 @@
 # make test-valkey  the system tests with Valkey on the nodes
 # make lint   format, clippy, documentation; warnings are errors
 # make bench  one table: Tally beside Redis and twemproxy, in five minutes; make bench-all: everything
+# make chaos  counts while everything fails at random, for SECONDS=600, from SEED=7, and audits
 # make compat Redis's own test suite on Tally, beside a plain Redis
 
 CARGO ?= cargo
 
-.PHONY: run test test-browser test-valkey screenshots lint bench bench-all compat
+.PHONY: run test test-browser test-valkey screenshots lint bench bench-all chaos compat
 
 run:
 	@sh scripts/install.sh redis
@@ -48,6 +49,13 @@ bench-all:
 	@sh scripts/install.sh redis tools
 	$(CARGO) build --release --bins --examples
 	python3 benches/compare.py --all --tails --memory --chart bench.svg --json bench.json
+
+chaos:
+	@sh scripts/install.sh redis
+	$(CARGO) build --release
+	TALLY_CHAOS_SECONDS=$(or $(SECONDS),600) TALLY_SUITE_SEED=$(or $(SEED),7) \
+		TALLY_SUITE_BINARY=$(abspath $(or $(CARGO_TARGET_DIR),target)/release/tally) \
+		$(CARGO) test --test sys -- --nocapture --exact audit::chaos_loses_and_doubles_nothing
 
 compat:
 	@sh scripts/install.sh redis

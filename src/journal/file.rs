@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::process::{Resource, getrlimit};
 use twox_hash::XxHash3_64;
 
 use super::{JournalError, new_instance, set_text, text};
@@ -78,6 +79,10 @@ fn make(path: &Path, bytes: usize) -> Result<(), JournalError> {
         file.sync_all()?;
         fs::rename(&new, path)
     })();
+    if made.is_err() {
+        // Else it would keep the room that the disk still had.
+        fs::remove_file(&new).ok();
+    }
     made.map_err(|source| JournalError::Io {
         path: path.to_owned(),
         what: "can not be made",
@@ -87,6 +92,11 @@ fn make(path: &Path, bytes: usize) -> Result<(), JournalError> {
 
 /// Takes the disk's room, so that a full disk is an error here and not the process's end later.
 fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    // A process that passes its own limit on files is ended by a signal, without a word.
+    let limit = getrlimit(Resource::Fsize).current;
+    if limit.is_some_and(|limit| limit < bytes) {
+        return Err(rustix::io::Errno::FBIG.into());
+    }
     match fallocate(file, FallocateFlags::empty(), 0, bytes) {
         Ok(()) => Ok(()),
         // A file system that can not: zeros take the room as well.

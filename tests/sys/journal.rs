@@ -1,83 +1,14 @@
 //! What Tally acknowledged survives Tally: `kill -9` at any instant, nodes away meanwhile, stops
 //! that could not flush.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
-use crate::connection::{Connection, encode};
-use crate::harness::{Settings, Stack, eventually, pause, skipped_on_bare_redis};
-use crate::random::Random;
+use crate::harness::{Settings, Stack, eventually, say, skipped_on_bare_redis};
 use crate::reply::Reply;
 use crate::servers::Redis;
-
-/// For a key: the sum of what was acknowledged, and how many increments nobody answered.
-type Sums = BTreeMap<String, (i64, i64)>;
-
-/// Sends pipelines of increments until told to stop, to whatever listens there.
-fn count(address: SocketAddr, client: u64, stop: &AtomicBool) -> Sums {
-    let mut random = Random::new(client);
-    let mut sums = Sums::new();
-    while !stop.load(Ordering::Relaxed) {
-        let Ok(mut connection) = Connection::try_open(address) else {
-            pause(Duration::from_millis(2));
-            continue;
-        };
-        connection.set_patience(Duration::from_secs(20));
-        while !stop.load(Ordering::Relaxed) {
-            let keys: Vec<_> = (0..16).map(|_| format!("k{}", random.below(40))).collect();
-            let requests = keys.iter().flat_map(|key| encode(&["INCR", key]));
-            let sent = connection.try_write_raw(&requests.collect::<Vec<_>>());
-            let mut broken = sent.is_err();
-            for key in keys {
-                let (acknowledged, unknown) = sums.entry(key).or_default();
-                let reply = if broken {
-                    None
-                } else {
-                    connection.try_read_frame().ok()
-                };
-                match reply.map(|frame| Reply::parse(&frame)) {
-                    Some(Reply::Integer(_)) => *acknowledged += 1,
-                    Some(Reply::Error(_)) => *unknown += 1,
-                    Some(other) => panic!("{other:?}"),
-                    None => {
-                        broken = true;
-                        *unknown += 1;
-                    }
-                }
-            }
-            if broken {
-                break;
-            }
-        }
-    }
-    sums
-}
-
-/// Asserts that the nodes hold everything acknowledged once, and of the rest each once at most.
-#[track_caller]
-fn audit(nodes: &[Redis], sums: impl IntoIterator<Item = Sums>) {
-    let mut all = Sums::new();
-    for (key, (acknowledged, unknown)) in sums.into_iter().flatten() {
-        let sum = all.entry(key).or_default();
-        *sum = (sum.0 + acknowledged, sum.1 + unknown);
-    }
-    let (mut total, mut wrong) = (0, Vec::new());
-    for (key, (acknowledged, unknown)) in all {
-        let held: i64 = nodes.iter().map(|node| held(node, &key)).sum();
-        if held < acknowledged || held > acknowledged + unknown {
-            wrong.push(format!("{key}: {held}, not {acknowledged}..+{unknown}"));
-        }
-        total += acknowledged;
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(total > 1000, "there was load: {total}");
-}
 
 fn held(node: &Redis, key: &str) -> i64 {
     match node.connect().run(&format!("GET {key}")) {
@@ -91,101 +22,6 @@ const QUICK: Settings<'_> = &[
     ("upstream.backoff_min", "\"5ms\""),
     ("upstream.backoff_max", "\"50ms\""),
 ];
-
-/// While `happen` does what it does, clients count; then Tally stops in good order and the nodes
-/// are audited.
-#[track_caller]
-fn audited(settings: Settings<'_>, happen: impl FnOnce(&mut Stack, &mut Random)) {
-    let nodes = vec![Redis::start_durable(), Redis::start_durable()];
-    let mut stack = Stack::over(nodes, &[QUICK, settings].concat());
-    let (address, stop) = (stack.address(), AtomicBool::new(false));
-    let sums: Vec<_> = thread::scope(|scope| {
-        let clients: Vec<_> = (0..3)
-            .map(|client| {
-                let stop = &stop;
-                scope.spawn(move || count(address, client, stop))
-            })
-            .collect();
-        let happened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            happen(&mut stack, &mut Random::new(Random::seed_or(7)));
-        }));
-        stop.store(true, Ordering::Relaxed);
-        let sums = clients.into_iter().map(|client| client.join().unwrap());
-        let sums = sums.collect();
-        happened.unwrap();
-        sums
-    });
-    stack.stop_tally();
-    audit(&stack.nodes, sums);
-}
-
-#[test]
-fn kills_at_random_instants_lose_and_double_nothing() {
-    if skipped_on_bare_redis() {
-        return;
-    }
-    audited(&[], |stack, random| {
-        for _ in 0..20 {
-            pause(Duration::from_millis(20 + random.next() % 150));
-            let tally = stack.tally.as_mut().unwrap();
-            tally.kill();
-            tally.restart();
-        }
-    });
-}
-
-#[test]
-fn kills_of_tally_and_of_nodes_lose_and_double_nothing() {
-    if skipped_on_bare_redis() {
-        return;
-    }
-    audited(&[], |stack, random| {
-        for round in 0..8 {
-            pause(Duration::from_millis(50 + random.next() % 150));
-            let node = &mut stack.nodes[round % 2];
-            node.kill();
-            pause(Duration::from_millis(random.next() % 100));
-            let tally = stack.tally.as_mut().unwrap();
-            tally.kill();
-            if round % 4 < 2 {
-                stack.nodes[round % 2].restart();
-                tally.restart();
-            } else {
-                tally.restart();
-                pause(Duration::from_millis(random.next() % 200));
-                stack.nodes[round % 2].restart();
-            }
-        }
-    });
-}
-
-#[test]
-fn frozen_nodes_and_cut_connections_lose_and_double_nothing() {
-    if skipped_on_bare_redis() {
-        return;
-    }
-    let settings = [
-        ("upstream.request_timeout", "\"100ms\""),
-        ("upstream.hard_timeout", "\"200ms\""),
-    ];
-    audited(&settings, |stack, random| {
-        for round in 0..8 {
-            pause(Duration::from_millis(50 + random.next() % 100));
-            let node = &stack.nodes[round % 2];
-            node.freeze();
-            // Longer than every timeout: what was sent is executed when the node goes on.
-            pause(Duration::from_millis(400));
-            if round % 3 == 2 {
-                let tally = stack.tally.as_mut().unwrap();
-                tally.kill();
-                tally.relaunch();
-            }
-            node.thaw();
-            pause(Duration::from_millis(random.next() % 100));
-            node.connect().run("CLIENT KILL TYPE normal SKIPME yes");
-        }
-    });
-}
 
 /// A Tally with a warm counter of 3 on its first node, of which Redis has 2.
 fn with_one_unflushed() -> (Stack, String) {
@@ -347,6 +183,52 @@ fn a_journal_in_use_or_of_somebody_else_is_refused() {
     tally.restart();
     stack.stop_tally();
     assert_eq!(held(&stack.nodes[0], &key), 3);
+}
+
+/// A Tally over `stack`'s nodes that ended while it was to make a journal in `folder`.
+#[track_caller]
+fn ends_without_room(stack: &Stack, folder: &Path, bytes: u64, wrapper: Option<&str>) {
+    let path = folder.join("journal");
+    let (path_text, size) = (path.display().to_string(), format!("\"{bytes}B\""));
+    let settings = [
+        ("journal.path", format!("{path_text:?}")),
+        ("journal.size", size),
+    ];
+    let settings = settings.each_ref().map(|(name, value)| (*name, &**value));
+    let nodes: Vec<_> = stack
+        .nodes
+        .iter()
+        .map(|node| (node.address(), None))
+        .collect();
+    let mut other = crate::servers::Tally::launch_by(wrapper, &nodes, &settings);
+    let status = other.wait(Duration::from_secs(15)).expect("an end");
+    assert_eq!(status.code(), Some(1), "{}", other.log());
+    let words = format!("the journal {path_text}: can not be made: ");
+    assert!(other.log().contains(&words), "{}", other.log());
+    let left = fs::read_dir(folder).unwrap().count();
+    assert_eq!(left, 0, "nothing of it takes the room that is left");
+}
+
+#[test]
+fn a_journal_without_room_is_an_error_at_the_start() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    // The most that a process may write in a file, in blocks of 512 or 1,024 bytes.
+    let folder = tempfile::tempdir().unwrap();
+    let limited = "ulimit -f 2048; exec \"$0\" \"$@\"";
+    ends_without_room(&stack, folder.path(), 4 << 20, Some(limited));
+    // A file system in memory that is smaller than the journal.
+    let Ok(folder) = tempfile::tempdir_in("/dev/shm") else {
+        return say("there is no /dev/shm");
+    };
+    let system = rustix::fs::statvfs(folder.path()).unwrap();
+    let bytes = system.f_blocks * system.f_frsize;
+    if bytes == 0 || bytes > 60 << 30 {
+        return say("/dev/shm is larger than any journal");
+    }
+    ends_without_room(&stack, folder.path(), bytes + (1 << 20), None);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! the path of a `valkey-server`, say.
 //! `TALLY_SUITE_BINARY` is another binary to test (a release build, say).
 //! `TALLY_SUITE_SEED` replaces the fixed seed of the random tests, `TALLY_SUITE_SCRIPTS` the
-//! number of random scripts per mode.
+//! number of random scripts per mode. `TALLY_CHAOS_SECONDS` is how long faults come at random.
 
 #![expect(
     clippy::expect_used,
@@ -18,6 +18,7 @@
 
 mod apps;
 mod aside;
+mod audit;
 mod clients;
 mod coalescing;
 mod concurrency;

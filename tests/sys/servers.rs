@@ -240,11 +240,20 @@ impl Tally {
 
     /// Starts one and does not wait.
     pub(crate) fn launch(nodes: &[(SocketAddr, Option<&str>)], settings: Settings<'_>) -> Self {
+        Self::launch_by(None, nodes, settings)
+    }
+
+    /// The same by way of a shell's script, which is given the command as its arguments.
+    pub(crate) fn launch_by(
+        script: Option<&str>,
+        nodes: &[(SocketAddr, Option<&str>)],
+        settings: Settings<'_>,
+    ) -> Self {
         let directory = TempDir::new().unwrap();
         let (port, http_port) = (free_port(), free_port());
         let file = directory.path().join("tally.toml");
         fs::write(&file, configuration([port, http_port], nodes, settings)).unwrap();
-        let child = run_in(&directory, &["--config", "tally.toml"]);
+        let child = run_in(&directory, script, &["--config", "tally.toml"]);
         Self {
             child,
             port,
@@ -264,6 +273,12 @@ impl Tally {
     #[track_caller]
     pub(crate) fn restart(&mut self) {
         self.relaunch();
+        self.wait_until_it_answers();
+    }
+
+    /// The second half of [`restart`](Self::restart).
+    #[track_caller]
+    pub(crate) fn wait_until_it_answers(&mut self) {
         let address = self.address();
         assert!(
             answers_before_end(&mut self.child, address),
@@ -274,7 +289,7 @@ impl Tally {
 
     /// The same without the wait.
     pub(crate) fn relaunch(&mut self) {
-        self.child = run_in(&self.directory, &["--config", "tally.toml"]);
+        self.child = run_in(&self.directory, None, &["--config", "tally.toml"]);
     }
 
     /// Where it has its files.
@@ -291,12 +306,21 @@ impl Tally {
 }
 
 /// Runs the binary under test in a directory; what it says is added to the file `log` there.
-fn run_in(directory: &TempDir, arguments: &[&str]) -> Child {
+fn run_in(directory: &TempDir, script: Option<&str>, arguments: &[&str]) -> Child {
     let mut options = File::options();
     let log = options.create(true).append(true);
     let log = log.open(directory.path().join("log")).unwrap();
     let binary = std::env::var_os("TALLY_SUITE_BINARY");
-    Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tally").into()))
+    let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tally").into());
+    let mut command = match script {
+        Some(script) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script]).arg(binary);
+            shell
+        }
+        None => Command::new(binary),
+    };
+    command
         .args(arguments)
         // Tally refuses variables of its prefix that it does not know.
         .env_remove("TALLY_SUITE_TARGET")
@@ -304,6 +328,7 @@ fn run_in(directory: &TempDir, arguments: &[&str]) -> Child {
         .env_remove("TALLY_SUITE_SEED")
         .env_remove("TALLY_SUITE_SCRIPTS")
         .env_remove("TALLY_SUITE_SERVER")
+        .env_remove("TALLY_CHAOS_SECONDS")
         .current_dir(directory.path())
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())

@@ -1,0 +1,233 @@
+//! A relay between Tally and a node that cuts connections where it hurts, and delivers the bytes
+//! of a dead one late.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::pause;
+
+/// Passes bytes on, in both directions, for every connection made to it.
+pub(super) struct Relay {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+struct State {
+    node: SocketAddr,
+    pairs: Mutex<Vec<Arc<Pair>>>,
+    ended: AtomicBool,
+}
+
+/// A connection from Tally and the one to the node that it goes on with.
+struct Pair {
+    tally: TcpStream,
+    node: TcpStream,
+    orders: Mutex<Orders>,
+}
+
+/// What a connection's bytes meet.
+#[derive(Default)]
+struct Orders {
+    /// So many bytes more towards the node, then both ends are closed.
+    request_bytes: Option<usize>,
+    /// The same towards Tally.
+    reply_bytes: Option<usize>,
+    /// What goes towards the node waits here.
+    held: Option<Vec<u8>>,
+}
+
+/// Connections whose requests are held back.
+pub(super) struct Held(Vec<Arc<Pair>>);
+
+impl Relay {
+    /// Listens on a free port, and goes on to `node` for each connection.
+    pub(super) fn start(node: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State {
+            node,
+            pairs: Mutex::default(),
+            ended: AtomicBool::new(false),
+        });
+        let for_thread = Arc::clone(&state);
+        thread::spawn(move || for_thread.accept(&listener));
+        Self { address, state }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes every connection after so many more bytes towards the node.
+    pub(super) fn cut_requests(&self, bytes: usize) {
+        self.order(|orders| orders.request_bytes = Some(bytes));
+    }
+
+    /// Closes every connection after so many more bytes towards Tally.
+    pub(super) fn cut_replies(&self, bytes: usize) {
+        self.order(|orders| orders.reply_bytes = Some(bytes));
+    }
+
+    fn order(&self, order: impl Fn(&mut Orders)) {
+        for pair in self.state.pairs.lock().unwrap().iter() {
+            order(&mut pair.orders.lock().unwrap());
+        }
+    }
+
+    /// From now on nothing of the connections there are reaches the node.
+    pub(super) fn hold(&self) -> Held {
+        let pairs = std::mem::take(&mut *self.state.pairs.lock().unwrap());
+        for pair in &pairs {
+            pair.orders.lock().unwrap().held.get_or_insert_default();
+        }
+        Held(pairs)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.state.ended.store(true, Ordering::Relaxed);
+        // Wakes who accepts.
+        TcpStream::connect(self.address).ok();
+        for pair in self.state.pairs.lock().unwrap().iter() {
+            pair.close();
+        }
+    }
+}
+
+impl Held {
+    /// How many bytes are held back.
+    pub(super) fn bytes(&self) -> usize {
+        let held = |pair: &Arc<Pair>| {
+            pair.orders
+                .lock()
+                .unwrap()
+                .held
+                .as_ref()
+                .map_or(0, Vec::len)
+        };
+        self.0.iter().map(held).sum()
+    }
+
+    /// For Tally the connections are lost; for the node they are open.
+    pub(super) fn lose(&self) {
+        for pair in &self.0 {
+            pair.tally.shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    /// The node gets what was held back, and time to execute it.
+    pub(super) fn deliver(self) {
+        for pair in &self.0 {
+            let held = pair.orders.lock().unwrap().held.take();
+            let mut node = &pair.node;
+            // The node may have closed it.
+            node.write_all(&held.unwrap_or_default()).ok();
+        }
+        pause(Duration::from_millis(50));
+        for pair in &self.0 {
+            pair.close();
+        }
+    }
+}
+
+impl State {
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        for tally in listener.incoming() {
+            if self.ended.load(Ordering::Relaxed) {
+                return;
+            }
+            // Tally's connection ends at once when the node takes none.
+            if let Ok(tally) = tally
+                && let Ok(node) = TcpStream::connect(self.node)
+            {
+                self.join(tally, node).ok();
+            }
+        }
+    }
+
+    fn join(self: &Arc<Self>, tally: TcpStream, node: TcpStream) -> io::Result<()> {
+        tally.set_nodelay(true)?;
+        node.set_nodelay(true)?;
+        let pair = Arc::new(Pair {
+            tally,
+            node,
+            orders: Mutex::default(),
+        });
+        self.pairs.lock().unwrap().push(Arc::clone(&pair));
+        let requests = Arc::clone(&pair);
+        thread::spawn(move || requests.pass_requests().ok());
+        let state = Arc::clone(self);
+        thread::spawn(move || {
+            pair.pass_replies().ok();
+            state
+                .pairs
+                .lock()
+                .unwrap()
+                .retain(|other| !Arc::ptr_eq(other, &pair));
+        });
+        Ok(())
+    }
+}
+
+impl Pair {
+    fn pass_requests(&self) -> io::Result<()> {
+        let (mut tally, mut node) = (&self.tally, &self.node);
+        let mut buffer = [0; 16 << 10];
+        loop {
+            let count = tally.read(&mut buffer).unwrap_or(0);
+            let mut orders = self.orders.lock().unwrap();
+            if let Some(held) = &mut orders.held {
+                held.extend_from_slice(&buffer[..count]);
+                if count == 0 {
+                    // The node does not learn that it is lost.
+                    return Ok(());
+                }
+                continue;
+            }
+            let (allowed, ends) = spend(&mut orders.request_bytes, count);
+            drop(orders);
+            node.write_all(&buffer[..allowed])?;
+            if ends {
+                self.close();
+                return Ok(());
+            }
+        }
+    }
+
+    fn pass_replies(&self) -> io::Result<()> {
+        let (mut tally, mut node) = (&self.tally, &self.node);
+        let mut buffer = [0; 16 << 10];
+        loop {
+            let count = node.read(&mut buffer).unwrap_or(0);
+            let (allowed, ends) = spend(&mut self.orders.lock().unwrap().reply_bytes, count);
+            let written = tally.write_all(&buffer[..allowed]);
+            let is_held = self.orders.lock().unwrap().held.is_some();
+            if (ends || written.is_err()) && !is_held {
+                self.close();
+                return Ok(());
+            }
+            if count == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn close(&self) {
+        self.tally.shutdown(Shutdown::Both).ok();
+        self.node.shutdown(Shutdown::Both).ok();
+    }
+}
+
+/// How many of `count` bytes may pass, and whether the connection ends with them.
+fn spend(left: &mut Option<usize>, count: usize) -> (usize, bool) {
+    let allowed = left.map_or(count, |left| left.min(count));
+    if let Some(left) = left {
+        *left -= allowed;
+    }
+    (allowed, count == 0 || *left == Some(0))
+}
