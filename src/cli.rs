@@ -2,13 +2,14 @@
 
 use std::env;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, Fault, Faults};
+use crate::config::{self, Argon2Hash, Config, Fault, Faults};
 use crate::dev;
 use crate::journal;
 use crate::server::{Addresses, Load};
@@ -56,6 +57,10 @@ enum Command {
     /// About the file that keeps acknowledged increments until Redis has them
     #[command(subcommand)]
     Journal(JournalCommand),
+
+    /// Print the argon2 hash of the password on standard input (up to the end of its first line),
+    /// for `password_argon2` of a user
+    HashPassword,
 
     /// Print a configuration that places keys as a pool of twemproxy does, and say what differs
     ImportTwemproxy {
@@ -151,6 +156,9 @@ pub fn main<E: Display>(run: impl FnOnce(Config, Load, Ready) -> Result<(), E>) 
     if let Some(Command::Journal(JournalCommand::Inspect { file })) = &cli.command {
         return ended(journal::inspect(file).map(|text| print(&text)));
     }
+    if let Some(Command::HashPassword) = &cli.command {
+        return ended(hash_password().map(|line| print(&line)));
+    }
     if let Some(Command::ImportTwemproxy { file, pool }) = &cli.command {
         return import_twemproxy(file, pool.as_deref());
     }
@@ -174,6 +182,22 @@ pub fn main<E: Display>(run: impl FnOnce(Config, Load, Ready) -> Result<(), E>) 
             ExitCode::from(EXIT_CONFIG)
         }
     }
+}
+
+/// The hash of a password from stdin, as a line.
+fn hash_password() -> Result<String, String> {
+    let mut password = String::new();
+    let read = io::stdin().read_line(&mut password);
+    read.map_err(|error| format!("standard input: {error}"))?;
+    let password = password.trim_end_matches(['\n', '\r']);
+    if password.is_empty() {
+        return Err("give the password on standard input".to_owned());
+    }
+    let mut salt = [0; 16];
+    let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut salt));
+    random.map_err(|error| format!("/dev/urandom: {error}"))?;
+    let hash = Argon2Hash::of(password.as_bytes(), &salt)?;
+    Ok(format!("{}\n", hash.as_str()))
 }
 
 /// The configuration to stdout, what differs to stderr.

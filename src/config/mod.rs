@@ -8,6 +8,7 @@
 mod fault;
 mod load;
 mod nodes;
+mod password;
 mod print;
 mod raw;
 mod reader;
@@ -20,15 +21,13 @@ mod units;
 mod users;
 
 use std::fmt;
-use std::hint::black_box;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 pub use fault::{Fault, Faults};
 pub use load::{load, parse};
+pub use password::{Argon2Hash, PasswordHash, UserPassword};
 pub use reload::Changes;
 
 use crate::access::Access;
@@ -115,7 +114,7 @@ pub struct User {
     /// What `AUTH` gives before the password; never `default`.
     pub name: String,
     /// What the password is compared with.
-    pub password: PasswordHash,
+    pub password: UserPassword,
     /// What it may do.
     pub access: Access,
     /// The names of its categories.
@@ -126,38 +125,6 @@ pub struct User {
     pub max_connections: usize,
     /// Most commands within a second; 0: no limit.
     pub max_commands_per_second: u32,
-}
-
-/// SHA-256 of a password, as Redis keeps it: what is compared says nothing of what it was made of,
-/// and takes the same time for every password.
-#[derive(Clone, Copy, Eq)]
-pub struct PasswordHash([u8; 32]);
-
-impl PasswordHash {
-    /// The hash of a password.
-    pub fn of(password: &[u8]) -> Self {
-        Self(Sha256::digest(password).into())
-    }
-
-    /// Reads 64 hexadecimal digits.
-    fn from_hex(digits: &str) -> Option<Self> {
-        let mut hash = [0; 32];
-        if digits.len() != 2 * hash.len() || !digits.is_ascii() {
-            return None;
-        }
-        for (at, byte) in hash.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
-        }
-        Some(Self(hash)).filter(|_| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
-    }
-}
-
-/// In a time that does not depend on where they differ.
-impl PartialEq for PasswordHash {
-    fn eq(&self, other: &Self) -> bool {
-        let pairs = self.0.iter().zip(other.0);
-        black_box(pairs.fold(0, |difference, (a, b)| difference | black_box(a ^ b))) == 0
-    }
 }
 
 /// TLS for clients.
@@ -317,6 +284,16 @@ pub struct Upstream {
     pub max_pooled: usize,
 }
 
+impl Upstream {
+    /// The pause after so many attempts to connect that failed, one after the other, before the
+    /// last.
+    pub fn pause(&self, failed: u32) -> Duration {
+        let (first, longest) = self.backoff;
+        let factor = 1_u32.checked_shl(failed).unwrap_or(u32::MAX);
+        first.saturating_mul(factor).min(longest)
+    }
+}
+
 /// The HTTP side: health, metrics, counters, the dashboard.
 #[derive(Clone, Debug)]
 pub struct Admin {
@@ -339,7 +316,7 @@ pub enum LogFormat {
 }
 
 /// Which requests are kept as slow, until `CONFIG SET` says otherwise.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SlowLog {
     /// Those that take so long; `None`: none.
     pub slower_than: Option<Duration>,
@@ -410,12 +387,6 @@ impl Config {
             (rule.pattern.as_bytes(), treatment)
         });
         Rules::new(default, rules)
-    }
-}
-
-impl fmt::Debug for PasswordHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<masked>")
     }
 }
 

@@ -136,6 +136,7 @@ impl Config {
             out.text("name", &user.name);
             out.text("password", MASK);
             out.text("password_sha256", "");
+            out.text("password_argon2", "");
             out.texts("allow", &user.allow);
             out.texts("keys", &user.keys);
             out.plain("max_connections", user.max_connections);

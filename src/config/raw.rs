@@ -65,8 +65,8 @@ section! {
 section! {
     /// One of `[[users]]`
     User {
-        name, password, password_file, password_sha256, allow, keys, max_connections,
-        max_commands_per_second,
+        name, password, password_file, password_sha256, password_argon2, allow, keys,
+        max_connections, max_commands_per_second,
     }
 }
 

@@ -26,6 +26,12 @@ impl Config {
     pub fn adopt(&self, wanted: &Self) -> Result<(Self, Changes), Faults> {
         let mut next = self.clone();
         next.log_level.clone_from(&wanted.log_level);
+        next.counters.clone_from(&wanted.counters);
+        next.cache.clone_from(&wanted.cache);
+        next.rules.clone_from(&wanted.rules);
+        next.upstream.clone_from(&wanted.upstream);
+        next.transactions.clone_from(&wanted.transactions);
+        next.slow_log.clone_from(&wanted.slow_log);
         next.users.clone_from(&wanted.users);
         next.admin.token.clone_from(&wanted.admin.token);
         next.admin

@@ -4,7 +4,7 @@ use config::{Value, ValueKind};
 
 use super::raw;
 use super::reader::Reader;
-use super::{PasswordHash, User};
+use super::{Argon2Hash, PasswordHash, User, UserPassword};
 use crate::access::{Access, Category};
 use crate::glob::MAX_PATTERN_BYTES;
 
@@ -45,23 +45,12 @@ fn user(reader: &mut Reader, at: usize, raw: raw::User) -> User {
     let name = reader.text(&path("name"), raw.name, String::new(), &allowed, |text| {
         is_name(text).then(|| text.to_owned())
     });
-    let secret = reader.secret(&path("password"), raw.password, raw.password_file);
-    let hash = hash(reader, &path("password_sha256"), raw.password_sha256);
-    let password = match (secret, hash) {
-        (Some(_), Some(_)) => {
-            reader.fault(
-                &path("password_sha256"),
-                "given together with password; allowed: one of the two",
-            );
-            None
-        }
-        (Some(secret), None) => Some(PasswordHash::of(secret.reveal().as_bytes())),
-        (None, hash) => hash,
-    };
-    if password.is_none() && !reader.is_faulty(&path("password")) {
-        let ways = "allowed: password, password_file or password_sha256";
-        reader.fault(&path("password"), format!("missing; {ways}"));
-    }
+    let password = password(
+        reader,
+        &path,
+        (raw.password, raw.password_file),
+        (raw.password_sha256, raw.password_argon2),
+    );
     let categories = Category::ALL.map(|category| format!("{:?}", category.name()));
     let allow = list(
         reader,
@@ -86,7 +75,7 @@ fn user(reader: &mut Reader, at: usize, raw: raw::User) -> User {
     User {
         name,
         // A user without one is a fault.
-        password: password.unwrap_or(PasswordHash([0; 32])),
+        password: password.unwrap_or(UserPassword::Sha256(PasswordHash::NOBODY)),
         access: Access::new(categories, &keys),
         allow,
         keys,
@@ -105,21 +94,72 @@ fn user(reader: &mut Reader, at: usize, raw: raw::User) -> User {
     }
 }
 
+/// What is compared with a user's password: one of the four keys says it.
+fn password(
+    reader: &mut Reader,
+    path: &dyn Fn(&str) -> String,
+    (given, file): (Option<Value>, Option<Value>),
+    (sha, slow): (Option<Value>, Option<Value>),
+) -> Option<UserPassword> {
+    let secret = reader.secret(&path("password"), given, file);
+    let secret = secret.map(|secret| PasswordHash::of(secret.reveal().as_bytes()));
+    let sha256 = sha256(reader, &path("password_sha256"), sha);
+    let argon2 = argon2(reader, &path("password_argon2"), slow);
+    for (key, is_second) in [
+        ("password_sha256", secret.is_some() && sha256.is_some()),
+        (
+            "password_argon2",
+            secret.or(sha256).is_some() && argon2.is_some(),
+        ),
+    ] {
+        if is_second {
+            let problem = "given together with another password; allowed: one of them";
+            reader.fault(&path(key), problem);
+        }
+    }
+    let password = secret.or(sha256).map(UserPassword::Sha256);
+    let password = password.or_else(|| argon2.map(UserPassword::Argon2));
+    let keys = ["password", "password_sha256", "password_argon2"];
+    if password.is_none() && !keys.iter().any(|key| reader.is_faulty(&path(key))) {
+        let ways = "allowed: password, password_file, password_sha256 or password_argon2";
+        reader.fault(&path("password"), format!("missing; {ways}"));
+    }
+    password
+}
+
 /// A password's hash. What is none may be a password, and is not shown.
-fn hash(reader: &mut Reader, path: &str, value: Option<Value>) -> Option<PasswordHash> {
-    let digits = match value?.kind {
-        ValueKind::String(digits) => digits,
+fn sha256(reader: &mut Reader, path: &str, value: Option<Value>) -> Option<PasswordHash> {
+    let allowed = "64 hexadecimal digits, as ACL SETUSER takes after #";
+    hash(reader, path, value, |digits| {
+        PasswordHash::from_hex(digits).ok_or_else(|| allowed.to_owned())
+    })
+}
+
+/// The same for one that is slow to make.
+fn argon2(reader: &mut Reader, path: &str, value: Option<Value>) -> Option<Argon2Hash> {
+    hash(reader, path, value, Argon2Hash::parse)
+}
+
+fn hash<H>(
+    reader: &mut Reader,
+    path: &str,
+    value: Option<Value>,
+    parse: impl FnOnce(&str) -> Result<H, String>,
+) -> Option<H> {
+    let text = match value?.kind {
+        ValueKind::String(text) => text,
         _ => String::from("none"),
     };
-    if digits.is_empty() {
+    if text.is_empty() {
         return None;
     }
-    let hash = PasswordHash::from_hex(&digits);
-    if hash.is_none() {
-        let allowed = "64 hexadecimal digits, as ACL SETUSER takes after #";
-        reader.fault(path, format!("not allowed; allowed: {allowed}"));
+    match parse(&text) {
+        Ok(hash) => Some(hash),
+        Err(allowed) => {
+            reader.fault(path, format!("not allowed; allowed: {allowed}"));
+            None
+        }
     }
-    hash
 }
 
 /// A list of texts.

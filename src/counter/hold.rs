@@ -13,14 +13,14 @@ impl<T> Lane<T> {
         if self.waiting == 0 && self.hold.is_none() {
             self.append(step.now, wire, ticket);
         } else {
-            self.hold(step, wire.into(), ticket, Extent::Ordered);
+            self.hold(step, wire.into(), Some(ticket), Extent::Ordered);
         }
     }
 
     /// A command that may read or change any key of the node: sent alone, after everything that
     /// is pending, and nothing known of any key survives it.
     pub fn whole_node(&mut self, step: &mut Step<'_, T>, wire: &[u8], extent: Extent, ticket: T) {
-        self.hold(step, wire.into(), ticket, extent);
+        self.hold(step, wire.into(), Some(ticket), extent);
     }
 
     /// Holds back everything that comes from now on until a command can be sent alone.
@@ -28,7 +28,7 @@ impl<T> Lane<T> {
         &mut self,
         step: &mut Step<'_, T>,
         wire: Box<[u8]>,
-        ticket: T,
+        ticket: Option<T>,
         extent: Extent,
     ) {
         if let Some(hold) = &mut self.hold {
@@ -40,7 +40,6 @@ impl<T> Lane<T> {
             self.waiting += 1;
             return;
         }
-        let ticket = Some(ticket);
         self.hold = Some(Hold {
             wire,
             ticket,
@@ -79,6 +78,7 @@ impl<T> Lane<T> {
             step.table.forget();
         }
         match (hold.ticket.take(), hold.extent) {
+            (_, Extent::Treat) => self.treated(step),
             (None, _) => {}
             (Some(ticket), Extent::Wipe) => self.append_wipe(step.now, &hold.wire, ticket),
             (Some(ticket), Extent::Transaction(commands)) => {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use slab::Slab;
@@ -12,7 +13,7 @@ use super::queue::{
     Get, GetMany, Hold, InFlight, Parked, Queued, Run, Slot, Submission, Transaction, Wanted,
     encode_increment,
 };
-use super::rules::{Classes, Mode};
+use super::rules::{Classes, Mode, Rules};
 use super::state::{Answer, State};
 use super::table::{KeyTable, Place};
 use crate::flush::{Increment, Series};
@@ -46,6 +47,10 @@ pub struct Lane<T> {
     /// Clients of runs and fetches in flight beyond the first of each.
     pub(super) joined: usize,
     pub(super) hold: Option<Hold<T>>,
+    /// Rules that the keys are to be treated by once nothing is pending.
+    pub(super) next_rules: Option<Arc<Rules>>,
+    /// How often the rules have changed.
+    pub(super) treatments: u64,
     /// Keys that are used on other connections too, and how many times over: nothing about them is
     /// answered here or kept, and everything on them is sent as it is. They survive a lost
     /// connection.
@@ -117,6 +122,8 @@ pub enum Extent {
     /// Nothing of its own: the lane stops for a command that concerns other lanes too, see
     /// [`Lane::alone`].
     Stop,
+    /// Nothing that is sent: the keys are treated by other rules then, see [`Lane::treat`].
+    Treat,
     /// Removes every key, the one that holds the number of the last batch included: it is put
     /// back in the same transaction.
     Wipe,
@@ -224,6 +231,8 @@ impl<T> Lane<T> {
             waiting: 0,
             joined: 0,
             hold: None,
+            next_rules: None,
+            treatments: 0,
             barred: HashMap::new(),
             windows: VecDeque::new(),
             last_id: 0,
@@ -248,6 +257,12 @@ impl<T> Lane<T> {
     pub fn has_room(&self) -> bool {
         self.in_flight() < self.limits.max_in_flight
             && self.wire.len() < self.limits.max_unsent_bytes
+    }
+
+    /// Sets other bounds; what is there beyond them stays.
+    pub fn set_bounds(&mut self, max_in_flight: usize, max_unsent_bytes: usize) {
+        self.limits.max_in_flight = max_in_flight;
+        self.limits.max_unsent_bytes = max_unsent_bytes;
     }
 
     /// Whether nothing is in flight and nothing waits.

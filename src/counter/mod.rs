@@ -35,6 +35,7 @@ mod state;
 mod stop;
 mod table;
 mod tracking;
+mod treat;
 mod window;
 
 pub use deadlines::{Condition, Expiry, Remaining, Timed, When};

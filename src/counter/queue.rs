@@ -205,7 +205,8 @@ pub(super) enum Submission<T> {
     },
     WholeNode {
         wire: Box<[u8]>,
-        ticket: T,
+        /// `None`: nobody is told.
+        ticket: Option<T>,
         extent: Extent,
     },
 }
@@ -238,8 +239,8 @@ impl<T> Submission<T> {
             Self::Increment { ticket, .. }
             | Self::Get { ticket, .. }
             | Self::Limit { ticket, .. }
-            | Self::Forward { ticket, .. }
-            | Self::WholeNode { ticket, .. } => vec![ticket],
+            | Self::Forward { ticket, .. } => vec![ticket],
+            Self::WholeNode { ticket, .. } => ticket.into_iter().collect(),
             Self::GetMany(keys) => keys.into_iter().map(|(_, ticket)| ticket).collect(),
         }
     }

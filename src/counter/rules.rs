@@ -46,7 +46,7 @@ pub struct Treatment {
 }
 
 /// The policies of all keys: of those that match a pattern, the first one first, and of all others.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rules {
     patterns: Box<[(Box<[u8]>, Policy)]>,
     default: Policy,
@@ -123,11 +123,6 @@ impl Rules {
     /// Whether every key is forwarded as it is.
     pub fn forwards_all(&self) -> bool {
         self.policies().all(|policy| policy.mode == Mode::Through)
-    }
-
-    /// Whether some key may become warm.
-    pub fn warms_any(&self) -> bool {
-        self.policies().any(|policy| policy.mode == Mode::Buffered)
     }
 
     fn policies(&self) -> impl Iterator<Item = &Policy> {
@@ -272,7 +267,7 @@ mod tests {
         ] {
             assert_eq!(rules.policy(key.as_bytes()).mode, mode, "{key}");
         }
-        assert!(rules.warms_any() && !rules.forwards_all());
+        assert!(!rules.forwards_all());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use twox_hash::XxHash3_64;
 
 use super::rules::{Classes, Mode, Policy, Rules};
@@ -53,16 +53,18 @@ pub struct KeyTable {
     used: Arc<Used>,
     /// Acknowledged increments that are gone from the table because their sum was zero.
     cancelled: AtomicU64,
-    limits: TableLimits,
-    rules: Rules,
+    /// Changed only while no key is known; locked behind a shard.
+    rules: RwLock<Arc<Rules>>,
     ledger: Option<Ledger>,
 }
 
-/// How much of the bounds is used up, by all tables that share them.
+/// How much of the bounds is used up, by all tables that share them, and what they are.
 #[derive(Debug, Default)]
 struct Used {
     keys: AtomicUsize,
     cached_bytes: AtomicUsize,
+    max_keys: AtomicUsize,
+    max_cached_bytes: AtomicUsize,
 }
 
 /// Where a GET would be answered from.
@@ -136,10 +138,13 @@ impl KeyTable {
             stripes: stripes(SHARD_BITS, &rules),
             stripe_bits: SHARD_BITS,
             seed,
-            used: Arc::default(),
+            used: Arc::new(Used {
+                max_keys: AtomicUsize::new(limits.max_keys),
+                max_cached_bytes: AtomicUsize::new(limits.max_cached_bytes),
+                ..Used::default()
+            }),
             cancelled: AtomicU64::new(0),
-            limits,
-            rules,
+            rules: RwLock::new(Arc::new(rules)),
             ledger: None,
         }
     }
@@ -148,11 +153,15 @@ impl KeyTable {
     /// bounds of one.
     #[must_use]
     pub fn sharing(&self, seed: u64) -> Self {
+        let rules = self.rules();
         Self {
-            used: Arc::clone(&self.used),
-            stripes: stripes(self.stripe_bits, &self.rules),
+            stripes: stripes(self.stripe_bits, &rules),
             stripe_bits: self.stripe_bits,
-            ..Self::with_rules(self.limits, self.rules.clone(), seed)
+            seed,
+            used: Arc::clone(&self.used),
+            cancelled: AtomicU64::new(0),
+            rules: RwLock::new(rules),
+            ledger: None,
         }
     }
 
@@ -180,21 +189,42 @@ impl KeyTable {
     pub fn for_threads(self, threads: usize) -> Self {
         let stripe_bits = if threads == 1 { 0 } else { SHARD_BITS };
         Self {
-            stripes: stripes(stripe_bits, &self.rules),
+            stripes: stripes(stripe_bits, &self.rules()),
             stripe_bits,
             ..self
         }
     }
 
-    /// How keys are treated.
-    pub fn rules(&self) -> &Rules {
-        &self.rules
+    /// How keys are treated now.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read())
     }
 
-    /// How `key` is treated; see [`Rules::policy`] for the cost.
+    /// How `key` is treated; see [`Rules::policy`] for the cost, and a lock that is free.
     #[inline]
-    pub fn policy(&self, key: &[u8]) -> &Policy {
-        self.rules.policy(key)
+    pub fn policy(&self, key: &[u8]) -> Policy {
+        *self.rules.read().policy(key)
+    }
+
+    /// From now on keys are treated otherwise. The caller has forgotten all keys, and lets none
+    /// become known meanwhile.
+    pub(super) fn treat(&self, rules: Arc<Rules>) {
+        let classes = rules.intervals().len();
+        *self.rules.write() = rules;
+        self.each(|shard| shard.dirty = vec![Vec::new(); classes].into());
+    }
+
+    /// Sets other bounds, for all tables that share them. What is there beyond them stays until it
+    /// is forgotten as usual.
+    pub fn set_bounds(&self, max_keys: usize, max_cached_bytes: usize) {
+        self.used.max_keys.store(max_keys, Ordering::Relaxed);
+        self.used
+            .max_cached_bytes
+            .store(max_cached_bytes, Ordering::Relaxed);
+    }
+
+    fn max_keys(&self) -> usize {
+        self.used.max_keys.load(Ordering::Relaxed)
     }
 
     /// Counts an increment if the key is warm.
@@ -291,7 +321,7 @@ impl KeyTable {
 
     /// The same for each class of flush interval, see [`super::Rules::intervals`].
     pub fn dirty_by_class(&self) -> Vec<usize> {
-        let mut sums = vec![0; self.rules.intervals().len()];
+        let mut sums = vec![0; self.rules.read().intervals().len()];
         self.each(|shard| {
             for (sum, list) in sums.iter_mut().zip(&shard.dirty) {
                 *sum += list.len();
@@ -396,7 +426,7 @@ impl KeyTable {
     /// returns where to go on. Under pressure (three quarters of the keys used) mere touches go
     /// too. Cost: one pass over those shards.
     pub fn sweep(&self, first: usize, count: usize, now: Instant) -> usize {
-        let pressure = self.len() > self.limits.max_keys / 4 * 3;
+        let pressure = self.len() > self.max_keys() / 4 * 3;
         let keep = |entry: &mut Entry| match &entry.state {
             State::Touched { until, .. } => now < *until && !pressure,
             State::Cached { until, .. } | State::Denied { until, .. } => now < *until,
@@ -643,7 +673,7 @@ impl Place<'_> {
     /// changes.
     pub(super) fn try_set(&mut self, state: State) -> bool {
         let vacant = self.occupied().is_none();
-        if vacant && self.table.len() >= self.table.limits.max_keys {
+        if vacant && self.table.len() >= self.table.max_keys() {
             return false;
         }
         self.set(state);
@@ -671,8 +701,9 @@ impl Place<'_> {
     /// Keeps a value as Redis gave it, if there is room for it; else the key is merely touched.
     pub(super) fn cache(&mut self, value: Option<&[u8]>, until: Instant) {
         let bytes = cost(self.key, value);
-        let cached = &self.table.used.cached_bytes;
-        if cached.load(Ordering::Relaxed) + bytes > self.table.limits.max_cached_bytes {
+        let used = &self.table.used;
+        let (cached, most) = (&used.cached_bytes, &used.max_cached_bytes);
+        if cached.load(Ordering::Relaxed) + bytes > most.load(Ordering::Relaxed) {
             self.set(State::Touched {
                 until,
                 cool_until: None,

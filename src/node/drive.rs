@@ -20,26 +20,11 @@ use crate::telemetry::clock::wall_time;
 use crate::telemetry::{DeadLetter, Stats};
 use crate::tls::{Reader, Stream, Writer};
 
-/// How often and how long a node's table is looked through. When flushes come its rules say.
-#[derive(Clone, Copy, Debug)]
-pub struct Rhythm {
-    /// Between flushes of keys without a rule.
-    pub flush: Duration,
-    /// After it, what was not asked for again is forgotten.
-    pub lease: Duration,
-}
-
 /// Keeps the node connected until `stop` is cancelled. First attempts are immediate; then each
 /// pause doubles, with jitter, up to the bound in the configuration.
-pub async fn drive<T: Deliver>(
-    node: Arc<Node<T>>,
-    rhythm: Rhythm,
-    stats: Arc<Stats>,
-    stop: CancellationToken,
-) {
+pub async fn drive<T: Deliver>(node: Arc<Node<T>>, stats: Arc<Stats>, stop: CancellationToken) {
     let mut driver = Driver {
         node,
-        rhythm,
         stats,
         swept: 0,
         wakes: Vec::new(),
@@ -52,7 +37,6 @@ pub async fn drive<T: Deliver>(
 
 struct Driver<T> {
     node: Arc<Node<T>>,
-    rhythm: Rhythm,
     stats: Arc<Stats>,
     /// Where the next sweep of the table begins.
     swept: usize,
@@ -64,10 +48,10 @@ impl<T: Deliver> Driver<T> {
         while !self.node.is_open() {
             self.node.attention.notified().await;
         }
-        let (first, longest) = self.node.upstream.backoff;
-        let mut pause = first;
+        let mut failed = 0;
         loop {
-            let timeout = self.node.upstream.connect_timeout;
+            let upstream = self.node.upstream();
+            let (first, timeout) = (upstream.backoff.0, upstream.connect_timeout);
             self.node.moved.store(false, Ordering::Release);
             let (before, marker) = {
                 let inner = self.node.inner.lock();
@@ -90,7 +74,7 @@ impl<T: Deliver> Driver<T> {
                     // One that did not last is another failed attempt: else a server that takes
                     // connections only to close them would be called without a pause.
                     if now().saturating_duration_since(begun) >= first {
-                        pause = first;
+                        failed = 0;
                         self.disconnected(Link::Connecting, &reason);
                         continue;
                     }
@@ -103,8 +87,8 @@ impl<T: Deliver> Driver<T> {
                 }
             };
             self.disconnected(Link::Down(reason.as_str().into()), &reason);
-            tokio::time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(longest);
+            tokio::time::sleep(jittered(upstream.pause(failed))).await;
+            failed += 1;
         }
     }
 
@@ -113,15 +97,19 @@ impl<T: Deliver> Driver<T> {
         let (mut reader, writer) = stream.split();
         let writer = Arc::new(writer);
         self.connected(&writer, known);
-        let mut flush = Flushes::new(self.node.table.rules().intervals());
+        let mut flush = self.flushes();
         let mut watch = ticker(WATCH);
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
         let mut scanner = ReplyScanner::new();
         loop {
-            let (blocked, window) = {
+            let (blocked, window, is_treated) = {
                 let inner = self.node.inner.lock();
-                (inner.blocked, inner.lane.next_window())
+                let is_treated = inner.rounds_of != inner.lane.treatments();
+                (inner.blocked, inner.lane.next_window(), is_treated)
             };
+            if is_treated {
+                flush = self.flushes();
+            }
             tokio::select! {
                 read = read(&mut reader, &mut buffer, scanner.wanted()) => match read {
                     Ok(0) => return "the node closed it".into(),
@@ -158,6 +146,7 @@ impl<T: Deliver> Driver<T> {
                 class = flush.tick() => {
                     self.node.flush_class(class);
                     if class == 0 {
+                        self.begin_treatment();
                         self.sweep(now());
                     }
                 }
@@ -167,6 +156,27 @@ impl<T: Deliver> Driver<T> {
                     }
                 }
             }
+        }
+    }
+
+    /// A ticker for each flush interval of the rules in force.
+    fn flushes(&self) -> Flushes {
+        let rules = self.node.table.rules();
+        if self.node.inner.lock().renew_rounds(&rules) {
+            let (node, database) = (self.node.name(), self.node.database);
+            tracing::debug!(node, database, "keys are treated by other rules");
+        }
+        Flushes::new(rules.intervals())
+    }
+
+    /// The keys are treated by the rules given last, if they are not yet and can be.
+    fn begin_treatment(&mut self) {
+        if self.node.awaits_treatment() {
+            let mut entry = self.node.enter();
+            entry.begin_treatment(&mut self.wakes);
+            drop(entry);
+            self.wake();
+            self.node.send();
         }
     }
 
@@ -260,7 +270,8 @@ impl<T: Deliver> Driver<T> {
     /// Tells clients whose commands wait too long; returns why the connection must be closed, if
     /// it must.
     fn watch(&mut self, now: Instant) -> Option<String> {
-        let timeout = self.node.upstream.request_timeout;
+        let upstream = self.node.upstream();
+        let timeout = upstream.request_timeout;
         let mut error = Vec::new();
         encode::error(&mut error, no_answer(self.node.name(), timeout));
         let mut entry = self.node.enter();
@@ -274,7 +285,7 @@ impl<T: Deliver> Driver<T> {
             .timeouts
             .fetch_add(told.try_into().unwrap_or(0), Ordering::Relaxed);
         self.wake();
-        let hard = self.node.upstream.hard_timeout;
+        let hard = upstream.hard_timeout;
         let stuck = oldest.is_some_and(|oldest| oldest + hard <= now);
         stuck.then(|| format!("no answer within {hard:?}"))
     }
@@ -307,8 +318,10 @@ impl<T: Deliver> Driver<T> {
 
     /// Looks through so much of the table that all of it is seen once a lease.
     fn sweep(&mut self, now: Instant) {
-        let lease = self.rhythm.lease.max(self.rhythm.flush).as_millis().max(1);
-        let share = self.rhythm.flush.as_millis() * 64 / lease + 1;
+        let rules = self.node.table.rules();
+        let flush = rules.intervals().first().map_or(0, Duration::as_millis);
+        let lease = rules.default_policy().counter_lease.as_millis().max(1);
+        let share = flush * 64 / lease + 1;
         let share = usize::try_from(share).unwrap_or(usize::MAX);
         self.swept = self.node.table.sweep(self.swept, share, now);
     }

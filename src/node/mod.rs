@@ -28,14 +28,14 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 
 use crate::config;
-use crate::counter::{Fates, KeyTable, Lane, Step};
+use crate::counter::{Fates, KeyTable, Lane, Rules, Step};
 use crate::journal::Trace;
 use crate::telemetry::histogram::Histogram;
 use crate::telemetry::{NodeState, NodeStatus};
 use crate::tls::Writer;
 
 use self::pool::Pool;
-pub use drive::{Rhythm, drive, jittered};
+pub use drive::{drive, jittered};
 pub use pool::{Lost, PoolError, Pooled, error_frame};
 pub use side::{SideError, open};
 
@@ -69,7 +69,7 @@ pub struct Node<T> {
     moved: AtomicBool,
     /// The database's number for clients.
     database: u32,
-    upstream: config::Upstream,
+    upstream: RwLock<Arc<config::Upstream>>,
     table: KeyTable,
     /// The same server's other databases.
     siblings: OnceLock<Box<[Weak<Self>]>>,
@@ -114,6 +114,8 @@ struct Inner<T> {
     peer: Peer,
     /// For each class of flush interval.
     rounds: Vec<Round>,
+    /// How often the lane's rules had changed when `rounds` was made.
+    rounds_of: u64,
 }
 
 /// When flushes of one class began.
@@ -197,13 +199,9 @@ impl<T: Deliver> Node<T> {
             client_id,
             ..Peer::default()
         };
-        let round = Round {
-            begun: now(),
-            before: now(),
-        };
-        let rounds = vec![round; table.rules().intervals().len()];
+        let rounds = rounds(&table.rules());
         Self {
-            pool: Pool::new(upstream.max_pooled),
+            pool: Pool::default(),
             trace,
             name: config.name.clone(),
             config: RwLock::new(Arc::new(config::Node {
@@ -212,7 +210,7 @@ impl<T: Deliver> Node<T> {
             })),
             moved: AtomicBool::new(false),
             database,
-            upstream,
+            upstream: RwLock::new(Arc::new(upstream)),
             table,
             siblings: OnceLock::new(),
             inner: Mutex::new(Inner {
@@ -226,6 +224,7 @@ impl<T: Deliver> Node<T> {
                 stalled: Vec::new(),
                 peer,
                 rounds,
+                rounds_of: 0,
             }),
             opened: AtomicBool::new(false),
             scheduled: AtomicBool::new(false),
@@ -300,6 +299,44 @@ impl<T: Deliver> Node<T> {
         }
     }
 
+    /// Bounds and waits of its connections.
+    pub fn upstream(&self) -> Arc<config::Upstream> {
+        Arc::clone(&self.upstream.read())
+    }
+
+    /// Sets other bounds and waits. A wait that has begun keeps its length.
+    pub fn set_upstream(&self, upstream: &config::Upstream) {
+        *self.upstream.write() = Arc::new(upstream.clone());
+        let mut inner = self.inner.lock();
+        inner
+            .lane
+            .set_bounds(upstream.max_in_flight, upstream.max_unsent_bytes);
+        let stalled = std::mem::take(&mut inner.stalled);
+        drop(inner);
+        stalled.into_iter().for_each(Waker::wake);
+    }
+
+    /// Has the keys treated by other rules, once what is pending under the old ones is applied:
+    /// within a round trip, or when the node is back and takes it.
+    pub fn treat(&self, rules: &Arc<Rules>) {
+        let mut wakes = Vec::new();
+        let mut entry = self.enter();
+        if entry.inner.lane.rules_to_come(&self.table) == *rules {
+            return;
+        }
+        entry.inner.lane.treat(Arc::clone(rules));
+        entry.begin_treatment(&mut wakes);
+        drop(entry);
+        wakes.into_iter().for_each(Waker::wake);
+        self.send();
+        self.attention.notify_one();
+    }
+
+    /// Whether the keys are still treated by older rules than were given.
+    pub fn awaits_treatment(&self) -> bool {
+        self.inner.lock().lane.awaits_treatment()
+    }
+
     /// What is known of its keys.
     pub fn table(&self) -> &KeyTable {
         &self.table
@@ -311,7 +348,7 @@ impl<T: Deliver> Node<T> {
     ///
     /// All are in use, or none can be opened; nothing was sent.
     pub async fn borrow(&self) -> Result<Pooled, PoolError> {
-        self.pool.borrow(&self.config(), &self.upstream).await
+        self.pool.borrow(&self.config(), &self.upstream()).await
     }
 
     /// Takes a connection back on which nothing is under way and nothing is remembered.
@@ -488,7 +525,7 @@ impl<T: Deliver> Node<T> {
         }
     }
 
-    /// The same for the keys of one class, see [`Rules::intervals`](crate::counter::Rules).
+    /// The same for the keys of one class, see [`Rules::intervals`].
     fn flush_class(&self, class: u8) {
         let mut inner = self.inner.lock();
         if matches!(inner.link, Link::Up(_)) {
@@ -571,6 +608,14 @@ impl<T: Deliver> Entry<'_, T> {
         Ok(())
     }
 
+    /// Goes on to the rules that were given last, if it can.
+    fn begin_treatment(&mut self, wakes: &mut Vec<Waker>) {
+        let is_connected = matches!(self.inner.link, Link::Up(_));
+        self.step(now(), wakes, |lane, step| {
+            lane.begin_treatment(step, is_connected);
+        });
+    }
+
     /// Whether the lane can be stopped, which takes a connection only if something is pending.
     /// `waker` is kept when there is no room.
     ///
@@ -619,6 +664,16 @@ impl<T> fmt::Debug for Entry<'_, T> {
 }
 
 impl<T> Inner<T> {
+    /// The flushes of the rules in force begin with this; whether they were others before.
+    fn renew_rounds(&mut self, rules: &Rules) -> bool {
+        let is_new = self.rounds_of != self.lane.treatments();
+        if is_new {
+            self.rounds_of = self.lane.treatments();
+            self.rounds = rounds(rules);
+        }
+        is_new
+    }
+
     /// Flushes of these classes begin, unless one is under way: then they begin unseen when that
     /// ends, and what is pending is taken for older than it is, until the next.
     fn begin_rounds(&mut self, is_begun: impl Fn(usize) -> bool) {
@@ -658,6 +713,15 @@ pub fn unreachable(name: &str, reason: &str) -> String {
 /// The error of a command that was sent and is not answered in time, after `-`.
 pub fn no_answer(name: &str, timeout: Duration) -> String {
     format!("ERR node {name} gave no answer within {timeout:?}; the command may still be executed")
+}
+
+/// No flush has begun yet.
+fn rounds(rules: &Rules) -> Vec<Round> {
+    let round = Round {
+        begun: now(),
+        before: now(),
+    };
+    vec![round; rules.intervals().len()]
 }
 
 /// The present, by tokio's clock, which tests can pause.

@@ -3,21 +3,26 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connect::{ConnectError, Socket};
 use crate::config;
 use crate::counter::discarded;
 use crate::resp::{encode, reply};
 
-/// Free connections to one node, and how many more there may be.
+/// Free connections to one node, and how many are in use.
+#[derive(Default)]
 pub(super) struct Pool {
     free: Mutex<Vec<Link>>,
-    places: Arc<Semaphore>,
+    used: Arc<AtomicUsize>,
 }
+
+/// A connection in use, counted until it is dropped.
+#[derive(Debug)]
+struct InUse(Arc<AtomicUsize>);
 
 /// A connection and its number at the node.
 #[derive(Debug)]
@@ -32,7 +37,7 @@ struct Link {
 #[derive(Debug)]
 pub struct Pooled {
     link: Link,
-    _place: OwnedSemaphorePermit,
+    _in_use: InUse,
 }
 
 /// Why a pooled connection gave no answer; the text is for the client, after `ERR`.
@@ -65,20 +70,13 @@ pub enum PoolError {
 pub struct Lost(String);
 
 impl Pool {
-    pub(super) fn new(most: usize) -> Self {
-        Self {
-            free: Mutex::new(Vec::new()),
-            places: Arc::new(Semaphore::new(most)),
-        }
-    }
-
     /// A connection, opened and greeted within `upstream.connect_timeout` if none is free.
     pub(super) async fn borrow(
         &self,
         node: &config::Node,
         upstream: &config::Upstream,
     ) -> Result<Pooled, PoolError> {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let Some(in_use) = InUse::count(&self.used, upstream.max_pooled) else {
             return Err(PoolError::Full {
                 node: node.name.clone(),
                 most: upstream.max_pooled,
@@ -93,7 +91,7 @@ impl Pool {
             if link.address == node.address && link.socket.is_quiet() {
                 return Ok(Pooled {
                     link,
-                    _place: place,
+                    _in_use: in_use,
                 });
             }
         }
@@ -102,7 +100,7 @@ impl Pool {
             Ok(Ok(link)) => {
                 return Ok(Pooled {
                     link,
-                    _place: place,
+                    _in_use: in_use,
                 });
             }
             Ok(Err(error)) => error.to_string(),
@@ -126,8 +124,24 @@ impl Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("places", &self.places.available_permits())
+            .field("used", &self.used)
             .finish_non_exhaustive()
+    }
+}
+
+impl InUse {
+    /// One more, if there are not so many.
+    fn count(used: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let below = |count: usize| (count < most).then_some(count + 1);
+        used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below)
+            .ok()
+            .map(|_| Self(Arc::clone(used)))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

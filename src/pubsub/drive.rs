@@ -2,6 +2,7 @@
 //! ways, and closes it when nobody is left.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -10,13 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::feed::{Effects, Feed};
 use super::{At, Hub};
-use crate::config::Upstream;
 use crate::node::{self, unreachable};
 use crate::resp::ReplyScanner;
 
 /// Runs the feed of node `index` until `stop` is cancelled. Attempts to connect come as those of
 /// the node's lane: one at once, then after pauses that double.
-pub async fn drive(hub: Arc<Hub>, index: usize, upstream: Upstream, stop: CancellationToken) {
+pub async fn drive(hub: Arc<Hub>, index: usize, stop: CancellationToken) {
     let Some(at) = hub.nodes.get(index) else {
         return;
     };
@@ -24,7 +24,6 @@ pub async fn drive(hub: Arc<Hub>, index: usize, upstream: Upstream, stop: Cancel
         hub: &hub,
         at,
         index,
-        upstream,
     };
     tokio::select! {
         () = driver.run() => {}
@@ -36,7 +35,6 @@ struct Driver<'a> {
     hub: &'a Hub,
     at: &'a At,
     index: usize,
-    upstream: Upstream,
 }
 
 /// Why a connection ended.
@@ -48,27 +46,28 @@ enum End {
 
 impl Driver<'_> {
     async fn run(&self) {
-        let (first, longest) = self.upstream.backoff;
         let node = self.hub.router.node(0, self.index);
-        let mut pause = first;
+        let mut failed = 0;
         loop {
             if self.at.feed.lock().close_if_unused() {
                 self.at.changed.notified().await;
                 continue;
             }
-            let reason = match node::open(&node.config(), self.upstream.connect_timeout).await {
+            let upstream = node.upstream();
+            let first = upstream.backoff.0;
+            let reason = match node::open(&node.config(), upstream.connect_timeout).await {
                 Ok(stream) => {
                     let begun = Instant::now();
-                    match self.carry(stream).await {
+                    match self.carry(stream, upstream.request_timeout).await {
                         End::Unused => {
-                            pause = first;
+                            failed = 0;
                             continue;
                         }
                         End::Lost(reason) => {
                             let node = node.name();
                             tracing::warn!(node, %reason, "subscriptions: connection lost");
                             if begun.elapsed() >= first {
-                                pause = first;
+                                failed = 0;
                                 self.change(Feed::lost);
                                 continue;
                             }
@@ -80,19 +79,19 @@ impl Driver<'_> {
             };
             let text = unreachable(node.name(), &reason);
             self.change(|feed, effects| feed.failed(&text, effects));
-            tokio::time::sleep(node::jittered(pause)).await;
-            pause = (pause * 2).min(longest);
+            tokio::time::sleep(node::jittered(upstream.pause(failed))).await;
+            failed += 1;
         }
     }
 
     /// Serves one connection until it ends.
-    async fn carry(&self, stream: impl AsyncRead + AsyncWrite) -> End {
+    async fn carry(&self, stream: impl AsyncRead + AsyncWrite, bound: Duration) -> End {
         let (mut reader, mut writer) = tokio::io::split(stream);
         self.change(Feed::connected);
         let mut out = BytesMut::new();
         let mut buffer = BytesMut::new();
         let mut scanner = ReplyScanner::new();
-        let mut beat = interval(self.upstream.request_timeout / 2);
+        let mut beat = interval(bound / 2);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         beat.reset();
         let mut flushing = false;
@@ -127,7 +126,6 @@ impl Driver<'_> {
                         return End::Unused;
                     }
                     if !heard && owed {
-                        let bound = self.upstream.request_timeout;
                         return End::Lost(format!("no answer within {bound:?}"));
                     }
                     if !heard && !feed.is_waiting() {

@@ -27,12 +27,12 @@ pub use reload::Load;
 use reload::Reloader;
 
 use crate::admin;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::counter::{KeyTable, Lane, Limits, Recovered, TableLimits};
 use crate::flush::Series;
 use crate::journal::{Journal, JournalError, Unsettled};
 use crate::limit;
-use crate::node::{Node, Rhythm};
+use crate::node::Node;
 use crate::ring::{Ring, RingError};
 use crate::router::Router;
 use crate::session::{Shared, Ticket};
@@ -142,11 +142,7 @@ async fn serve(config: Config, load: Load, ready: Ready) -> Result<(), ServeErro
         limit::Catalogue::new(config.limit_definitions())?,
         Arc::new(|node: &Arc<Node<Ticket>>| node.send()),
     );
-    let rhythm = Rhythm {
-        flush: config.counters.flush_interval,
-        lease: config.cache.ttl,
-    };
-    let workers = worker::start(&config, &shared, rhythm).map_err(ServeError::Worker)?;
+    let workers = worker::start(&config, &shared).map_err(ServeError::Worker)?;
     let http = http.map(TcpListener::into_std).transpose();
     let reloader = Arc::new(Reloader::new(load, shared.clone()));
     let reload: admin::Reload = Box::new({
@@ -192,7 +188,7 @@ async fn until_stopped(
     (signals, notify): (&mut stop::Signals, &Notify),
 ) -> Result<(), ServeError> {
     let serving = async {
-        stop::tried(&shared.router, shared.config.upstream.connect_timeout).await;
+        stop::tried(&shared.router, shared.live().upstream.connect_timeout).await;
         let addresses = ports.addresses();
         for address in addresses.plain.iter().chain(&addresses.tls) {
             tracing::info!(%address, nodes = shared.router.nodes().len(), "ready");
@@ -236,12 +232,25 @@ impl Ports {
 /// Statistics of nothing yet.
 fn stats(config: &Config) -> Stats {
     let stats = Stats::default();
-    let slow = config.slow_log.slower_than;
-    let us = slow.and_then(|slow| i64::try_from(slow.as_micros()).ok());
-    stats.slow_log.set_slower_than_us(us.unwrap_or(-1));
-    let len = i64::try_from(config.slow_log.max_len).unwrap_or(i64::MAX);
-    stats.slow_log.set_max_len(len);
+    bound_slow_log(&stats, &config.slow_log);
     stats
+}
+
+/// What the slow log keeps.
+fn bound_slow_log(stats: &Stats, bounds: &config::SlowLog) {
+    let us = bounds
+        .slower_than
+        .and_then(|slow| i64::try_from(slow.as_micros()).ok());
+    stats.slow_log.set_slower_than_us(us.unwrap_or(-1));
+    let len = i64::try_from(bounds.max_len).unwrap_or(i64::MAX);
+    stats.slow_log.set_max_len(len);
+}
+
+/// What the tables of one node may hold.
+fn table_bounds(config: &Config) -> (usize, usize) {
+    let nodes = config.nodes.len().max(1);
+    let keys = (config.counters.max_keys / nodes).max(1);
+    (keys, config.cache.max_bytes / nodes)
 }
 
 /// The nodes, each with its table and lane, and the ring over them.
@@ -256,12 +265,12 @@ fn router(
         .map(|node| (node.name.as_str(), node.weight))
         .collect();
     let ring = Ring::new(&names, config.ring.hash, config.ring.hash_tag)?;
-    let count = config.nodes.len().max(1);
     let rules = config.treatments();
     let policy = rules.default_policy();
+    let (max_keys, max_cached_bytes) = table_bounds(config);
     let limits = TableLimits {
-        max_keys: (config.counters.max_keys / count).max(1),
-        max_cached_bytes: config.cache.max_bytes / count,
+        max_keys,
+        max_cached_bytes,
         lease: policy.lease,
         counter_lease: policy.counter_lease,
         guard: policy.guard,
@@ -269,7 +278,8 @@ fn router(
     let bounds = Limits {
         max_in_flight: config.upstream.max_in_flight,
         max_unsent_bytes: config.upstream.max_unsent_bytes,
-        warm: rules.warms_any(),
+        // The rules say which, and may change.
+        warm: true,
     };
     let now = tokio::time::Instant::now().into_std();
     let to_open: Vec<_> = unsettled.iter().map(|series| series.database).collect();

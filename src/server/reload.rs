@@ -1,11 +1,12 @@
 //! Reads the configuration anew while clients are served.
 
 use std::io;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::files;
+use super::{bound_slow_log, files, table_bounds};
 use crate::config::{Changes, Config, Faults};
 use crate::session::Shared;
 use crate::telemetry::log;
@@ -78,11 +79,20 @@ impl Reloader {
     fn apply(&self, wanted: &Config) -> Result<Changes, Faults> {
         let (mut next, changes) = self.shared.live().adopt(wanted)?;
         files::fit(&mut next);
+        let rules = Arc::new(next.treatments());
+        let (max_keys, max_cached_bytes) = table_bounds(&next);
         for node in self.shared.router.all() {
             let new = next.nodes.iter().find(|new| new.name == node.name());
             if let Some(new) = new {
                 node.reconfigure(new.clone());
             }
+            node.set_upstream(&next.upstream);
+            node.table().set_bounds(max_keys, max_cached_bytes);
+            node.treat(&rules);
+        }
+        // What `CONFIG SET` said holds until the file says something else.
+        if self.shared.live().slow_log != next.slow_log {
+            bound_slow_log(&self.shared.stats, &next.slow_log);
         }
         self.shared.adopt(next);
         Ok(changes)

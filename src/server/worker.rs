@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::accept;
 use crate::config::Config;
-use crate::node::{self, Node, Rhythm};
+use crate::node::{self, Node};
 use crate::pubsub;
 use crate::session::{self, Client, Shared, Ticket};
 use crate::tls::Acceptor;
@@ -44,7 +44,7 @@ pub(super) fn runtime() -> io::Result<Runtime> {
 }
 
 /// Starts `server.threads` workers and deals the nodes' drivers to them.
-pub(super) fn start(config: &Config, shared: &Shared, rhythm: Rhythm) -> io::Result<Workers> {
+pub(super) fn start(config: &Config, shared: &Shared) -> io::Result<Workers> {
     let stop = CancellationToken::new();
     let mut workers = Vec::new();
     for index in 0..config.server.threads {
@@ -54,14 +54,11 @@ pub(super) fn start(config: &Config, shared: &Shared, rhythm: Rhythm) -> io::Res
         let stats = Arc::clone(&shared.stats);
         worker
             .handle
-            .spawn(node::drive(Arc::clone(node), rhythm, stats, stop.clone()));
+            .spawn(node::drive(Arc::clone(node), stats, stop.clone()));
     }
     for (index, worker) in (0..shared.router.nodes().len()).zip(workers.iter().cycle()) {
         let hub = Arc::clone(&shared.hub);
-        let upstream = config.upstream.clone();
-        worker
-            .handle
-            .spawn(pubsub::drive(hub, index, upstream, stop.clone()));
+        worker.handle.spawn(pubsub::drive(hub, index, stop.clone()));
     }
     Ok(Workers {
         threads: workers,

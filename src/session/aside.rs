@@ -105,7 +105,7 @@ impl Dispatch<'_> {
                 index,
                 connection: None,
                 bars: Bars::new(self.node(index)),
-                timeout: self.shared.config.upstream.hard_timeout,
+                timeout: self.shared.live().upstream.hard_timeout,
             });
             let keys = keys.into_iter().map(Key::new).collect();
             self.begin_aside(watch.add(keys, request.wire().into()), None);
@@ -155,7 +155,7 @@ impl Dispatch<'_> {
                 bars: Bars::new(self.node(index)),
                 index,
                 client: self.shared.registry.get(self.client.id),
-                timeout: self.shared.config.upstream.hard_timeout,
+                timeout: self.shared.live().upstream.hard_timeout,
             };
             let keys = keys.iter().copied().map(Key::new).collect();
             let run = wait.run(keys, request.wire().into(), cancel.clone());

@@ -154,7 +154,7 @@ impl Dispatch<'_> {
                 carrier: Arc::clone(self.node(server)),
                 wire: request.wire().to_vec(),
                 markers,
-                timeout: shared.config.upstream.request_timeout,
+                timeout: shared.live().upstream.request_timeout,
             });
         }
         drop(order);

@@ -538,6 +538,9 @@ impl<'a> Dispatch<'a> {
     }
 
     fn local(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        if let Some(flow) = self.check_password(command, request) {
+            return flow;
+        }
         let awaits = self.changes_database(command, request);
         if awaits && !self.state.executing && self.replies.backlog().outstanding > 0 {
             return Flow::Await;

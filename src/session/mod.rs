@@ -14,6 +14,7 @@ mod dispatch;
 mod expiry;
 mod gate;
 pub mod local;
+mod login;
 mod monitor;
 mod pause;
 mod registry;

@@ -74,7 +74,7 @@ impl Dispatch<'_> {
         };
         let place = self.place(command.form);
         let wire = request.wire().to_vec();
-        let bound = self.shared.config.upstream.request_timeout;
+        let bound = self.shared.live().upstream.request_timeout;
         let nodes = self.shared.router.nodes().to_vec();
         tokio::spawn(async move {
             kill(place, nodes, wire, bound).await;

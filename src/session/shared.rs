@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::login::Logins;
 use super::{Monitors, Pause, Registry, Scripts, Ticket, Users};
 use crate::config::Config;
 use crate::limit::Catalogue;
@@ -52,6 +53,8 @@ pub struct Shared {
     /// Held while a command on several databases begins to stop their lanes: taken before any of
     /// them is locked.
     pub(super) crossings: Arc<Mutex<()>>,
+    /// Where passwords are checked that take long.
+    pub(super) logins: Arc<Logins>,
     sender: SendSoon,
 }
 
@@ -82,6 +85,7 @@ impl Shared {
             scripts: Arc::new(Scripts::new(catalogue)),
             waits: Arc::new(Semaphore::new(MAX_WAITS)),
             crossings: Arc::default(),
+            logins: Arc::default(),
             sender,
             live: Arc::new(RwLock::new(Arc::clone(&config))),
             config,

@@ -255,7 +255,8 @@ impl Dispatch<'_> {
         if let Some(flow) = self.admit_every() {
             return flow;
         }
-        let upstream = &self.shared.config.upstream;
+        let config = self.shared.live();
+        let upstream = &config.upstream;
         // Longer waits, and zero, which is for ever, end with the bound of every other wait for a
         // node: a client that left would hold its place as long as it liked.
         let timeout = match timeout {

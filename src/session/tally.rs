@@ -230,7 +230,7 @@ impl Dispatch<'_> {
             return Flow::Continue;
         };
         let nodes = self.shared.router.in_use().cloned().collect();
-        let bound = self.shared.config.upstream.request_timeout;
+        let bound = self.shared.live().upstream.request_timeout;
         let place = self.place(Form::Plain);
         tokio::spawn(async move {
             apply(place, nodes, bound).await;

@@ -305,7 +305,7 @@ impl Dispatch<'_> {
     /// Whether the parts of a transaction on several nodes are executed as one each.
     fn splits(&self) -> bool {
         self.state.watch.is_none()
-            && self.shared.config.transactions.cross_node == crate::config::CrossNode::Split
+            && self.shared.live().transactions.cross_node == crate::config::CrossNode::Split
     }
 
     /// `EXEC`. Nothing is executed while a node that is needed is away or has no room.

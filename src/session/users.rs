@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::access::Access;
-use crate::config::{self, Config, PasswordHash};
+use parking_lot::Mutex;
+
+use crate::config::{self, Argon2Hash, Config, PasswordHash, UserPassword};
+use crate::telemetry::random_run_id;
 
 /// All users: the default one, who may do everything, and those with a name.
 ///
@@ -20,6 +24,8 @@ use crate::config::{self, Config, PasswordHash};
 pub struct Users {
     default: Option<PasswordHash>,
     named: HashMap<String, Arc<User>>,
+    /// One of the passwords that take long to check, if there is any.
+    slow: Option<Argon2Hash>,
 }
 
 /// A user with a name, and what its connections share.
@@ -27,6 +33,23 @@ pub struct User {
     settings: config::User,
     /// Kept when the settings change.
     load: Arc<Load>,
+    /// Kept as long as the password is the same.
+    proven: Arc<Proven>,
+}
+
+/// A password that took long to check, and was right: its hash behind a key of its own, so that it
+/// can be compared with nothing else.
+struct Proven {
+    key: String,
+    hash: Mutex<Option<PasswordHash>>,
+}
+
+/// Something to be checked on a thread that serves nobody: see [`Users::slow_check`].
+pub(super) struct SlowCheck {
+    /// `None`: it is wrong, whatever comes out.
+    proven: Option<Arc<Proven>>,
+    hash: Argon2Hash,
+    password: Box<[u8]>,
 }
 
 #[derive(Debug, Default)]
@@ -61,29 +84,34 @@ pub enum Refused {
 impl Users {
     /// Those of a configuration.
     pub fn new(config: &Config) -> Self {
-        Self::with_load(config, |_| None)
+        Self::after(config, &HashMap::new())
     }
 
     /// Those of another configuration, with the connections that there are.
     pub fn renewed(config: &Config, before: &Self) -> Self {
-        Self::with_load(config, |name| {
-            let user = before.named.get(name)?;
-            Some(Arc::clone(&user.load))
-        })
+        Self::after(config, &before.named)
     }
 
-    fn with_load(config: &Config, load: impl Fn(&str) -> Option<Arc<Load>>) -> Self {
+    fn after(config: &Config, before: &HashMap<String, Arc<User>>) -> Self {
         let default = config.server.password.as_ref();
         let named = config.users.iter().map(|settings| {
+            let before = before.get(&settings.name);
+            let same = before.filter(|user| user.settings.password == settings.password);
             let user = User {
                 settings: settings.clone(),
-                load: load(&settings.name).unwrap_or_default(),
+                load: before.map_or_else(Arc::default, |user| Arc::clone(&user.load)),
+                proven: same.map_or_else(Arc::default, |user| Arc::clone(&user.proven)),
             };
             (settings.name.clone(), Arc::new(user))
+        });
+        let slow = config.users.iter().find_map(|user| match &user.password {
+            UserPassword::Argon2(hash) => Some(hash.clone()),
+            UserPassword::Sha256(_) => None,
         });
         Self {
             default: default.map(|secret| PasswordHash::of(secret.reveal().as_bytes())),
             named: named.collect(),
+            slow,
         }
     }
 
@@ -102,21 +130,47 @@ impl Users {
         self.named.get(name)
     }
 
+    /// What has to be run first, on a thread that serves nobody, before [`Users::log_in`] can tell
+    /// of a named user: a password that takes long to check and is not known to be right. Where
+    /// there is one, this is so for every wrong password and every unknown name, which cost the
+    /// same time then.
+    pub(super) fn slow_check(&self, name: &[u8], password: &[u8]) -> Option<SlowCheck> {
+        let slow = self.slow.as_ref().filter(|_| name != DEFAULT_USER)?;
+        let user = self.with_name(name);
+        if user.is_some_and(|user| user.takes(password)) {
+            return None;
+        }
+        let own = user.and_then(|user| match &user.settings.password {
+            UserPassword::Argon2(hash) => Some((hash, &user.proven)),
+            UserPassword::Sha256(_) => None,
+        });
+        Some(SlowCheck {
+            hash: own.map_or(slow, |(hash, _)| hash).clone(),
+            proven: own.map(|(_, proven)| Arc::clone(proven)),
+            password: password.into(),
+        })
+    }
+
+    fn with_name(&self, name: &[u8]) -> Option<&Arc<User>> {
+        self.named.get(std::str::from_utf8(name).ok()?)
+    }
+
     /// Lets a client in. Without any password the default user takes any, as in Redis (`nopass`).
     ///
     /// # Errors
     ///
     /// See [`Refused`].
     pub fn log_in(&self, name: &[u8], password: &[u8]) -> Result<Login, Refused> {
-        // Made for unknown names too: else the time would tell which there are.
-        let hash = PasswordHash::of(password);
         if name == DEFAULT_USER {
-            let is_right = self.default == Some(hash) || self.is_open();
+            let is_right = self.default == Some(PasswordHash::of(password)) || self.is_open();
             return is_right.then_some(Login::Default).ok_or(Refused::Wrong);
         }
-        let name = std::str::from_utf8(name).ok();
-        let user = name.and_then(|name| self.named.get(name));
-        let user = user.filter(|user| user.settings.password == hash);
+        let Some(user) = self.with_name(name) else {
+            // Made for unknown names too: else the time would tell which there are.
+            black_box(PasswordHash::of(black_box(password)));
+            return Err(Refused::Wrong);
+        };
+        let user = Some(user).filter(|user| user.takes(password));
         User::join(user.ok_or(Refused::Wrong)?).map(Login::As)
     }
 }
@@ -130,6 +184,14 @@ impl User {
     /// What it may do.
     pub fn access(&self) -> &Access {
         &self.settings.access
+    }
+
+    /// Whether a password is right, as far as can be told at once.
+    fn takes(&self, password: &[u8]) -> bool {
+        match &self.settings.password {
+            UserPassword::Sha256(hash) => *hash == PasswordHash::of(password),
+            UserPassword::Argon2(_) => self.proven.holds(password),
+        }
     }
 
     fn join(user: &Arc<Self>) -> Result<Membership, Refused> {
@@ -161,6 +223,38 @@ impl User {
             .pace
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
             .is_ok()
+    }
+}
+
+impl Proven {
+    fn hash_of(&self, password: &[u8]) -> PasswordHash {
+        PasswordHash::of(&[self.key.as_bytes(), password].concat())
+    }
+
+    fn holds(&self, password: &[u8]) -> bool {
+        let hash = self.hash_of(password);
+        *self.hash.lock() == Some(hash)
+    }
+}
+
+impl Default for Proven {
+    fn default() -> Self {
+        Self {
+            key: random_run_id(),
+            hash: Mutex::default(),
+        }
+    }
+}
+
+impl SlowCheck {
+    /// Whether the password is right: then it is remembered. Takes milliseconds and megabytes.
+    pub(super) fn run(&self) -> bool {
+        let is_right = self.hash.verify(&self.password);
+        let Some(proven) = self.proven.as_ref().filter(|_| is_right) else {
+            return false;
+        };
+        *proven.hash.lock() = Some(proven.hash_of(&self.password));
+        true
     }
 }
 

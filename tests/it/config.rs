@@ -728,13 +728,13 @@ fn all_faults_of_users_are_reported_at_once() {
             &format!(
                 "users[1].allow: not allowed; allowed: a list of at most 100, of {categories}"
             ),
-            "users[2].password_sha256: given together with password; allowed: one of the two",
+            "users[2].password_sha256: given together with another password; allowed: one of them",
             "users[2].keys: not allowed; allowed: a list of at most 100, of patterns as in KEYS, of \
              1 to 1024 bytes",
             "users[3].password_sha256: not allowed; allowed: 64 hexadecimal digits, as ACL SETUSER \
              takes after #",
             "users[3].name: \"a\" is the name of users[2] too",
-            "users[4].password: missing; allowed: password, password_file or password_sha256",
+            "users[4].password: missing; allowed: password, password_file, password_sha256 or password_argon2",
         ],
     );
     let text =

@@ -41,6 +41,7 @@ mod pubsub;
 mod random;
 mod redis_rs;
 mod reload;
+mod reload_rules;
 mod reply;
 mod routing;
 mod rules;

@@ -291,7 +291,7 @@ fn the_http_side_reloads_with_a_token_only() {
         (status, body.as_str()),
         (
             200,
-            "{\"status\":\"success\",\"applied\":[],\"needs_restart\":[]}"
+            "{\"status\":\"success\",\"applied\":[],\"needs_restart\":[],\"waiting\":[]}"
         )
     );
     let text = fs::read_to_string(tally.file()).unwrap();

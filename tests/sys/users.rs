@@ -262,3 +262,92 @@ fn limits_of_a_user_hold_over_all_its_connections() {
     pause(std::time::Duration::from_millis(1100));
     assert_eq!(slow.run("PING").text(), "PONG");
 }
+
+/// Argon2id of "slow-secret", made by the argon2 tool of Debian with the least costs.
+const ARGON2: &str = "$argon2id$v=19$m=1024,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$hbpAbqUIdbDt+I4axji0g3FLBAIDxPKtprIzPSt2kbE";
+
+#[test]
+fn a_password_kept_as_argon2_lets_in_whoever_has_it_and_nobody_else() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let users = format!(
+        "[{{ name = \"app\", password_argon2 = \"{ARGON2}\", max_connections = 3 }}, {{ name = \
+         \"fast\", password = \"fast\" }}]"
+    );
+    let stack = Stack::start(&[("users", &users)]);
+    let mut client = stack.connect();
+    let wrong = "WRONGPASS invalid username-password pair or user is disabled.";
+    for (user, password) in [
+        ("app", "other"),
+        ("nobody", "slow-secret"),
+        ("fast", "slow"),
+    ] {
+        assert_eq!(
+            client.call(&["AUTH", user, password]).text(),
+            wrong,
+            "{user}"
+        );
+    }
+    assert!(client.run("GET k").text().starts_with("NOAUTH"));
+    // What is behind it in the pipeline meets a client that is let in.
+    let replies = client.run_all(&[
+        "AUTH app slow-secret".to_owned(),
+        "SET k v".to_owned(),
+        "GET k".to_owned(),
+        "AUTH app other".to_owned(),
+        "ACL WHOAMI".to_owned(),
+    ]);
+    assert!(replies[0].is_ok() && replies[1].is_ok(), "{replies:?}");
+    assert_eq!(replies[2].bytes(), b"v");
+    assert_eq!(replies[3].text(), wrong);
+    assert_eq!(replies[4].text(), "app");
+    // Once known to be right it is told at once, inside MULTI too; a wrong one is not.
+    client.run("MULTI");
+    client.run("AUTH app slow-secret");
+    client.run("AUTH app other");
+    let replies = client.run("EXEC");
+    assert!(replies.elements()[0].is_ok(), "{replies:?}");
+    assert!(
+        replies.elements()[1].text().contains("inside MULTI"),
+        "{replies:?}"
+    );
+    let mut second = stack.connect();
+    let hello = second.run("HELLO 3 AUTH app other");
+    assert_eq!(hello.text(), wrong);
+    assert!(
+        !second
+            .run("HELLO 2 AUTH app slow-secret SETNAME two")
+            .is_error()
+    );
+    assert_eq!(second.run("CLIENT GETNAME").text(), "two");
+    let mut third = stack.connect();
+    assert!(third.run("AUTH app slow-secret").is_ok());
+    let many = stack.connect().run("AUTH app slow-secret").text();
+    assert_eq!(many, "ERR max number of clients of this user reached");
+    assert!(stack.connect().run("AUTH fast fast").is_ok());
+}
+
+#[test]
+fn clients_are_served_while_passwords_are_checked() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let users = format!("[{{ name = \"app\", password_argon2 = \"{ARGON2}\" }}]");
+    let settings = [("users", users.as_str()), ("server.password", "\"p\"")];
+    let stack = Stack::start(&settings);
+    let mut served = stack.connect();
+    assert!(served.run("AUTH p").is_ok());
+    // More than wait their turn: the last are told so.
+    let mut guests: Vec<_> = (0..100).map(|_| stack.connect()).collect();
+    for guest in &mut guests {
+        guest.send(&["AUTH", "app", "guess"]);
+    }
+    assert!(served.run("SET k v").is_ok());
+    for guest in &mut guests {
+        let answer = Reply::parse(&guest.read_frame()).text();
+        let is_busy = answer == "ERR too many passwords are being checked, try again";
+        assert!(is_busy || answer.starts_with("WRONGPASS"), "{answer}");
+    }
+    assert!(stack.connect().run("AUTH app slow-secret").is_ok());
+}

@@ -21,11 +21,12 @@ impl KeyTable {
             used: Arc::new(Used {
                 keys: atomic(&self.used.keys),
                 cached_bytes: atomic(&self.used.cached_bytes),
+                max_keys: atomic(&self.used.max_keys),
+                max_cached_bytes: atomic(&self.used.max_cached_bytes),
             }),
             cancelled: AtomicU64::new(self.cancelled.load(Ordering::Relaxed)),
-            limits: self.limits,
             ledger: self.ledger,
-            rules: self.rules.clone(),
+            rules: RwLock::new(self.rules()),
         }
     }
 

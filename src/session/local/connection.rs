@@ -71,6 +71,18 @@ pub(super) fn auth(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) 
     }
 }
 
+/// User and password that an `AUTH` or a `HELLO` gives, if it is one and has no fault.
+pub(in crate::session) fn credentials<'a>(
+    name: &str,
+    request: &Request<'a>,
+) -> Option<(&'a [u8], &'a [u8])> {
+    match (name, request.len()) {
+        ("auth", 3) => Some((request.arg(1), request.arg(2))),
+        ("hello", _) => Greeting::parse(request).ok()?.credentials,
+        _ => None,
+    }
+}
+
 /// `HELLO [2|3 [AUTH user password] [SETNAME name]]`. Everything is checked before anything
 /// changes, so a refused `HELLO` leaves no trace. (In Redis 7.0 one refused for a later option has
 /// authenticated and named the client already.)

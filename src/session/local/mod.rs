@@ -19,6 +19,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 pub use config::NodeConfig;
+pub(super) use connection::credentials;
 pub use keyspace::{InfoText, NodeKeyspace, finish_info};
 
 use super::{Blocked, Client, Pause, Registry, Users};
