@@ -275,6 +275,7 @@ impl<'a> Dispatch<'a> {
         self.timed.0 += 1;
         self.timed.1 += took;
         stats.commands.observe(self.command, took, 1);
+        stats.latency.observe(self.command, took, wall_time);
         let is_slow = self.slow_after.is_some_and(|slow| took >= slow);
         if is_slow && self.command.name != "auth" {
             let args = command::shown(request);

@@ -119,6 +119,9 @@ impl Notes {
             stats
                 .commands
                 .observe(took.command, took.duration, took.count);
+            stats
+                .latency
+                .observe(took.command, took.duration, wall_time);
             if took.failed {
                 stats.commands.fail(took.command, took.count);
             }

@@ -8,6 +8,7 @@ use super::commands::{CommandStats, ErrorCounts};
 use super::counter::{Counter, Gauge};
 use super::dead_letters::DeadLetters;
 use super::hot_keys::HotKeys;
+use super::latency::LatencyEvents;
 use super::rate::Rate;
 use super::seen::{Refusals, Seen};
 use super::slow_log::SlowLog;
@@ -57,6 +58,8 @@ pub struct Stats {
     pub errors_replied: Counter,
     /// Requests sent to nodes.
     pub upstream_requests: Counter,
+    /// Requests that took long, for `LATENCY`. Survives [`Stats::reset`].
+    pub latency: LatencyEvents,
     /// Of [`Stats::commands_processed`], how many of each command, and how long they took.
     pub commands: CommandStats,
     /// Errors that clients were given, those of nodes too, by their first word.

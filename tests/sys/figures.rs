@@ -408,3 +408,44 @@ fn an_exporter_s_questions_are_answered() {
         assert!(!reply.is_error(), "{line}: {reply:?}");
     }
 }
+
+#[test]
+fn latency_events_are_those_of_redis() {
+    let told = |mut client: Connection| {
+        let mut told = Vec::new();
+        for line in [
+            "LATENCY LATEST",
+            "CONFIG SET latency-monitor-threshold -1",
+            "CONFIG SET latency-monitor-threshold x",
+            "CONFIG SET latency-monitor-threshold 20",
+            "CONFIG GET latency-monitor-threshold",
+        ] {
+            told.push(client.run(line));
+        }
+        let spin = "local t = redis.call('TIME') local e = t[1] * 1000 + t[2] / 1000 + 40 repeat t = \
+                    redis.call('TIME') until t[1] * 1000 + t[2] / 1000 > e return 1";
+        assert_eq!(client.call(&["EVAL", spin, "1", "k"]).integer(), 1);
+        let latest = client.run("LATENCY LATEST");
+        let command = &latest.elements()[0];
+        let history = client.run("LATENCY HISTORY command");
+        let sample = &history.elements()[0];
+        assert_eq!(sample.elements()[0], command.elements()[1]);
+        assert_eq!(sample.elements()[1], command.elements()[2]);
+        assert!(command.elements()[3].integer() >= 40, "{latest:?}");
+        assert!(!client.run("LATENCY DOCTOR").text().is_empty());
+        told.push(command.elements()[0].clone());
+        for line in [
+            "LATENCY HISTORY nosuch",
+            "LATENCY RESET nosuch",
+            "LATENCY RESET command",
+            "LATENCY RESET",
+            "LATENCY LATEST",
+        ] {
+            told.push(client.run(line));
+        }
+        told
+    };
+    let redis = Redis::start(&[]);
+    let stack = Stack::start(&[]);
+    assert_eq!(told(stack.connect()), told(redis.connect()));
+}

@@ -8,7 +8,7 @@ use super::argument::{self, SYNTAX_ERROR};
 use super::{After, Local};
 use crate::glob::{self, Case};
 use crate::resp::{Protocol, Request, encode, parse_i64, reply};
-use crate::telemetry::SlowLog;
+use crate::telemetry::Stats;
 
 /// Any subcommand but `HELP`; its arity is right.
 pub(super) fn run(
@@ -120,30 +120,40 @@ fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
         return After::Continue;
     }
     for (change, value) in changes {
-        change(&local.stats.slow_log, value);
+        change(local.stats, value);
     }
     encode::simple(out, "OK");
     After::Continue
 }
 
 /// A change of a parameter that can be set while running.
-type Change = (fn(&SlowLog, i64), i64);
+type Change = (fn(&Stats, i64), i64);
 
 /// Such a change, checked; or why not, in Redis's words. `None`: the parameter can not be set.
 fn settable(name: &str, value: &[u8]) -> Option<Result<Change, &'static str>> {
-    let (apply, range): (fn(&SlowLog, i64), _) = match name {
-        "slowlog-log-slower-than" => (SlowLog::set_slower_than_us, -1..=i64::MAX),
-        "slowlog-max-len" => (SlowLog::set_max_len, 0..=65_536),
+    let (apply, range): (fn(&Stats, i64), _) = match name {
+        "latency-monitor-threshold" => {
+            (|stats, ms| stats.latency.set_threshold_ms(ms), 0..=i64::MAX)
+        }
+        "slowlog-log-slower-than" => (
+            |stats, us| stats.slow_log.set_slower_than_us(us),
+            -1..=i64::MAX,
+        ),
+        "slowlog-max-len" => (|stats, len| stats.slow_log.set_max_len(len), 0..=65_536),
         _ => return None,
     };
     let number = parse_i64(value).ok_or("argument couldn't be parsed into an integer");
     Some(number.and_then(|number| {
         if range.contains(&number) {
             Ok((apply, number))
-        } else if *range.start() < 0 {
-            Err("argument must be between -1 and 9223372036854775807 inclusive")
         } else {
-            Err("argument must be between 0 and 65536 inclusive")
+            Err(match range.start() {
+                -1 => "argument must be between -1 and 9223372036854775807 inclusive",
+                _ if *range.end() == i64::MAX => {
+                    "argument must be between 0 and 9223372036854775807 inclusive"
+                }
+                _ => "argument must be between 0 and 65536 inclusive",
+            })
         }
     }))
 }
@@ -279,7 +289,10 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         ("daemonize", no()),
         ("databases", server.databases.to_string()),
         ("io-threads", server.threads.to_string()),
-        ("latency-monitor-threshold", zero()),
+        (
+            "latency-monitor-threshold",
+            local.stats.latency.threshold_ms().to_string(),
+        ),
         ("latency-tracking", "yes".to_owned()),
         ("latency-tracking-info-percentiles", "50 99 99.9".to_owned()),
         ("maxclients", server.max_clients.to_string()),

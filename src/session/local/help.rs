@@ -61,13 +61,18 @@ const CONFIG: &[&str] = &[
 ];
 
 const LATENCY: &[&str] = &[
-    "LATENCY <subcommand> [<argument> ...]; no events are sampled. <subcommand> is:",
+    "LATENCY <subcommand> [<argument> ...]. Events are requests that took as long as",
+    "latency-monitor-threshold says, in milliseconds; 0, the default: none. <subcommand> is:",
+    "DOCTOR",
+    "    What the events come to, in words.",
     "HISTOGRAM [<command> ...]",
     "    How long commands took, by powers of two of microseconds.",
-    "DOCTOR | GRAPH <event> | HISTORY <event> | LATEST",
-    "    An empty report.",
+    "HISTORY <event>",
+    "    The worst of each second that had one: its time and milliseconds.",
+    "LATEST",
+    "    Of each event the last, and the worst.",
     "RESET [<event> ...]",
-    "    Resets nothing.",
+    "    Forgets them.",
     "HELP",
     "    This text.",
 ];

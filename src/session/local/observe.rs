@@ -32,7 +32,7 @@ pub(super) fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mu
                 .map_or(DEFAULT_USER, |user| user.name().as_bytes());
             encode::bulk(out, name);
         }
-        "module|list" | "latency|latest" | "latency|history" => encode::array(out, 0),
+        "module|list" => encode::array(out, 0),
         "memory|purge" => encode::simple(out, "OK"),
         "memory|doctor" => encode::verbatim(out, protocol, MEMORY_DOCTOR),
         "slowlog|get" => slowlog_get(local, request, out),
@@ -41,14 +41,8 @@ pub(super) fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mu
             local.stats.slow_log.clear();
             encode::simple(out, "OK");
         }
-        // No events are sampled, so there are none to forget.
-        "latency|reset" => encode::integer(out, 0),
         "latency|histogram" => histogram(local, request, out),
-        "latency|doctor" => encode::verbatim(out, protocol, LATENCY_DOCTOR),
-        "latency|graph" => encode::error(
-            out,
-            argument::naming("ERR No samples available for event '", request.arg(2), "'"),
-        ),
+        _ if name.starts_with("latency|") => latency(local, name, request, out),
         "asking" | "readonly" | "readwrite" => encode::error(out, NO_CLUSTER),
         _ if name.starts_with("cluster|") => encode::error(out, NO_CLUSTER),
         _ => encode::error(out, argument::not_supported(name)),
@@ -85,6 +79,58 @@ fn slowlog_get(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
         }
         encode::bulk(out, entry.client.as_bytes());
         encode::bulk(out, entry.name.as_bytes());
+    }
+}
+
+/// What `LATENCY` tells of events, in the forms of Redis 7.0 (`latencyCommand` in `latency.c`).
+fn latency(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) {
+    let events = &local.stats.latency;
+    let integer = |out: &mut Vec<u8>, number: u64| {
+        encode::integer(out, i64::try_from(number).unwrap_or(i64::MAX));
+    };
+    let asked_for = || {
+        let reports = events.reports();
+        let mut reports = reports.into_iter();
+        reports.find(|report| argument::is(request.arg(2), report.event))
+    };
+    match name {
+        "latency|latest" => {
+            let reports = events.reports();
+            encode::array(out, reports.len());
+            for report in reports {
+                encode::array(out, 4);
+                encode::bulk(out, report.event.as_bytes());
+                let last = report.samples.last();
+                integer(out, last.map_or(0, |last| last.seconds));
+                integer(out, last.map_or(0, |last| last.ms));
+                integer(out, report.worst_ms);
+            }
+        }
+        "latency|history" => {
+            let samples = asked_for().map_or_else(Vec::new, |report| report.samples);
+            encode::array(out, samples.len());
+            for sample in samples {
+                encode::array(out, 2);
+                integer(out, sample.seconds);
+                integer(out, sample.ms);
+            }
+        }
+        "latency|reset" => {
+            let is_meant = |event: &str| {
+                let mut names = request.args().skip(2);
+                request.len() == 2 || names.any(|asked| argument::is(asked, event))
+            };
+            encode::integer(out, count_of(events.reset(is_meant)));
+        }
+        "latency|doctor" => encode::verbatim(out, local.protocol(), &events.doctor()),
+        "latency|graph" if asked_for().is_some() => {
+            encode::error(out, "ERR no graphs here: LATENCY HISTORY has the samples");
+        }
+        "latency|graph" => encode::error(
+            out,
+            argument::naming("ERR No samples available for event '", request.arg(2), "'"),
+        ),
+        _ => encode::error(out, argument::not_supported(name)),
     }
 }
 
@@ -138,6 +184,4 @@ fn count_of(length: usize) -> i64 {
 const DEFAULT_SLOWLOG: usize = 10;
 
 const NO_CLUSTER: &str = "ERR This instance has cluster support disabled";
-const LATENCY_DOCTOR: &str = "Tally samples no latency events. LATENCY HISTOGRAM has the time of \
-     every command, SLOWLOG and TALLY SLOWLOG the slow ones and where their time went.\n";
 const MEMORY_DOCTOR: &str = "Memory is not analysed here; ask the nodes.\n";
