@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State as Extract;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Serialize;
 
 use super::{State, now};
-use crate::telemetry::metrics::{CONTENT_TYPE, Snapshot};
+use crate::telemetry::metrics::{CLASSIC_CONTENT_TYPE, CONTENT_TYPE, Snapshot};
 use crate::telemetry::{NodeState, ProcessUsage};
 
 /// Always `{"status":"alive"}`: whoever gets it knows that the process works. Depends on no node,
@@ -74,8 +74,12 @@ fn readiness(state: &State) -> Readiness {
     }
 }
 
-/// All metrics as `OpenMetrics` text.
-pub(super) async fn metrics(Extract(state): Extract<Arc<State>>) -> impl IntoResponse {
+/// All metrics: as `OpenMetrics` text for whoever asks for that, as Prometheus does; in its older
+/// format for all others.
+pub(super) async fn metrics(
+    Extract(state): Extract<Arc<State>>,
+    headers: HeaderMap,
+) -> impl IntoResponse {
     let shared = &state.shared;
     let snapshot = Snapshot {
         stats: Arc::clone(&shared.stats),
@@ -85,5 +89,15 @@ pub(super) async fn metrics(Extract(state): Extract<Arc<State>>) -> impl IntoRes
         process: ProcessUsage::read(),
         uptime: now().saturating_duration_since(shared.started),
     };
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], snapshot.text())
+    let mut accepted = headers.get_all(header::ACCEPT).iter();
+    let is_open = |value: &HeaderValue| {
+        let text = value.to_str().unwrap_or_default();
+        text.contains("application/openmetrics-text")
+    };
+    let (kind, text) = if accepted.any(is_open) {
+        (CONTENT_TYPE, snapshot.text())
+    } else {
+        (CLASSIC_CONTENT_TYPE, snapshot.classic_text())
+    };
+    ([(header::CONTENT_TYPE, kind)], text)
 }

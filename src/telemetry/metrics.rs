@@ -4,6 +4,7 @@
 //! `net_input_bytes`, `commands{cmd}`), with `tally_` for its `redis_`. No label is a key: their
 //! number has no bound.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,9 @@ pub struct Snapshot {
 /// Content type of [`Snapshot::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Content type of [`Snapshot::classic_text`].
+pub const CLASSIC_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 impl Snapshot {
     /// All metrics as `OpenMetrics` text.
     pub fn text(self) -> String {
@@ -44,6 +48,34 @@ impl Snapshot {
         let mut out = String::new();
         // A String takes everything; an error would cut the text, which then lacks its `# EOF`.
         text::encode(&mut out, &registry).unwrap_or_default();
+        out
+    }
+
+    /// The same in the older text format of Prometheus, for whoever does not ask for `OpenMetrics`:
+    /// there a counter's family has the name of its samples, and units and an end are unknown.
+    pub fn classic_text(self) -> String {
+        let text = self.text();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let types: HashMap<_, _> = types.filter_map(|line| line.split_once(' ')).collect();
+        let mut out = String::with_capacity(text.len());
+        for line in text.lines() {
+            let mut words = line.splitn(4, ' ');
+            let (mark, what, family) = (words.next(), words.next(), words.next());
+            match (mark, what, family) {
+                (Some("#"), Some(what @ ("HELP" | "TYPE")), Some(family)) => {
+                    let (end, kind) = match types.get(family) {
+                        Some(&"counter") => ("_total", "counter"),
+                        Some(&"info") => ("_info", "gauge"),
+                        Some(kind) => ("", *kind),
+                        None => continue,
+                    };
+                    let rest = words.next().filter(|_| what == "HELP").unwrap_or(kind);
+                    out.extend(["# ", what, " ", family, end, " ", rest, "\n"]);
+                }
+                (Some("#"), ..) => {}
+                _ => out.extend([line, "\n"]),
+            }
+        }
         out
     }
 }
@@ -304,17 +336,19 @@ const METRICS: &[Metric] = &[
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
 
     fn scrape() -> String {
+        snapshot().text()
+    }
+
+    fn snapshot() -> Snapshot {
         let stats = Stats::default();
         let command = &crate::command::commands()[0];
         stats.commands.add(command, 3);
         stats.commands.observe(command, Duration::from_micros(4), 3);
         stats.errors.note(b"WRONGTYPE x");
-        let snapshot = Snapshot {
+        Snapshot {
             stats: Arc::new(stats),
             nodes: vec![NodeStatus {
                 name: "a\"b".to_owned(),
@@ -339,8 +373,7 @@ mod tests {
             max_clients: 2,
             process: ProcessUsage::default(),
             uptime: Duration::from_secs(5),
-        };
-        snapshot.text()
+        }
     }
 
     /// Name and type of every family of a scrape.
@@ -412,13 +445,42 @@ mod tests {
     }
 
     #[test]
-    fn the_grafana_dashboard_names_only_metrics_that_exist() {
-        let dashboard = include_str!("../../deploy/grafana/dashboard.json");
+    fn the_classic_text_names_each_family_as_its_samples() {
+        let text = snapshot().classic_text();
+        let families = families(&text);
+        assert_eq!(families.len(), METRICS.len());
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (sample, _) = line.split_once([' ', '{']).unwrap();
+            let is_histogram = |stem: &str| families.get(stem) == Some(&"histogram");
+            let ends = ["_bucket", "_sum", "_count"];
+            let mut stems = ends.iter().filter_map(|end| sample.strip_suffix(end));
+            let kind = families.get(sample).copied();
+            assert!(kind.is_some() || stems.any(is_histogram), "{sample}");
+            assert_eq!(
+                sample.ends_with("_total"),
+                kind == Some("counter"),
+                "{sample}"
+            );
+        }
+        let comments = text.lines().filter(|line| line.starts_with('#'));
+        for line in comments {
+            assert!(
+                line.starts_with("# HELP ") || line.starts_with("# TYPE "),
+                "{line}"
+            );
+        }
+        assert!(text.contains("# TYPE tally_build_info gauge\ntally_build_info{version="));
+        assert!(text.contains("# HELP tally_dead_letters_total Acknowledged increments"));
+    }
+
+    /// How many metrics a text names; all of them exist.
+    #[track_caller]
+    fn metrics_named_by(file: &str) -> usize {
         let text = scrape();
         let families = families(&text);
         let mut named = 0;
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        for word in dashboard
+        for word in file
             .split(|c| !is_part(c))
             .filter(|word| word.starts_with("tally_"))
         {
@@ -428,6 +490,19 @@ mod tests {
             assert_eq!(is_counter, word.ends_with("_total"), "{word}");
             named += 1;
         }
+        named
+    }
+
+    #[test]
+    fn the_alerts_name_only_metrics_that_exist() {
+        let alerts = include_str!("../../deploy/prometheus/alerts.yml");
+        assert!(metrics_named_by(alerts) > 4);
+    }
+
+    #[test]
+    fn the_grafana_dashboard_names_only_metrics_that_exist() {
+        let dashboard = include_str!("../../deploy/grafana/dashboard.json");
+        let named = metrics_named_by(dashboard);
         assert!(named > 10, "{named} metrics");
         let panels: serde_json::Value = serde_json::from_str(dashboard).unwrap();
         assert!(panels["panels"].as_array().unwrap().len() > 5);

@@ -12,6 +12,7 @@ mod allocations;
 mod command_table;
 mod config;
 mod core;
+mod deploy;
 mod dev;
 mod docs;
 mod flush_script;

@@ -217,7 +217,20 @@ fn metrics_and_info_tell_the_same() {
     client.run("NOSUCH");
     post(&stack, "/visit/a");
     let info = client.run("INFO stats").text();
-    let metrics = get(&stack, "/metrics");
+    // Whoever does not ask for OpenMetrics gets the older format, which every tool can read.
+    let classic = get(&stack, "/metrics");
+    assert!(
+        classic
+            .headers
+            .contains("content-type: text/plain; version=0.0.4")
+    );
+    assert!(
+        classic
+            .body
+            .contains("# TYPE tally_commands_total counter\n")
+    );
+    let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n";
+    let metrics = request(tally(&stack).http_address(), "GET /metrics", accept);
     assert!(
         metrics
             .headers
