@@ -207,7 +207,13 @@ impl Reader {
         let read = texts.iter().filter_map(|text| {
             let server = server(text);
             if server.is_none() {
-                let form = "host:port:weight, and a name if wanted, is expected";
+                let is_socket = text.starts_with('/') || text.starts_with("unix:");
+                let form = if is_socket {
+                    "a Unix socket, and Tally reaches nodes by TCP: let the server listen on a \
+                     port, and give that with the name that it has here, which places its keys"
+                } else {
+                    "host:port:weight, and a name if wanted, is expected"
+                };
                 self.reasons.push(format!("servers: \"{text}\": {form}"));
             }
             server

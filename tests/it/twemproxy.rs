@@ -93,6 +93,8 @@ fn what_would_move_keys_is_refused_with_all_reasons() {
     let text = refused(
         "p:\n  listen: 127.0.0.1:1\n  distribution: modula\n  servers:\n   - nonsense\n   - a:1:1\n",
     );
+    let socket = "p:\n  listen: /tmp/p\n  redis: true\n  servers:\n   - /tmp/a.sock:1 a\n";
+    assert!(refused(socket).contains("/tmp/a.sock:1 a\": a Unix socket"));
     for said in ["distribution modula", "memcached", "\"nonsense\""] {
         assert!(text.contains(said), "{said}: {text}");
     }
