@@ -258,7 +258,8 @@ fn dev_banner(config: &Config, options: &dev::Options) -> String {
         .collect();
     let data = std::path::absolute(&options.data).unwrap_or_else(|_| options.data.clone());
     let page = config.admin.listen;
-    let page = page.map_or_else(|| "off".to_owned(), |page| format!("http://{page}/"));
+    let scheme = config.admin.tls.as_ref().map_or("http", |_| "https");
+    let page = page.map_or_else(|| "off".to_owned(), |page| format!("{scheme}://{page}/"));
     let auth = match config.server.password {
         Some(_) => " -a PASSWORD",
         None => "",

@@ -1,4 +1,4 @@
-//! Connections of the HTTP side: a bounded number, none idle for ever.
+//! Connections of the HTTP side, with TLS or without: a bounded number, none idle for ever.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,23 +10,34 @@ use std::time::Duration;
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
+
+use super::State;
+use crate::tls::Stream;
 
 /// Accepts as long as there are places.
 pub(super) struct Listener {
     inner: TcpListener,
     places: Arc<Semaphore>,
+    state: Arc<State>,
 }
 
 /// One connection. It fails when nothing was read or written for [`IDLE`]: a request that does
 /// not end and a browser that went away give their places back.
 pub(super) struct Connection {
-    stream: TcpStream,
+    io: Io,
     idle: Pin<Box<Sleep>>,
     /// Given back with the connection.
     _place: Option<OwnedSemaphorePermit>,
+}
+
+/// Its bytes.
+enum Io {
+    /// TLS begins. Driven by the first read, so that nobody else is held up.
+    Handshake(Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>),
+    Open(Stream),
 }
 
 /// Who sent a request.
@@ -40,10 +51,12 @@ impl Connected<IncomingStream<'_, Listener>> for Peer {
 }
 
 impl Listener {
-    pub(super) fn new(inner: TcpListener) -> Self {
+    /// `state` says for each connection whether it has TLS, and with which certificate.
+    pub(super) fn new(inner: TcpListener, state: Arc<State>) -> Self {
         Self {
             inner,
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            state,
         }
     }
 
@@ -62,9 +75,17 @@ impl axum::serve::Listener for Listener {
         loop {
             match self.inner.accept().await {
                 Ok((stream, address)) => {
+                    let tls = self.state.shared.live().admin.tls.clone();
+                    let (io, wait) = match tls {
+                        None => (Io::Open(Stream::Plain(stream)), IDLE),
+                        Some(tls) => {
+                            let opened = async move { tls.acceptor.accept(stream).await };
+                            (Io::Handshake(Box::pin(opened)), HANDSHAKE)
+                        }
+                    };
                     let connection = Connection {
-                        stream,
-                        idle: Box::pin(sleep(IDLE)),
+                        io,
+                        idle: Box::pin(sleep(wait)),
                         _place: place,
                     };
                     return (connection, address);
@@ -83,19 +104,42 @@ impl axum::serve::Listener for Listener {
 }
 
 impl Connection {
-    /// What `poll` says; while it waits, the clock decides.
+    /// What `poll` says, once the connection is open; while it waits, the clock decides.
     fn watched<R>(
         &mut self,
         cx: &mut Context<'_>,
-        poll: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<R>>,
+        poll: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<R>>,
     ) -> Poll<io::Result<R>> {
-        if let Poll::Ready(done) = poll(Pin::new(&mut self.stream), cx) {
+        if let Io::Handshake(handshake) = &mut self.io {
+            match handshake.as_mut().poll(cx) {
+                Poll::Ready(Ok(stream)) => self.io = Io::Open(stream),
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, "HTTP: no TLS handshake");
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Pending => {}
+            }
+        }
+        if let Io::Open(stream) = &mut self.io
+            && let Poll::Ready(done) = poll(Pin::new(stream), cx)
+        {
             self.idle.as_mut().reset(Instant::now() + IDLE);
             return Poll::Ready(done);
         }
         match self.idle.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// The same without a clock; nothing happens while it is not open.
+    fn open<R: Default>(
+        &mut self,
+        poll: impl FnOnce(Pin<&mut Stream>) -> Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        match &mut self.io {
+            Io::Open(stream) => poll(Pin::new(stream)),
+            Io::Handshake(_) => Poll::Ready(Ok(R::default())),
         }
     }
 }
@@ -120,11 +164,11 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.open(|stream| stream.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.open(|stream| stream.poll_shutdown(cx))
     }
 }
 
@@ -134,6 +178,9 @@ const MAX_CONNECTIONS: usize = 512;
 
 /// Longest silence; browsers and web servers keep a connection for about a minute.
 const IDLE: Duration = Duration::from_secs(75);
+
+/// Longest TLS handshake, as for clients.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Pause after a failed accept, so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -179,6 +179,7 @@ mod tests {
         want: u16,
     ) {
         let admin = Admin {
+            tls: None,
             listen: Some(listen.parse().unwrap()),
             token: token.map(|token| Secret::new(token.to_owned())),
             visits_prefix: String::new(),

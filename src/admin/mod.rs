@@ -136,7 +136,8 @@ async fn serve(
         }
         return Ok(());
     };
-    let listener = Listener::new(tokio::net::TcpListener::from_std(listener)?);
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let listener = Listener::new(listener, Arc::clone(&state));
     tracing::info!(address = %listener.address()?, "HTTP");
     let service = routes(Arc::clone(&state)).into_make_service_with_connect_info::<Peer>();
     let served = async { axum::serve(listener, service).await };

@@ -147,6 +147,15 @@ pub struct NodeTls {
     pub connector: Connector,
 }
 
+/// TLS for the HTTP side.
+#[derive(Clone, Debug)]
+pub struct AdminTls {
+    /// Where it comes from.
+    pub files: ServerFiles,
+    /// What was in the files.
+    pub acceptor: Acceptor,
+}
+
 /// One Redis server.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -299,6 +308,8 @@ impl Upstream {
 pub struct Admin {
     /// Where it listens; `None`: nowhere.
     pub listen: Option<SocketAddr>,
+    /// HTTPS, and nothing else; `None`: HTTP.
+    pub tls: Option<AdminTls>,
     /// What a request must bring that changes something or comes from another machine; `None`
     /// lets every request in.
     pub token: Option<Secret>,

@@ -66,6 +66,10 @@ impl Config {
         self.upstream_to_toml(&mut out);
         out.section("[admin]");
         out.text("listen", &address_text(self.admin.listen));
+        let files = self.admin.tls.as_ref().map(|tls| &tls.files);
+        let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+        out.text("tls_cert_file", &text(files.map(|files| &files.cert)));
+        out.text("tls_key_file", &text(files.map(|files| &files.key)));
         out.secret("token", self.admin.token.as_ref());
         out.text("visits_prefix", &self.admin.visits_prefix);
         self.logs_to_toml(&mut out);

@@ -151,7 +151,7 @@ section! {
 
 section! {
     /// `[admin]`
-    Admin { listen, token, token_file, visits_prefix }
+    Admin { listen, tls_cert_file, tls_key_file, token, token_file, visits_prefix }
 }
 
 section! {

@@ -33,6 +33,7 @@ impl Config {
         next.transactions.clone_from(&wanted.transactions);
         next.slow_log.clone_from(&wanted.slow_log);
         next.users.clone_from(&wanted.users);
+        next.admin.tls.clone_from(&wanted.admin.tls);
         next.admin.token.clone_from(&wanted.admin.token);
         next.admin
             .visits_prefix
@@ -65,7 +66,8 @@ impl Config {
         let mut applied = differing(&self.to_toml(), &printed);
         applied.extend(self.secrets_that_differ(&next));
         // What is in the files may be new where their names are not.
-        if next.tls.is_some() || next.nodes.iter().any(|node| node.tls.is_some()) {
+        let has_tls = next.tls.is_some() || next.admin.tls.is_some();
+        if has_tls || next.nodes.iter().any(|node| node.tls.is_some()) {
             applied.push("certificates".to_owned());
         }
         let restart = differing(&printed, &wanted.to_toml());

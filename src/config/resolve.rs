@@ -14,7 +14,7 @@ use super::raw;
 use super::reader::Reader;
 use super::rules::{cache, counters, rules};
 use super::scripts::limit_scripts;
-use super::tls::tls;
+use super::tls::{admin_tls, tls};
 use super::units::{GIB, KIB, MIB};
 use super::users::users;
 use super::{
@@ -360,6 +360,7 @@ fn admin(reader: &mut Reader, value: Option<Value>, protected: bool) -> Admin {
             address => address.parse().ok().map(Some),
         },
     );
+    let tls = admin_tls(reader, raw.tls_cert_file, raw.tls_key_file);
     let token = reader.secret("admin.token", raw.token, raw.token_file);
     let opened =
         listen.filter(|listen| token.is_none() && !listen.ip().to_canonical().is_loopback());
@@ -375,6 +376,7 @@ fn admin(reader: &mut Reader, value: Option<Value>, protected: bool) -> Admin {
     let allowed = format!("text of at most {MAX_PREFIX_BYTES} bytes");
     Admin {
         listen,
+        tls,
         token,
         visits_prefix: reader.text(
             "admin.visits_prefix",

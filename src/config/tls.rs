@@ -6,7 +6,7 @@ use config::Value;
 
 use super::raw;
 use super::reader::Reader;
-use super::{NodeTls, Tls};
+use super::{AdminTls, NodeTls, Tls};
 use crate::tls::{Acceptor, ClientFiles, Connector, LoadError, Part, ServerFiles};
 
 /// The TLS side for clients; `None` when it is off.
@@ -72,6 +72,45 @@ pub(super) fn tls(reader: &mut Reader, value: Option<Value>) -> Option<Tls> {
                 Part::Ca => "client_ca_file",
             };
             reader.fault(&format!("tls.{key}"), error.to_string());
+            None
+        }
+    }
+}
+
+/// TLS for the HTTP side; `None` when it is off.
+pub(super) fn admin_tls(
+    reader: &mut Reader,
+    cert: Option<Value>,
+    key: Option<Value>,
+) -> Option<AdminTls> {
+    let cert = file(reader, "admin.tls_cert_file", cert);
+    let key = file(reader, "admin.tls_key_file", key);
+    let (cert, key) = match (cert, key) {
+        (Some(cert), Some(key)) => (cert, key),
+        (Some(_), None) => {
+            reader.fault("admin.tls_key_file", "missing beside tls_cert_file");
+            return None;
+        }
+        (None, Some(_)) => {
+            reader.fault("admin.tls_cert_file", "missing beside tls_key_file");
+            return None;
+        }
+        (None, None) => return None,
+    };
+    let files = ServerFiles {
+        cert,
+        key,
+        client_ca: None,
+        client_optional: false,
+    };
+    match Acceptor::load(&files) {
+        Ok(acceptor) => Some(AdminTls { files, acceptor }),
+        Err(error) => {
+            let key = match error.part {
+                Part::Key => "tls_key_file",
+                Part::Cert | Part::Ca | Part::ServerName => "tls_cert_file",
+            };
+            reader.fault(&format!("admin.{key}"), error.to_string());
             None
         }
     }

@@ -1,6 +1,7 @@
 //! TLS for clients and to nodes, with certificates that openssl makes and clients that others wrote.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -407,4 +408,74 @@ fn other_machines_need_a_password_or_a_certificate() {
     assert!(!printed.contains("PRIVATE"), "{printed}");
     assert!(!format!("{config:?}").contains("PRIVATE"));
     assert!(tally::config::parse(&printed, std::iter::empty()).is_ok());
+}
+
+/// Asks for a path by HTTPS, and prints status and body; a certificate that is not trusted is an
+/// error on standard error.
+const HTTPS: &str = "
+import ssl, sys, urllib.request
+context = ssl.create_default_context(cafile=sys.argv[1])
+headers = {'Authorization': 'Bearer t'} if sys.argv[3] == 'POST' else {}
+request = urllib.request.Request(sys.argv[2], method=sys.argv[3], headers=headers)
+with urllib.request.urlopen(request, context=context, timeout=10) as answer:
+    print(answer.status, answer.read().decode())
+";
+
+#[test]
+fn the_http_side_speaks_tls_where_it_has_a_certificate() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let (authority, other) = (Authority::new(), Authority::new());
+    authority.sign("http", "IP:127.0.0.1", 2);
+    let (cert, key) = (authority.toml("http.crt"), authority.toml("http.key"));
+    let node = Redis::start(&[]);
+    let settings = [
+        ("admin.tls_cert_file", cert.as_str()),
+        ("admin.tls_key_file", &key),
+        ("admin.token", "\"t\""),
+    ];
+    let tally = Tally::start_before(&[(node.address(), None)], &settings);
+    let ask = |authority: &Authority, path: &str, method: &str| {
+        let url = format!("https://{}{path}", tally.http_address());
+        let output = Command::new("python3")
+            .args(["-c", HTTPS, &authority.text("ca.crt"), &url, method])
+            .output()
+            .expect("python3 on the PATH");
+        printed(&output)
+    };
+    // A guest that never speaks holds up nobody.
+    let _silent = std::net::TcpStream::connect(tally.http_address()).unwrap();
+    assert_eq!(
+        ask(&authority, "/healthz", "GET"),
+        "200 {\"status\":\"alive\"}"
+    );
+    assert!(ask(&authority, "/visit/a", "POST").starts_with("200 "));
+    let counted = ask(&authority, "/visits/a", "GET");
+    assert!(counted.starts_with("200 {\"count\":1,"), "{counted}");
+    assert!(ask(&authority, "/", "GET").starts_with("200 <!doctype html>"));
+    let untrusted = ask(&other, "/healthz", "GET");
+    assert!(
+        untrusted.contains("certificate verify failed"),
+        "{untrusted}"
+    );
+    // Without TLS nothing is said.
+    let mut plain = std::net::TcpStream::connect(tally.http_address()).unwrap();
+    let mut said = Vec::new();
+    plain
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    plain
+        .write_all(b"GET /api/v1/summary HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    plain.read_to_end(&mut said).ok();
+    assert!(!said.windows(4).any(|part| part == b"HTTP"), "{said:?}");
+    // A new certificate holds for who comes after a reload.
+    other.sign("http", "IP:127.0.0.1", 2);
+    for file in ["http.crt", "http.key"] {
+        fs::copy(other.file(file), authority.file(file)).unwrap();
+    }
+    let answer = ask(&authority, "/api/v1/reload", "POST");
+    assert!(answer.contains("certificates"), "{answer}");
+    assert_eq!(ask(&other, "/healthz", "GET"), "200 {\"status\":\"alive\"}");
 }

@@ -162,6 +162,7 @@ fn config(password: Option<&str>) -> Config {
             max_pooled: 1,
         },
         admin: Admin {
+            tls: None,
             listen: None,
             token: None,
             visits_prefix: "visits:".to_owned(),
