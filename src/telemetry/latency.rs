@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::command::{Command, Flags};
 
 /// What took long lately: of each kind of event the worst of each second that had one, the last
-/// [`SAMPLES`] of these. The kinds are Redis's: requests that ought to be quick, and all others.
+/// 160 of these. The kinds are Redis's: requests that ought to be quick, and all others.
 #[derive(Debug, Default)]
 pub struct LatencyEvents {
     /// Milliseconds; 0: nothing is noted.
