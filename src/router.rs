@@ -49,10 +49,9 @@ impl<T: Deliver> Router<T> {
     }
 
     /// Whether every key that `pattern` can name belongs to the node `index`: there is only that
-    /// one, or a hash tag without a wildcard says so.
+    /// one, or a route or a hash tag without a wildcard says so.
     pub fn holds_all(&self, pattern: &[u8], index: usize) -> bool {
-        let tag = self.ring.tag(pattern).filter(|tag| !tag.contains(&b'*'));
-        self.nodes().len() == 1 || tag.is_some() && self.index(pattern) == index
+        self.ring.holds_all(pattern, index)
     }
 
     /// The nodes of a database, in the order of the configuration; those of database 0 where there

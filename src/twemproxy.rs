@@ -155,6 +155,7 @@ impl Reader {
         // Tally's default is "{}", twemproxy's is none.
         let hash_tag = text_of(&yaml["hash_tag"]).unwrap_or_default();
         line(format!("hash_tag = {}", quoted(&hash_tag)));
+        line("families = \"spread\"".to_owned());
         if let Some(ms) = yaml["timeout"].as_i64().filter(|ms| *ms > 0) {
             let hard = ms.saturating_mul(6);
             line(format!(
@@ -277,6 +278,10 @@ impl Reader {
         if text_of(&yaml["hash_tag"]).is_none() {
             self.differ("hash_tag: none, as before; Tally's own default is \"{}\"");
         }
+        self.differ(
+            "ring.families: \"spread\", as before; Tally's own default keeps the keys of job \
+             queues that it knows on one node each",
+        );
     }
 
     fn unknown_keys(&mut self, yaml: &Yaml) {

@@ -190,7 +190,7 @@ fn keyed_detail(command: &Command) -> &'static str {
         _ if command.flags.contains(Flags::BLOCKING) => "waits on a connection of its own",
         "sort" | "sort_ro" => {
             "with a pattern in `BY` or `GET`: after all pending increments of its node, and only if a \
-             hash tag keeps the pattern's keys there"
+             hash tag or a route keeps the pattern's keys there"
         }
         _ => "",
     }

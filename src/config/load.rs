@@ -171,11 +171,14 @@ fn path_of(name: &str) -> Option<String> {
         .then(|| format!("{section}.{key}"))
 }
 
+/// Sections that are lists of tables.
+const LISTS: [&str; 5] = ["nodes", "rules", "limit_scripts", "routes", "users"];
+
 /// The sections whose keys a variable can set: all but the lists.
 fn settable() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
     SECTIONS
         .into_iter()
-        .filter(|(section, _)| !matches!(*section, "nodes" | "rules" | "limit_scripts" | "users"))
+        .filter(|(section, _)| !LISTS.contains(section))
 }
 
 /// What a variable near `name` may be called: the keys of its section, else the sections.

@@ -14,6 +14,7 @@ mod raw;
 mod reader;
 mod reload;
 mod resolve;
+mod routes;
 mod rules;
 mod scripts;
 mod tls;
@@ -65,6 +66,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// Scripts that increment a counter up to a limit, besides those that Tally knows.
     pub limit_scripts: Vec<LimitScript>,
+    /// Where some keys are, whatever the ring says; the first that matches holds.
+    pub routes: Vec<Route>,
     /// Where acknowledged increments are kept until Redis has them.
     pub journal: Journal,
     /// What is between `MULTI` and `EXEC`.
@@ -182,6 +185,9 @@ pub struct Ring {
     pub hash: Hash,
     /// The two bytes around a hash tag; `None` hashes the whole key always.
     pub hash_tag: Option<(u8, u8)>,
+    /// Whether the keys of each family of [`Ring::with_families`](crate::ring::Ring::with_families)
+    /// are kept on one node.
+    pub families_together: bool,
 }
 
 /// How increments are coalesced.
@@ -235,6 +241,15 @@ pub struct LimitScript {
     pub ttl_unit: Unit,
     /// The reply at or over the limit.
     pub denied: i64,
+}
+
+/// Where the keys are that match a pattern.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Pattern of keys, as in `KEYS`.
+    pub pattern: String,
+    /// Name of a node; `None`: where the ring says.
+    pub node: Option<String>,
 }
 
 /// Where acknowledged increments are kept until Redis has them.

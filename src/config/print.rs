@@ -34,12 +34,7 @@ impl Config {
             let name = files.map(|files| &files.server_name);
             out.text("tls_server_name", &text(name));
         }
-        out.section("[ring]");
-        out.text("distribution", "ketama");
-        out.text("hash", self.ring.hash.name());
-        let hash_tag = self.ring.hash_tag.map(|(open, close)| [open, close]);
-        let hash_tag = hash_tag.as_ref().map_or(&[][..], |pair| pair);
-        out.text("hash_tag", &String::from_utf8_lossy(hash_tag));
+        self.ring_to_toml(&mut out);
         out.section("[counters]");
         out.text("mode", self.counters.mode.name());
         out.text(
@@ -52,6 +47,7 @@ impl Config {
         out.text("ttl", &duration_text(self.cache.ttl));
         out.text("max_bytes", &size_text(self.cache.max_bytes));
         self.rules_to_toml(&mut out);
+        self.routes_to_toml(&mut out);
         out.section("[journal]");
         let path = self
             .journal
@@ -96,6 +92,25 @@ impl Config {
             };
             out.text("ttl_unit", unit);
             out.plain("denied", script.denied);
+        }
+    }
+
+    fn ring_to_toml(&self, out: &mut Toml) {
+        out.section("[ring]");
+        out.text("distribution", "ketama");
+        out.text("hash", self.ring.hash.name());
+        let hash_tag = self.ring.hash_tag.map(|(open, close)| [open, close]);
+        let hash_tag = hash_tag.as_ref().map_or(&[][..], |pair| pair);
+        out.text("hash_tag", &String::from_utf8_lossy(hash_tag));
+        let together = self.ring.families_together;
+        out.text("families", if together { "together" } else { "spread" });
+    }
+
+    fn routes_to_toml(&self, out: &mut Toml) {
+        for route in &self.routes {
+            out.section("[[routes]]");
+            out.text("match", &route.pattern);
+            out.text("node", route.node.as_deref().unwrap_or_default());
         }
     }
 

@@ -46,7 +46,7 @@ macro_rules! section {
 
 section! {
     /// The whole file.
-    Root { server, tls, users, nodes, ring, counters, cache, rules, limit_scripts, journal, transactions, upstream, admin, slowlog, log }
+    Root { server, tls, users, nodes, ring, counters, cache, rules, limit_scripts, routes, journal, transactions, upstream, admin, slowlog, log }
 }
 
 section! {
@@ -89,7 +89,7 @@ pub(super) struct NodeTls {
 
 section! {
     /// `[ring]`
-    Ring { distribution, hash, hash_tag }
+    Ring { distribution, hash, hash_tag, families }
 }
 
 section! {
@@ -120,6 +120,26 @@ pub(super) struct Rule {
 impl Section for Rule {
     const KEYS: &'static [&'static str] =
         &["match", "mode", "flush_interval", "cache_ttl", "window"];
+
+    fn take_unknown(&mut self) -> BTreeMap<String, Value> {
+        std::mem::take(&mut self.unknown)
+    }
+}
+
+/// One of `[[routes]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Route {
+    /// `match`, which Rust takes for itself.
+    #[serde(rename = "match")]
+    pub(super) pattern: Option<Value>,
+    pub(super) node: Option<Value>,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, Value>,
+}
+
+impl Section for Route {
+    const KEYS: &'static [&'static str] = &["match", "node"];
 
     fn take_unknown(&mut self) -> BTreeMap<String, Value> {
         std::mem::take(&mut self.unknown)
@@ -165,7 +185,7 @@ section! {
 }
 
 /// Every key: its section and its name, in the order of `config/default.toml`.
-pub(super) const SECTIONS: [(&str, &[&str]); 15] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 16] = [
     ("server", Server::KEYS),
     ("tls", Tls::KEYS),
     ("users", User::KEYS),
@@ -175,6 +195,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 15] = [
     ("cache", Cache::KEYS),
     ("rules", Rule::KEYS),
     ("limit_scripts", LimitScript::KEYS),
+    ("routes", Route::KEYS),
     ("journal", Journal::KEYS),
     ("transactions", Transactions::KEYS),
     ("upstream", Upstream::KEYS),

@@ -12,6 +12,7 @@ use config::Value;
 use super::nodes::nodes;
 use super::raw;
 use super::reader::Reader;
+use super::routes::routes;
 use super::rules::{cache, counters, rules};
 use super::scripts::limit_scripts;
 use super::tls::{admin_tls, tls};
@@ -65,6 +66,7 @@ pub(super) fn resolve(
         server,
         tls,
         users,
+        routes: routes(&mut reader, root.routes, &nodes),
         nodes,
         ring,
         rules: rules(&mut reader, root.rules, &counters, &cache),
@@ -254,6 +256,17 @@ fn ring(reader: &mut Reader, value: Option<Value>) -> Ring {
             |text| match text.as_bytes() {
                 [] => Some(None),
                 [open, close] => Some(Some((*open, *close))),
+                _ => None,
+            },
+        ),
+        families_together: reader.text(
+            "ring.families",
+            raw.families,
+            true,
+            "\"together\" or \"spread\"",
+            |text| match text {
+                "together" => Some(true),
+                "spread" => Some(false),
                 _ => None,
             },
         ),

@@ -12,10 +12,17 @@
 //! Only names and weights place a node, never its address or its turn in the configuration; so a
 //! node can move to another machine and keep its keys. A node that is down keeps its place too:
 //! there is no ejection here, since a counter that continues on a neighbour is split in two.
+//!
+//! Keys that match a route are placed by it, and not by the ring.
 
+mod families;
 mod hash;
+mod routes;
 
 pub use hash::{Hash, UnknownHash};
+
+use families::FAMILIES;
+use routes::{All, Routes};
 
 /// Where every key belongs. Never changes; a new configuration makes a new one.
 #[derive(Clone, Debug)]
@@ -29,6 +36,8 @@ pub struct Ring {
     owners: Box<[u16]>,
     /// How far a place is shifted to keep those bits.
     shift: u32,
+    /// Asked before the ring.
+    routes: Routes,
 }
 
 impl Ring {
@@ -67,7 +76,32 @@ impl Ring {
             owners: owners.collect(),
             shift,
             points: points.into(),
+            routes: Routes::default(),
         })
+    }
+
+    /// With a route behind those that it has: every key that matches `pattern` (as in `KEYS`, upper
+    /// and lower case told apart) and none before belongs to the node `index`, or for `None` to the
+    /// one that the ring says. A hash tag in such a key changes nothing.
+    #[must_use]
+    pub fn with_route(mut self, pattern: &[u8], index: Option<usize>) -> Self {
+        self.routes.push(pattern, index);
+        self
+    }
+
+    /// With a route for each pattern of the families of keys that are kept together: those of a
+    /// family are on the node that the ring has for the family's name. And the queues of kombu that
+    /// differ in their priority alone are on one node, whatever their name.
+    #[must_use]
+    pub fn with_families(mut self) -> Self {
+        for (name, patterns) in FAMILIES {
+            let index = self.place(name.as_bytes());
+            for pattern in *patterns {
+                self.routes.push(pattern.as_bytes(), Some(index));
+            }
+        }
+        self.routes.join_priorities();
+        self
     }
 
     /// Index of the node that `key` belongs to, into the nodes given to [`Ring::new`].
@@ -78,6 +112,32 @@ impl Ring {
         if self.points.is_empty() {
             return 0;
         }
+        let key = self.routes.name(key);
+        self.routes.node(key).unwrap_or_else(|| self.place(key))
+    }
+
+    /// Whether every key that `pattern` can name, which has one `*` or none, belongs to the node
+    /// `index`.
+    pub fn holds_all(&self, pattern: &[u8], index: usize) -> bool {
+        if self.points.is_empty() {
+            return true;
+        }
+        let Some(star) = memchr::memchr(b'*', pattern) else {
+            return self.node(pattern) == index;
+        };
+        match self.routes.of_all(pattern.get(..star).unwrap_or_default()) {
+            All::Node(node) => node == index,
+            All::Ring => {
+                let tag = self.tag(pattern).filter(|tag| !tag.contains(&b'*'));
+                tag.is_some() && self.place(pattern) == index
+            }
+            All::Differs => false,
+        }
+    }
+
+    /// Index of the node that the ring has for a key.
+    #[inline]
+    fn place(&self, key: &[u8]) -> usize {
         let place = self.hash.of(self.hashed_part(key));
         let stretch = usize::try_from(place >> self.shift).unwrap_or_default();
         match self.owners.get(stretch) {

@@ -259,12 +259,7 @@ fn router(
     journal: Option<&Journal>,
     mut unsettled: Vec<Unsettled>,
 ) -> Result<Router<Ticket>, ServeError> {
-    let names: Vec<_> = config
-        .nodes
-        .iter()
-        .map(|node| (node.name.as_str(), node.weight))
-        .collect();
-    let ring = Ring::new(&names, config.ring.hash, config.ring.hash_tag)?;
+    let ring = ring(config)?;
     let rules = config.treatments();
     let policy = rules.default_policy();
     let (max_keys, max_cached_bytes) = table_bounds(config);
@@ -322,6 +317,24 @@ fn router(
         router.open(number);
     }
     Ok(router)
+}
+
+/// The ring over the nodes, with the routes before it.
+fn ring(config: &Config) -> Result<Ring, RingError> {
+    let nodes = config.nodes.iter();
+    let names: Vec<_> = nodes
+        .map(|node| (node.name.as_str(), node.weight))
+        .collect();
+    let mut ring = Ring::new(&names, config.ring.hash, config.ring.hash_tag)?;
+    for route in &config.routes {
+        let is_it = |node: &str| names.iter().position(|(name, _)| *name == node);
+        let index = route.node.as_deref().and_then(is_it);
+        ring = ring.with_route(route.pattern.as_bytes(), index);
+    }
+    if config.ring.families_together {
+        ring = ring.with_families();
+    }
+    Ok(ring)
 }
 
 /// What there is to be flushed of one series.

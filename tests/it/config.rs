@@ -120,8 +120,8 @@ const ITS_FAULTS: &[&str] = &[
              TALLY_TLS__<KEY>, TALLY_RING__<KEY>, TALLY_COUNTERS__<KEY>, TALLY_CACHE__<KEY>, TALLY_JOURNAL__<KEY>, \
              TALLY_TRANSACTIONS__<KEY>, TALLY_UPSTREAM__<KEY>, \
              TALLY_ADMIN__<KEY>, TALLY_SLOWLOG__<KEY>, TALLY_LOG__<KEY>",
-    "tracing: unknown key; allowed: server, tls, users, nodes, ring, counters, cache, rules, limit_scripts, journal, transactions, upstream, admin, slowlog, log",
-    "verbose: unknown key; allowed: server, tls, users, nodes, ring, counters, cache, rules, limit_scripts, journal, transactions, upstream, admin, slowlog, log",
+    "tracing: unknown key; allowed: server, tls, users, nodes, ring, counters, cache, rules, limit_scripts, routes, journal, transactions, upstream, admin, slowlog, log",
+    "verbose: unknown key; allowed: server, tls, users, nodes, ring, counters, cache, rules, limit_scripts, routes, journal, transactions, upstream, admin, slowlog, log",
     "server.lisen: unknown key; allowed: listen, threads, protected, password, \
              password_file, max_clients, idle_timeout, max_bulk, query_buffer, output_buffer, \
              databases, drain_timeout",
@@ -171,7 +171,7 @@ fn all_faults_of_a_file_are_reported_at_once() {
 
 #[test]
 fn keys_that_are_not_built_are_unknown() {
-    let allowed = "allowed: server, tls, users, nodes, ring, counters, cache, rules, limit_scripts, journal, transactions, upstream, admin, slowlog, log";
+    let allowed = "allowed: server, tls, users, nodes, ring, counters, cache, rules, limit_scripts, routes, journal, transactions, upstream, admin, slowlog, log";
     check_section(
         "sharding = true",
         &[&format!("sharding: unknown key; {allowed}")],
@@ -550,6 +550,42 @@ fn passwords_come_from_files_too() {
 }
 
 #[test]
+fn a_route_names_a_node_or_the_ring() {
+    let text = r#"routes = [{ match = "views:*" }, { match = "*", node = "redis_7071" }]"#;
+    let config = load(text, &[]).unwrap();
+    let routes = config.routes.iter();
+    let told: Vec<_> = routes
+        .map(|route| (route.pattern.as_str(), route.node.as_deref()))
+        .collect();
+    assert_eq!(told, [("views:*", None), ("*", Some("redis_7071"))]);
+    assert!(config.ring.families_together);
+    let spread = load("", &[("TALLY_RING__FAMILIES", "spread")]).unwrap();
+    assert!(!spread.ring.families_together);
+}
+
+#[test]
+fn all_faults_of_routes_are_reported_at_once() {
+    let pattern = "a pattern as in KEYS, such as \"jobs:*\", of 1 to 1024 bytes";
+    check_section(
+        "ring.families = \"apart\"\n[[routes]]\nto = \"redis_7070\"\nnode = \"redis_1\"\n[[routes]]\nmatch = \"\"",
+        &[
+            "ring.families: \"apart\" is not allowed; allowed: \"together\" or \"spread\"",
+            "routes[0].to: unknown key; allowed: match, node",
+            &format!("routes[0].match: missing; allowed: {pattern}"),
+            "routes[0].node: \"redis_1\" is not allowed; allowed: the name of a node \
+             (\"redis_7070\", \"redis_7071\"), or \"\" for the ring",
+            &format!("routes[1].match: \"\" is not allowed; allowed: {pattern}"),
+        ],
+    );
+    let many = "[[routes]]\nmatch = \"a\"\n";
+    assert!(load(&many.repeat(255), &[]).is_ok());
+    check_section(
+        &many.repeat(256),
+        &["routes: 256 routes; allowed: at most 255"],
+    );
+}
+
+#[test]
 fn what_is_printed_loads_again() {
     let text = r#"
         [server]
@@ -560,6 +596,7 @@ fn what_is_printed_loads_again() {
         idle_timeout = "90s"
         [ring]
         hash_tag = "\"\\"
+        families = "spread"
         [counters]
         mode = "through"
         [cache]
@@ -571,6 +608,11 @@ fn what_is_printed_loads_again() {
         match = "*"
         flush_interval = "1m"
         cache_ttl = "1h"
+        [[routes]]
+        match = 'b:\[x]*"'
+        node = 'odd"name\'
+        [[routes]]
+        match = "c"
         [admin]
         listen = "off"
         visits_prefix = "v:\"ö"
@@ -594,7 +636,7 @@ fn what_is_printed_loads_again() {
 
 #[test]
 fn what_is_printed_has_every_key_but_the_password_files() {
-    let lists = "[[rules]]\nmatch = \"a\"\n[[users]]\nname = \"a\"\npassword = \"p\"\n\
+    let lists = "[[rules]]\nmatch = \"a\"\n[[routes]]\nmatch = \"a\"\n[[users]]\nname = \"a\"\npassword = \"p\"\n\
                  [[limit_scripts]]\nsha1 = \"0123456789abcdef0123456789abcdef01234567\"\nlimit = 1";
     let printed = load(lists, &[]).unwrap().to_toml();
     for (section, key) in config::keys().filter(|(_, key)| !key.ends_with("_file")) {

@@ -502,7 +502,9 @@ fn config(password: Option<&str>) -> Config {
         ring: Ring {
             hash: Hash::Fnv1a64,
             hash_tag: None,
+            families_together: true,
         },
+        routes: Vec::new(),
         counters: Counters {
             mode: Mode::Buffered,
             flush_interval: second,

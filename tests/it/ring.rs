@@ -134,6 +134,101 @@ fn the_first_non_empty_hash_tag_decides() {
 }
 
 #[test]
+fn a_route_comes_before_the_ring() {
+    let nodes = [("a", 1), ("b", 1), ("c", 1)];
+    let plain = ring(&nodes, Some((b'{', b'}')));
+    let routed = plain
+        .clone()
+        .with_route(b"job:free:*", None)
+        .with_route(b"job:*", Some(2));
+    for number in 0..200 {
+        for (key, routed_to) in [
+            (format!("job:{number}"), Some(2)),
+            (format!("job:{{tag{number}}}"), Some(2)),
+            (format!("job:free:{number}"), None),
+            (format!("jobs:{number}"), None),
+        ] {
+            let wanted = routed_to.unwrap_or_else(|| plain.node(key.as_bytes()));
+            assert_eq!(routed.node(key.as_bytes()), wanted, "{key}");
+        }
+    }
+    let everything = ring(&nodes, None).with_route(b"*", Some(1));
+    assert!(keys(1_000).iter().all(|key| everything.node(key) == 1));
+}
+
+#[test]
+fn the_keys_of_a_family_are_where_its_name_is() {
+    let nodes = [("a", 1), ("b", 1), ("c", 1)];
+    let plain = ring(&nodes, None);
+    let together = plain.clone().with_families();
+    for (family, names) in [
+        (
+            "bull",
+            &["bull:mail:wait", "bull:mail:7", "bull:other:wait"][..],
+        ),
+        ("bq", &["bq:mail:jobs", "bq:mail:waiting"]),
+        (
+            "celery",
+            &[
+                "celery",
+                "celery-task-meta-1",
+                "unacked_index",
+                "_kombu.binding.celery",
+            ],
+        ),
+        ("rq", &["rq:queues", "rq:job:1"]),
+        ("dramatiq", &["dramatiq:default.msgs"]),
+        ("huey", &["huey.redis.mail"]),
+        ("arq", &["arq:queue", "arq:job:1"]),
+        ("resque", &["resque:queues"]),
+        ("saq", &["saq:job:default:1"]),
+        (
+            "bottleneck",
+            &["b_x_settings", "b_x_job_weights", "b_x_client_last_seen"],
+        ),
+    ] {
+        for name in names {
+            let place = plain.node(family.as_bytes());
+            assert_eq!(together.node(name.as_bytes()), place, "{name}");
+        }
+    }
+    for queue in ["mail", "8590e016.reply.celery.pidbox", "celery"] {
+        let place = together.node(queue.as_bytes());
+        for priority in ['3', '6', '9'] {
+            let key = format!("{queue}\u{6}\u{16}{priority}");
+            assert_eq!(together.node(key.as_bytes()), place, "{key:?}");
+        }
+    }
+    let others = ["bulls:1", "unack", "Celery", "b_views", "huey:1"].map(str::as_bytes);
+    let others = others.into_iter().map(<[u8]>::to_vec).chain(keys(5_000));
+    for key in others {
+        assert_eq!(together.node(&key), plain.node(&key), "{key:?}");
+    }
+}
+
+#[test]
+fn what_a_pattern_names_is_known_to_be_on_one_node_or_not() {
+    let ring = ring(&[("a", 1), ("b", 1)], Some((b'{', b'}')))
+        .with_route(b"job:free:*", None)
+        .with_route(b"job:*", Some(1));
+    let tag = ring.node(b"{t}");
+    for (pattern, node) in [
+        ("job:w_*", Some(1)),
+        ("job:*", None),
+        ("weight_*", None),
+        ("weight_*{t}", Some(tag)),
+        ("job:free:{t}*", Some(tag)),
+        ("{*}", None),
+        ("*{t}", None),
+    ] {
+        for index in 0..2 {
+            let is = ring.holds_all(pattern.as_bytes(), index);
+            assert_eq!(is, node == Some(index), "{pattern} on {index}");
+        }
+    }
+}
+
+#[test]
 fn one_node_has_every_key() {
     let ring = ring(&[("only", 9)], Some((b'{', b'}')));
     assert!(keys(1_000).iter().all(|key| ring.node(key) == 0));

@@ -57,6 +57,7 @@ fn what_a_pool_says_is_kept() {
     assert_eq!(nodes, want);
     assert_eq!(config.ring.hash.name(), "murmur");
     assert_eq!(config.ring.hash_tag, Some((b'{', b'}')));
+    assert!(!config.ring.families_together);
     assert_eq!(config.server.max_clients, 500);
     assert_eq!(config.upstream.request_timeout.as_millis(), 400);
     let listen = config.server.listen;

@@ -43,6 +43,7 @@ mod redis_rs;
 mod reload;
 mod reload_rules;
 mod reply;
+mod routes;
 mod routing;
 mod rules;
 mod script;

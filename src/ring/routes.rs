@@ -1,0 +1,181 @@
+//! Keys that are placed by their names, before the ring is asked: those of a pattern are together
+//! on one node, or left to the ring.
+
+use crate::glob::{self, Case};
+
+/// The patterns in their order; the first that matches a key decides.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Routes {
+    patterns: Vec<Route>,
+    /// A bit for each byte that a key of some route may begin with.
+    first: [u64; 4],
+    /// Whether kombu's queues of one name are one.
+    joins_priorities: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Route {
+    pattern: Box<[u8]>,
+    /// Bytes of the pattern before its first special one; they stand for themselves.
+    literal: usize,
+    /// Index of the node; `None`: the ring places the keys.
+    node: Option<usize>,
+}
+
+impl Routes {
+    /// Adds a route behind those that are there.
+    pub(super) fn push(&mut self, pattern: &[u8], node: Option<usize>) {
+        let special = |byte: &u8| b"*?[\\".contains(byte);
+        let literal = pattern.iter().position(special).unwrap_or(pattern.len());
+        match pattern.first() {
+            Some(byte) if literal > 0 => {
+                let (word, bit) = place(*byte);
+                if let Some(word) = self.first.get_mut(word) {
+                    *word |= bit;
+                }
+            }
+            _ => self.first = [u64::MAX; 4],
+        }
+        self.patterns.push(Route {
+            pattern: pattern.into(),
+            literal,
+            node,
+        });
+    }
+
+    /// Places the queues of all priorities by the name that they share.
+    pub(super) fn join_priorities(&mut self) {
+        self.joins_priorities = true;
+    }
+
+    /// The part of `key` that says where it is: kombu calls the queue of priority 3 of `mail`
+    /// `mail\x06\x163`, and counts the queues of a name in one transaction.
+    #[inline]
+    pub(super) fn name<'k>(&self, key: &'k [u8]) -> &'k [u8] {
+        match key {
+            [name @ .., 0x06, 0x16, b'0'..=b'9'] if self.joins_priorities => name,
+            _ => key,
+        }
+    }
+
+    /// The node of the first route that matches `key`; `None`: the ring places it.
+    ///
+    /// Costs one look for a key that begins as no pattern does, else a comparison with each.
+    #[inline]
+    pub(super) fn node(&self, key: &[u8]) -> Option<usize> {
+        let may_match = key.first().is_none_or(|byte| {
+            let (word, bit) = place(*byte);
+            self.first.get(word).is_some_and(|word| word & bit != 0)
+        });
+        if may_match { self.search(key) } else { None }
+    }
+
+    #[inline(never)]
+    fn search(&self, key: &[u8]) -> Option<usize> {
+        let mut routes = self.patterns.iter();
+        routes.find(|route| route.matches(key))?.node
+    }
+
+    /// What holds for every key that begins with `start`.
+    pub(super) fn of_all(&self, start: &[u8]) -> All {
+        for route in &self.patterns {
+            let literal = route.literal();
+            if route.is_prefix() && start.starts_with(literal) {
+                return route.node.map_or(All::Ring, All::Node);
+            }
+            if literal.starts_with(start) || start.starts_with(literal) {
+                return All::Differs;
+            }
+        }
+        All::Ring
+    }
+}
+
+impl Route {
+    fn matches(&self, key: &[u8]) -> bool {
+        key.starts_with(self.literal())
+            && (self.is_prefix() || glob::matches(&self.pattern, key, Case::Exact))
+    }
+
+    fn literal(&self) -> &[u8] {
+        self.pattern.get(..self.literal).unwrap_or_default()
+    }
+
+    /// Whether the pattern is a literal and a star.
+    fn is_prefix(&self) -> bool {
+        self.pattern.get(self.literal..) == Some(b"*")
+    }
+}
+
+/// Where the keys are that begin with the same bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum All {
+    /// On one node.
+    Node(usize),
+    /// Where the ring has them.
+    Ring,
+    /// Not all are placed alike.
+    Differs,
+}
+
+/// Word and bit of a byte in a set of bytes.
+fn place(byte: u8) -> (usize, u64) {
+    (usize::from(byte >> 6), 1 << (byte & 63))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(patterns: &[(&str, Option<usize>)]) -> Routes {
+        let mut routes = Routes::default();
+        for (pattern, node) in patterns {
+            routes.push(pattern.as_bytes(), *node);
+        }
+        routes
+    }
+
+    #[test]
+    fn the_first_pattern_that_matches_decides() {
+        let mut routes = routes(&[
+            ("a:x:*", None),
+            ("a:*", Some(1)),
+            ("b", Some(2)),
+            (r"\*c", Some(3)),
+            ("[de]f", Some(4)),
+        ]);
+        for (key, node) in [
+            ("a:x:1", None),
+            ("a:y", Some(1)),
+            ("a", None),
+            ("b", Some(2)),
+            ("bb", None),
+            ("*c", Some(3)),
+            ("ac", None),
+            ("ef", Some(4)),
+            ("", None),
+        ] {
+            assert_eq!(routes.node(key.as_bytes()), node, "{key}");
+        }
+        routes.push(b"*", Some(5));
+        for key in ["", "bb", "a"] {
+            assert_eq!(routes.node(key.as_bytes()), Some(5), "{key}");
+        }
+        assert_eq!(Routes::default().node(b"a"), None);
+    }
+
+    #[test]
+    fn keys_that_begin_alike_are_known_to_be_together() {
+        let routes = routes(&[("a:x:*", None), ("a:*", Some(1)), ("b?", Some(2))]);
+        for (start, all) in [
+            ("a:x:1", All::Ring),
+            ("a:y", All::Node(1)),
+            ("a:", All::Differs),
+            ("b", All::Differs),
+            ("c", All::Ring),
+            ("", All::Differs),
+        ] {
+            assert_eq!(routes.of_all(start.as_bytes()), all, "{start:?}");
+        }
+    }
+}
