@@ -210,12 +210,12 @@ fn transactions_and_waits_of_ioredis_and_node_redis_see_the_same() {
 /// The rate limiters run scripts, some of which are combined here.
 #[test]
 fn rate_limit_redis_sees_the_same() {
-    limiter(Program::node("clients/limiters/rate_limit_redis.mjs"));
+    one_folder_down(Program::node("clients/limiters/rate_limit_redis.mjs"));
 }
 
 #[test]
 fn rate_limiter_flexible_sees_the_same() {
-    limiter(Program::node("clients/limiters/rate_limiter_flexible.mjs"));
+    one_folder_down(Program::node("clients/limiters/rate_limiter_flexible.mjs"));
 }
 
 #[test]
@@ -223,8 +223,24 @@ fn python_limits_sees_the_same() {
     Program::python("clients/limiters/python_limits.py").check();
 }
 
-/// Checks a limiter, whose packages are those of the folder above.
-fn limiter(mut program: Program) {
+/// Job queues name many keys at once, without hash tags.
+#[test]
+fn rq_sees_the_same() {
+    Program::python("clients/queues/rq_jobs.py").check();
+}
+
+#[test]
+fn celery_sees_the_same() {
+    Program::python("clients/queues/celery_tasks.py").check();
+}
+
+#[test]
+fn bullmq_sees_the_same() {
+    one_folder_down(Program::node("clients/queues/bullmq.js"));
+}
+
+/// Checks a program whose packages are those of the folder above.
+fn one_folder_down(mut program: Program) {
     program.needs = vec![root().join("tests/clients/node_modules/.installed")];
     program.check();
 }
