@@ -60,6 +60,8 @@ pub struct Lane<T> {
     /// The newest run or fetch.
     last_id: u32,
     pub(super) losses: Losses,
+    /// Keys whose value turned out to be another than was answered here.
+    pub(super) revised: Vec<Key>,
     pub(super) counts: Counts,
     pub(super) series: Series,
     /// The node's clock, once it was told.
@@ -237,6 +239,7 @@ impl<T> Lane<T> {
             windows: VecDeque::new(),
             last_id: 0,
             losses: Losses::default(),
+            revised: Vec::new(),
             counts: Counts::default(),
             series,
             clock: None,

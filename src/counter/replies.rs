@@ -103,6 +103,12 @@ impl<T> Lane<T> {
         Ok(())
     }
 
+    /// Takes the keys whose value was found to be another than was answered here, since the last
+    /// call. A few for each batch that was settled.
+    pub fn take_revised(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.revised)
+    }
+
     /// Takes what was lost since the last call.
     pub fn take_losses(&mut self) -> Losses {
         std::mem::take(&mut self.losses)

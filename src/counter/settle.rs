@@ -64,6 +64,9 @@ impl<T> Lane<T> {
             drop(place);
             step.table.release(increment.slot);
             keys.push(increment.key.clone());
+            if cause.is_some() {
+                self.revised.push(increment.key.clone());
+            }
             match cause {
                 Some(cause) if cause.is_refusal() => {
                     self.counts.refused += u64::from(increment.count);
@@ -80,11 +83,15 @@ impl<T> Lane<T> {
             let mut place = step.table.lock(key.as_bytes());
             if let Some(counter) = place.counter() {
                 counter.cooling = false;
+                let before = counter.value;
                 let policy = step.table.policy(key.as_bytes());
                 counter.rebase(reading, policy.counter_fresh_until(at), |deadline| {
                     let left = deadline.saturating_sub(settled.time_ms);
                     policy.closes(at, Duration::from_millis(left))
                 });
+                if counter.cooling || counter.value != before {
+                    self.revised.push(key.clone());
+                }
                 // It was acknowledged under another rule, by a process before this one.
                 counter.cooling |= !step.table.buffers(key.as_bytes());
                 place.note();
@@ -104,6 +111,7 @@ impl<T> Lane<T> {
             drop(place);
             step.table.release(increment.slot);
             keys.push(increment.key.clone());
+            self.revised.push(increment.key.clone());
             self.counts.in_doubt += u64::from(increment.count);
             self.losses.doubt(increment);
         }

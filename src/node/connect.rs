@@ -54,6 +54,7 @@ pub(super) async fn connect(
     timeout: Duration,
     before: &Peer,
     marker: &[u8],
+    broadcast: bool,
 ) -> Result<Connected, ConnectError> {
     let attempt = async {
         let mut socket = Socket::open(node).await?;
@@ -73,7 +74,7 @@ pub(super) async fn connect(
                 tracing::warn!(node = node.name, "the old connection could not be fenced");
             }
         }
-        peer.tracking = socket.track(&peer).await?;
+        peer.tracking = socket.track(&peer, broadcast).await?;
         if !peer.tracking {
             tracing::warn!(
                 node = node.name,
@@ -180,14 +181,18 @@ impl Socket {
         Ok(peer)
     }
 
-    /// Asks the server to tell of changes by others to keys that were read here. Before version 7
+    /// Asks the server to tell of changes by others to keys that were read here, or to any. Before version 7
     /// it would tell of what our own scripts change, too.
-    async fn track(&mut self, peer: &Peer) -> Result<bool, ConnectError> {
+    async fn track(&mut self, peer: &Peer, broadcast: bool) -> Result<bool, ConnectError> {
         if peer.major() < 7 {
             return Ok(false);
         }
-        let tracking: [&[u8]; 4] = [b"CLIENT", b"TRACKING", b"ON", b"NOLOOP"];
-        Ok(!reply::is_error(&self.ask(&tracking).await?))
+        let tracking = if broadcast {
+            &BROADCAST[..]
+        } else {
+            &TRACKING[..]
+        };
+        Ok(!reply::is_error(&self.ask(tracking).await?))
     }
 
     /// Loads the flush script.
@@ -241,6 +246,15 @@ impl Socket {
         }
     }
 }
+
+/// The request after which a server tells of changes by others to keys that were read.
+pub const TRACKING: [&[u8]; 4] = [b"CLIENT", b"TRACKING", b"ON", b"NOLOOP"];
+
+/// The same for changes by ourselves too.
+pub const TRACKING_LOOP: [&[u8]; 3] = [b"CLIENT", b"TRACKING", b"ON"];
+
+/// The request after which a server tells of all changes by others.
+pub const BROADCAST: [&[u8]; 5] = [b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"NOLOOP"];
 
 /// A line of INFO.
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{Script, connect};
 use super::{Came, Deliver, KEPT_BUFFER, Link, Node, no_answer, now, unreachable};
 use crate::counter::{Lane, Losses, Step};
+use crate::key::Key;
 use crate::resp::{ReplyScanner, encode, reply};
 use crate::telemetry::clock::wall_time;
 use crate::telemetry::{DeadLetter, Stats};
@@ -57,7 +58,9 @@ impl<T: Deliver> Driver<T> {
                 let inner = self.node.inner.lock();
                 (inner.peer.clone(), inner.lane.marker().to_vec())
             };
-            let reason = match connect(&self.node.config(), timeout, &before, &marker).await {
+            let broadcast = self.node.broadcasts.load(Ordering::Relaxed);
+            let config = self.node.config();
+            let reason = match connect(&config, timeout, &before, &marker, broadcast).await {
                 Ok(connected) => {
                     let begun = now();
                     if let (Some(trace), Some(run_id), Some(client_id)) = (
@@ -67,9 +70,11 @@ impl<T: Deliver> Driver<T> {
                     ) {
                         trace.note(run_id, client_id);
                     }
+                    let tells = connected.peer.tracking;
+                    self.node.tells.store(tells, Ordering::Relaxed);
                     self.node.inner.lock().peer = connected.peer;
                     let known = (connected.script, connected.marker);
-                    let reason = self.carry(connected.stream, known).await;
+                    let reason = self.carry(connected.stream, known, broadcast).await;
                     self.warn("connection lost", &reason);
                     // One that did not last is another failed attempt: else a server that takes
                     // connections only to close them would be called without a pause.
@@ -93,10 +98,19 @@ impl<T: Deliver> Driver<T> {
     }
 
     /// Serves one connection until it ends; returns why it did.
-    async fn carry(&mut self, stream: Stream, known: (Option<Script>, Option<Vec<u8>>)) -> String {
+    async fn carry(
+        &mut self,
+        stream: Stream,
+        known: (Option<Script>, Option<Vec<u8>>),
+        broadcast: bool,
+    ) -> String {
         let (mut reader, writer) = stream.split();
         let writer = Arc::new(writer);
         self.connected(&writer, known);
+        // Asked for behind the handshake, and before the link was up to ask on.
+        if self.node.broadcasts.load(Ordering::Relaxed) != broadcast {
+            return "it was not asked for all changes".into();
+        }
         let mut flush = self.flushes();
         let mut watch = ticker(WATCH);
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
@@ -181,13 +195,22 @@ impl<T: Deliver> Driver<T> {
     }
 
     /// From now on commands are sent.
-    fn connected(&self, writer: &Arc<Writer>, (script, marker): (Option<Script>, Option<Vec<u8>>)) {
+    fn connected(
+        &mut self,
+        writer: &Arc<Writer>,
+        (script, marker): (Option<Script>, Option<Vec<u8>>),
+    ) {
         {
             let mut inner = self.node.inner.lock();
             inner.link = Link::Up(Arc::clone(writer));
             let (table, marker) = (&self.node.table, marker.as_deref());
             inner.lane.connected(table, now(), script, marker);
+            // What was answered from the table meanwhile was not read on this connection.
+            if let Some(listener) = self.node.listener.get() {
+                listener.all_changed(&mut self.wakes);
+            }
         }
+        self.wake();
         self.node.counters.connects.fetch_add(1, Ordering::Relaxed);
         tracing::info!(
             node = self.node.name(),
@@ -210,6 +233,7 @@ impl<T: Deliver> Driver<T> {
         let mut broken = None;
         let mut inner = self.node.inner.lock();
         let wakes = &mut self.wakes;
+        let mut told = Vec::new();
         // The entry whose reply is handled: clients that it answers waited so long for the node.
         let node_us = Cell::new(0);
         let mut deliver = |ticket: T, frame: &[u8]| {
@@ -235,7 +259,7 @@ impl<T: Deliver> Driver<T> {
             used += length;
             errors += u64::from(reply::is_error(frame));
             if reply::is_push(frame) {
-                push(&self.node, &mut inner.lane, &mut step, frame);
+                push(&self.node, &mut inner.lane, &mut step, frame, &mut told);
                 continue;
             }
             if let Some(appended) = inner.lane.oldest() {
@@ -248,6 +272,12 @@ impl<T: Deliver> Driver<T> {
                 break;
             }
         }
+        let revised = inner.lane.take_revised();
+        if let (Some(listener), false) = (self.node.listener.get(), revised.is_empty()) {
+            let keys: Vec<&[u8]> = revised.iter().map(Key::as_bytes).collect();
+            listener.changed(&keys, &mut told);
+        }
+        self.wakes.append(&mut told);
         if inner.lane.has_room() {
             self.wakes.append(&mut inner.stalled);
         }
@@ -301,6 +331,9 @@ impl<T: Deliver> Driver<T> {
         let mut unsent = Vec::new();
         encode::error(&mut unsent, unreachable(name, reason));
         let mut entry = self.node.enter();
+        if let (Link::Up(_), Some(listener)) = (&entry.inner.link, self.node.listener.get()) {
+            listener.all_changed(&mut self.wakes);
+        }
         entry.inner.link = link;
         entry.inner.writing = false;
         entry.inner.blocked = false;
@@ -310,6 +343,7 @@ impl<T: Deliver> Driver<T> {
             lane.disconnected(step, &unknown, &unsent);
         });
         self.wakes.append(&mut entry.inner.stalled);
+        entry.inner.lane.take_revised();
         let losses = entry.inner.lane.take_losses();
         drop(entry);
         self.wake();
@@ -403,20 +437,36 @@ impl<T: Deliver> Driver<T> {
 }
 
 /// Takes a push: changes by others, as `invalidate` and the keys, or null for all keys.
-fn push<T: Deliver>(node: &Node<T>, lane: &mut Lane<T>, step: &mut Step<'_, T>, frame: &[u8]) {
+fn push<T: Deliver>(
+    node: &Node<T>,
+    lane: &mut Lane<T>,
+    step: &mut Step<'_, T>,
+    frame: &[u8],
+    wakes: &mut Vec<Waker>,
+) {
+    let listener = node.listener.get().filter(|listener| listener.is_wanted());
     let mut parts = reply::elements(frame).into_iter().flatten();
     if parts.next().and_then(reply::text) != Some(b"invalidate") {
         return;
     }
-    match parts.next().and_then(reply::elements) {
-        Some(keys) => keys.filter_map(reply::text).for_each(|key| {
-            if node.counts_twice(key) {
-                lane.invalidate_either(step, key);
-            } else {
-                lane.invalidate(step, key);
-            }
-        }),
-        None => lane.invalidate_all(step),
+    let Some(keys) = parts.next().and_then(reply::elements) else {
+        lane.invalidate_all(step);
+        if let Some(listener) = listener {
+            listener.all_changed(wakes);
+        }
+        return;
+    };
+    let keys: Vec<&[u8]> = keys.filter_map(reply::text).collect();
+    for key in &keys {
+        // A client that keeps what it is answered meanwhile would keep it for ever.
+        if listener.is_none() && node.counts_twice(key) {
+            lane.invalidate_either(step, key);
+        } else {
+            lane.invalidate(step, key);
+        }
+    }
+    if let Some(listener) = listener {
+        listener.changed(&keys, wakes);
     }
 }
 

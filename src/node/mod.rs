@@ -35,6 +35,7 @@ use crate::telemetry::{NodeState, NodeStatus};
 use crate::tls::Writer;
 
 use self::pool::Pool;
+pub use connect::{BROADCAST, TRACKING, TRACKING_LOOP};
 pub use drive::{drive, jittered};
 pub use pool::{Lost, PoolError, Pooled, error_frame};
 pub use side::{SideError, open};
@@ -43,6 +44,19 @@ pub use side::{SideError, open};
 pub trait Deliver: Send + 'static {
     /// Takes the reply, a RESP3 frame. Returns whom to wake once no lock is held.
     fn deliver(self, frame: &[u8], came: Came) -> Option<Waker>;
+}
+
+/// Who wants to know what others change on a node. Called with its lane locked; whom to wake once
+/// it is not, is pushed to `wakes`.
+pub trait Changes: Send + Sync {
+    /// Whether anybody does now.
+    fn is_wanted(&self) -> bool;
+
+    /// Others changed these keys, or what is known of them turned out to be wrong.
+    fn changed(&self, keys: &[&[u8]], wakes: &mut Vec<Waker>);
+
+    /// Others may have changed any key.
+    fn all_changed(&self, wakes: &mut Vec<Waker>);
 }
 
 /// When a reply came.
@@ -84,6 +98,12 @@ pub struct Node<T> {
     pool: Pool,
     /// Where connections are noted for the next process.
     trace: Option<Trace>,
+    /// Who is told of changes by others.
+    listener: OnceLock<Arc<dyn Changes>>,
+    /// Whether the server tells of changes by others to keys that were read on the lane.
+    tells: AtomicBool,
+    /// Whether it shall tell of all changes by others.
+    broadcasts: AtomicBool,
 }
 
 /// Event counts of one node, relaxed.
@@ -203,6 +223,9 @@ impl<T: Deliver> Node<T> {
         Self {
             pool: Pool::default(),
             trace,
+            listener: OnceLock::new(),
+            tells: AtomicBool::new(false),
+            broadcasts: AtomicBool::new(false),
             name: config.name.clone(),
             config: RwLock::new(Arc::new(config::Node {
                 database: number,
@@ -247,6 +270,22 @@ impl<T: Deliver> Node<T> {
     /// told without the database's number to the connections of all.
     pub fn set_siblings(&self, siblings: impl Iterator<Item = Weak<Self>>) {
         self.siblings.get_or_init(|| siblings.collect());
+    }
+
+    /// Says once who is told of changes by others.
+    pub fn set_listener(&self, listener: Arc<dyn Changes>) {
+        self.listener.get_or_init(|| listener);
+    }
+
+    /// Whether the server tells of changes by others.
+    pub fn tells(&self) -> bool {
+        self.tells.load(Ordering::Relaxed)
+    }
+
+    /// From the next connection on the server is asked for all changes by others, whether to keys
+    /// that were read or not. On the present one, [`BROADCAST`] does it.
+    pub fn broadcast(&self) {
+        self.broadcasts.store(true, Ordering::Relaxed);
     }
 
     /// Whether keys of this name are counted in this database and in another one.

@@ -1,4 +1,5 @@
-//! What is done ten times a second: statistics, and clients that are idle for too long.
+//! What is done ten times a second: statistics, clients that are idle for too long, keys that
+//! clients keep and whose time is over.
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub(super) async fn watch(shared: &Shared, journal: Option<&Journal>) {
             shared.stats.journal_slots.set(count(slots));
             shared.stats.journal_slots_taken.set(count(taken));
         }
+        shared.tracking.tick(now);
         for (node, seen) in shared.router.all().zip(&mut seen) {
             let counts = node.counts();
             let stats = &shared.stats;

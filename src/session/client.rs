@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reply_mode::ReplyMode;
 use super::users::{Login, Membership, User, Users};
+use super::{Replies, Tracks};
 use crate::command::Topics;
 use crate::pubsub::Subscriptions;
 use crate::resp::Protocol;
@@ -37,6 +38,12 @@ pub struct Client {
     replies: AtomicU8,
     waiting: AtomicBool,
     monitor: AtomicBool,
+    leaving: AtomicBool,
+    tracks: AtomicU8,
+    /// Who gets its messages about keys that it tracks; 0 for itself.
+    redirect: AtomicU64,
+    /// Where its messages go, while its session lives.
+    sink: OnceLock<Weak<Replies>>,
     subscriptions: Subscriptions,
     facts: Mutex<Facts>,
 }
@@ -134,6 +141,10 @@ impl Client {
             replies: AtomicU8::new(ReplyMode::default().bits()),
             waiting: AtomicBool::new(false),
             monitor: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            tracks: AtomicU8::new(0),
+            redirect: AtomicU64::new(0),
+            sink: OnceLock::new(),
             subscriptions: Subscriptions::default(),
             facts: Mutex::new(Facts {
                 user: None,
@@ -180,6 +191,53 @@ impl Client {
     /// Puts it into `MONITOR`, or out again.
     pub(super) fn set_monitor(&self, on: bool) {
         self.monitor.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether its session ends once what it asked for is answered.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// It ends then.
+    pub(super) fn set_leaving(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// How it tracks keys.
+    pub fn tracks(&self) -> Tracks {
+        Tracks::from_bits(self.tracks.load(Ordering::Relaxed))
+    }
+
+    /// Changes how, and who gets the messages; 0 for itself.
+    pub fn set_tracks(&self, tracks: Tracks, redirect: u64) {
+        self.redirect.store(redirect, Ordering::Relaxed);
+        self.change_tracks(tracks);
+    }
+
+    /// Changes how.
+    pub(super) fn change_tracks(&self, tracks: Tracks) {
+        self.tracks.store(tracks.bits(), Ordering::Relaxed);
+    }
+
+    /// Notes that the client is gone that should get its messages.
+    pub(super) fn set_broken_redirect(&self) {
+        self.tracks
+            .fetch_or(Tracks::BROKEN.bits(), Ordering::Relaxed);
+    }
+
+    /// Who gets its messages about keys that it tracks; 0 for itself.
+    pub fn redirect(&self) -> u64 {
+        self.redirect.load(Ordering::Relaxed)
+    }
+
+    /// Says once where its messages go.
+    pub(super) fn set_replies(&self, replies: &Arc<Replies>) {
+        self.sink.get_or_init(|| Arc::downgrade(replies));
+    }
+
+    /// Where its messages go, if it has a session.
+    pub(super) fn replies(&self) -> Option<Arc<Replies>> {
+        self.sink.get().and_then(Weak::upgrade)
     }
 
     /// Whether it has subscriptions and speaks RESP2, so that messages and replies look alike: it
@@ -368,7 +426,7 @@ impl Client {
             out,
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={idle} flags={} db={} sub={} psub={} \
              ssub={} multi=-1 qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 \
-             omem={} tot-mem={} events=r cmd={} user={} redir=-1 resp={} lib-name={} \
+             omem={} tot-mem={} events=r cmd={} user={} redir={} resp={} lib-name={} \
              lib-ver={} tot-cmds={}",
             self.id,
             self.addr,
@@ -388,6 +446,11 @@ impl Client {
                 .user
                 .as_ref()
                 .map_or("default", |member| member.user().name()),
+            if self.tracks().is_on() {
+                i64::try_from(self.redirect()).unwrap_or(i64::MAX)
+            } else {
+                -1
+            },
             match self.protocol() {
                 Protocol::Resp2 => 2,
                 Protocol::Resp3 => 3,
@@ -404,8 +467,11 @@ impl Client {
         for (set, flag) in [
             (self.is_monitor(), 'O'),
             (!self.subscriptions.is_empty(), 'P'),
-            (self.kill.is_cancelled(), 'A'),
             (facts.blocked.is_some(), 'b'),
+            (self.tracks().is_on(), 't'),
+            (self.tracks().has(Tracks::BROKEN), 'R'),
+            (self.tracks().bcast(), 'B'),
+            (self.kill.is_cancelled(), 'A'),
             (facts.no_evict, 'e'),
             (facts.no_touch, 'T'),
         ] {

@@ -8,6 +8,7 @@ use super::amount::delta;
 use super::batch::Tally;
 use super::expiry;
 use super::local::{self, After, Local};
+use super::reads::Reads;
 use super::replies::{Place, Replies, Ticket};
 use super::rounds::Pop;
 use super::state::State;
@@ -55,6 +56,8 @@ pub(super) struct Dispatch<'a> {
     /// The command that is executed, and what became of it so far.
     pub(super) command: &'static Command,
     pub(super) fate: Fate,
+    /// What of it the client may keep.
+    pub(super) reads: Reads,
     /// From when on a request is slow.
     pub(super) slow_after: Option<Duration>,
     /// Whether that is so short that every request is timed for itself.
@@ -136,6 +139,7 @@ impl<'a> Dispatch<'a> {
             salt: u64::from(now.saturating_duration_since(shared.started).subsec_nanos()),
             command: NO_COMMAND,
             fate: Fate::Here,
+            reads: Reads::default(),
             slow_after,
             is_careful: slow_after.is_some_and(|slow| slow < CAREFUL_BELOW),
             timed: (0, Duration::ZERO),
@@ -215,6 +219,8 @@ impl<'a> Dispatch<'a> {
         if self.queues() {
             return self.queue(request);
         }
+        let was_on = self.shared.tracking.is_on();
+        let transaction = was_on.then(|| self.before_tracked(request)).flatten();
         let flow = if self.is_careful {
             self.timed(request, |this| this.run(request))
         } else {
@@ -226,6 +232,11 @@ impl<'a> Dispatch<'a> {
                 flow
             }
             flow => {
+                // Asked after the change: who begins to track and reads later sees it.
+                if self.shared.tracking.is_on() {
+                    self.after_tracked(request, was_on, transaction);
+                    self.end_caching();
+                }
                 if self.shared.monitors.is_watched() && self.fate != Fate::Rejected {
                     self.tell_monitors(request);
                 }
@@ -381,6 +392,11 @@ impl<'a> Dispatch<'a> {
     fn get(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         let key = request.arg(1);
         let index = self.shared.router.index(key);
+        if self.is_tracked()
+            && let Some(flow) = self.get_tracked(request, index)
+        {
+            return flow;
+        }
         let start = self.made.len();
         if self.tables.get(index, key, self.now, self.made) {
             self.tally.hits += 1;
@@ -486,6 +502,18 @@ impl<'a> Dispatch<'a> {
         if let Some(flow) = self.admit(index) {
             return flow;
         }
+        self.send_keyed(command, request, index, &keys);
+        Flow::Continue
+    }
+
+    /// Gives a command to the lane of its keys' node, which has admitted it.
+    fn send_keyed(
+        &mut self,
+        command: &Command,
+        request: &Request<'_>,
+        index: usize,
+        keys: &[&[u8]],
+    ) {
         // Where nothing is known of any key, nothing has to be seen to.
         let rules = self.node(index).table().rules();
         let whole = command::needs_whole_node(command, request) && !rules.forwards_all();
@@ -501,8 +529,23 @@ impl<'a> Dispatch<'a> {
         } else {
             self.ticket(command.form_of(request))
         };
+        let told = match &call {
+            None if command.class == Class::Script => self.told_script(request),
+            _ => None,
+        };
         let now = self.now;
         let (entry, woken) = self.lane(index);
+        if let Some(wire) = told {
+            let ticket = Ticket::Second(Box::new(ticket));
+            entry.step(now, woken, |lane, step| {
+                if whole {
+                    lane.whole_node(step, &wire, Extent::Transaction(3), ticket);
+                } else {
+                    lane.forward(step, keys, &wire, Effect::Transaction(3), ticket);
+                }
+            });
+            return;
+        }
         if let Some(call) = call {
             let limit = call.limit();
             entry.step(now, woken, |lane, step| {
@@ -510,14 +553,13 @@ impl<'a> Dispatch<'a> {
             });
             self.shared.stats.limit_calls.increment();
             self.touch(keys.first().unwrap_or(&&[][..]), Use::Limited(limit));
-            return Flow::Continue;
+            return;
         }
-        entry.step(now, woken, |lane, step| match (timed, keys.as_slice()) {
+        entry.step(now, woken, |lane, step| match (timed, keys) {
             (Some(timed), [key]) => lane.timed(step, key, timed, request.wire(), ticket),
             _ if whole => lane.whole_node(step, request.wire(), Extent::AnyKey, ticket),
-            _ => lane.forward(step, &keys, request.wire(), effect, ticket),
+            _ => lane.forward(step, keys, request.wire(), effect, ticket),
         });
-        Flow::Continue
     }
 
     /// A command without keys that every node answers alike.
@@ -563,6 +605,8 @@ impl<'a> Dispatch<'a> {
             nodes: &|| shared.router.statuses(),
             topics: &|kind| shared.hub.topics(kind),
             pause: &shared.pause,
+            tracking: &shared.tracking,
+            scripts: &shared.scripts,
             run_id: &shared.run_id,
             started: shared.started,
             now: self.now,
@@ -590,6 +634,7 @@ impl<'a> Dispatch<'a> {
             After::Unblock(blocked, how) => self.unblock(blocked, how),
             After::InfoKeyspace(text) => self.info_keyspace(text),
             After::NodeConfig(config) => self.node_config(config),
+            After::Broadcast => self.broadcast(),
             After::Monitor => {
                 self.made.truncate(start);
                 self.monitor();
@@ -597,6 +642,7 @@ impl<'a> Dispatch<'a> {
             After::Reset => {
                 shared.hub.leave(self.client);
                 shared.monitors.remove(self.client);
+                shared.tracking.end(self.client);
                 self.mute_from(start);
             }
         }
@@ -689,6 +735,7 @@ impl<'a> Dispatch<'a> {
         let (asked, protocol) = (self.asked(), self.client.protocol());
         let place = self.replies.reserve(asked, protocol, form, mute);
         self.fate = Fate::Asked(place.number());
+        self.note_reads();
         place
     }
 

@@ -1,5 +1,6 @@
 //! The replies of one session, put into the order of its requests.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
@@ -12,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::scripts::Reminded;
 use super::timing::{Asked, Notes};
+use super::tracking::Deadline;
 use crate::fan_out::Gather;
 use crate::node::{Came, Deliver};
 use crate::resp::{Form, Protocol, encode, reply, to_resp2};
@@ -29,6 +31,10 @@ pub enum Ticket {
     Told(oneshot::Sender<Vec<u8>>),
     /// A place for the reply of a script that was called by its name.
     Script(Box<Reminded>),
+    /// Who waits for the second element of the reply to a transaction.
+    Second(Box<Self>),
+    /// Clients that keep a key whose time to live this is.
+    Deadline(Box<Deadline>),
     /// Nobody.
     Nobody,
 }
@@ -59,10 +65,7 @@ pub struct Place {
 impl Deliver for Ticket {
     fn deliver(self, frame: &[u8], came: Came) -> Option<Waker> {
         match self {
-            Self::Reply(mut place) => {
-                place.came(came);
-                place.fill_at(frame, came.now)
-            }
+            Self::Reply(place) => place.filled(frame, came),
             Self::Part(gather, index) => gather.part(index, frame, came),
             Self::Elements(elements) => elements.fill(frame, came),
             Self::Told(task) => {
@@ -71,8 +74,25 @@ impl Deliver for Ticket {
                 None
             }
             Self::Script(reminded) => reminded.deliver(frame, came),
+            Self::Second(ticket) => ticket.deliver(&second(frame), came),
+            Self::Deadline(key) => {
+                key.deliver(frame, came.now);
+                None
+            }
             Self::Nobody => None,
         }
+    }
+}
+
+/// The second element of the reply to a transaction; or what was wrong with it, as it would be said
+/// outside of one.
+fn second(frame: &[u8]) -> Cow<'_, [u8]> {
+    if let Some(element) = reply::elements(frame).and_then(|mut elements| elements.nth(1)) {
+        return element.into();
+    }
+    match frame.strip_prefix(ABORTED) {
+        Some(cause) => [b"-", cause].concat().into(),
+        None => frame.into(),
     }
 }
 
@@ -103,6 +123,12 @@ impl Place {
     /// Notes that a part of what it waits for came.
     pub fn came(&mut self, came: Came) {
         self.node_us = self.node_us.max(came.node_us);
+    }
+
+    /// Fills the place with a reply that came then.
+    pub(super) fn filled(mut self, frame: &[u8], came: Came) -> Option<Waker> {
+        self.came(came);
+        self.fill_at(frame, came.now)
     }
 
     /// Fills the place with a RESP3 frame, in the client's protocol. Returns the session's waker
@@ -324,6 +350,16 @@ impl Replies {
         Pushed::Kept(None)
     }
 
+    /// Adds a message behind everything that has been asked so far, whether its reply has come or
+    /// not.
+    pub fn push_behind(&self, bytes: &[u8]) -> Pushed {
+        {
+            let mut queue = self.0.lock();
+            queue.barrier = queue.first + u64::try_from(queue.slots.len()).unwrap_or(u64::MAX);
+        }
+        self.push_message(bytes)
+    }
+
     /// Adds complete replies, as the client shall see them, behind all so far.
     pub fn push(&self, bytes: &[u8]) {
         let mut queue = self.0.lock();
@@ -483,6 +519,9 @@ impl Queue {
         self.spill = Vec::new();
     }
 }
+
+/// How Redis says why a transaction was not executed (`execCommandAbort` in `multi.c`).
+const ABORTED: &[u8] = b"-EXECABORT Transaction discarded because of: ";
 
 /// Largest buffer of early replies that a session keeps when it is empty.
 const KEPT_SPILL: usize = 64 << 10;

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::dispatch::{Dispatch, Flow};
 use super::replies::{Place, Ticket};
 use crate::command::{Class, Command};
 use crate::limit::Call;
-use crate::node::Node;
+use crate::node::{Node, TRACKING, TRACKING_LOOP};
 use crate::resp::{Form, Request, encode, reply};
 
 impl Dispatch<'_> {
@@ -62,6 +64,55 @@ impl Dispatch<'_> {
                 lane.keyless(step, &load, Ticket::Nobody);
             });
         }
+    }
+
+    /// Asks a node which functions there are now, behind a change of them.
+    pub(super) fn learn_functions(&mut self) {
+        self.leave();
+        let Some(index) = self.nodes.iter().position(|node| !node.is_away()) else {
+            return;
+        };
+        let mut wire = Vec::new();
+        encode::request(&mut wire, &["FUNCTION", "LIST"]);
+        let (sender, answer) = oneshot::channel();
+        let now = self.now;
+        let (entry, woken) = self.lane(index);
+        entry.step(now, woken, |lane, step| {
+            lane.keyless(step, &wire, Ticket::Told(sender));
+        });
+        let scripts = Arc::clone(&self.shared.scripts);
+        tokio::spawn(async move {
+            if let Ok(frame) = answer.await {
+                scripts.know_functions(&frame);
+            }
+        });
+    }
+
+    /// The request of a script, between others that make the node tell of what it changes. `None`
+    /// while nobody tracks keys; and where the nodes tell of all changes by others, because what is
+    /// to be told is known only behind both then. An answer is the second element of the reply.
+    pub(super) fn told_script(&mut self, request: &Request<'_>) -> Option<Vec<u8>> {
+        let tracking = &self.shared.tracking;
+        let is_told = tracking.is_on() && !tracking.broadcasts();
+        if !is_told || !self.may_write_as_script(self.command, request) {
+            return None;
+        }
+        let mut wire = Vec::new();
+        encode::request(&mut wire, &[b"MULTI"]);
+        encode::request(&mut wire, &TRACKING_LOOP);
+        wire.extend_from_slice(request.wire());
+        encode::request(&mut wire, &TRACKING);
+        encode::request(&mut wire, &[b"EXEC"]);
+        self.reads.script_told();
+        Some(wire)
+    }
+
+    /// Whether a script may write, for all that is known of it.
+    pub(super) fn may_write_as_script(&self, command: &Command, request: &Request<'_>) -> bool {
+        // What a function declares is asked of the nodes later than it may be changed there.
+        let is_fcall = command.name == "fcall";
+        is_fcall
+            || (self.may_change(command, request) && self.shared.scripts.access(request).writes)
     }
 
     /// Ends what runs too long on any node. It goes past the lanes: what this client has sent

@@ -1,17 +1,20 @@
 //! The scripts that clients have brought: which are limit scripts, and their bodies, with which a
 //! node that has forgotten them is reminded.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 
 use dashmap::{DashMap, DashSet};
+use memchr::memmem;
 
 use super::replies::Place;
+use crate::command::{self, Flags};
 use crate::limit::{self, Call, Catalogue};
 use crate::node::Came;
-use crate::resp::Request;
+use crate::resp::{Request, reply};
 
 /// Knows limit scripts by their bodies, and by the names of those that clients have brought.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub struct Scripts {
     text_bytes: AtomicUsize,
     /// Which of them were loaded where, and on which of the lane's connections.
     loaded: DashMap<(At, Sha), u64>,
+    /// Functions that declare to change nothing, as the nodes listed them last.
+    reading: DashSet<Box<[u8]>>,
     seed: RandomState,
 }
 
@@ -67,6 +72,7 @@ impl Scripts {
             texts: DashMap::new(),
             text_bytes: AtomicUsize::new(0),
             loaded: DashMap::new(),
+            reading: DashSet::new(),
             seed,
         }
     }
@@ -158,13 +164,65 @@ impl Scripts {
 
     /// Whether the request is a script that declares to change nothing (`#!lua flags=no-writes`).
     pub(super) fn reads_only(&self, request: &Request<'_>) -> bool {
-        let name = request.arg(0);
-        if name.eq_ignore_ascii_case(b"evalsha") {
-            let sha = sha(request.arg(1));
-            let body = sha.and_then(|sha| self.texts.get(&sha));
-            return body.is_some_and(|body| declares_no_writes(&body));
+        if request.arg(0).eq_ignore_ascii_case(b"fcall") {
+            return self.reading.contains(request.arg(1));
         }
-        name.eq_ignore_ascii_case(b"eval") && declares_no_writes(request.arg(1))
+        self.body(request)
+            .is_some_and(|body| declares_no_writes(&body))
+    }
+
+    /// The body of the script that a request calls, if it is known.
+    fn body<'r>(&self, request: &Request<'r>) -> Option<Cow<'r, [u8]>> {
+        let name = request.arg(0);
+        if name.eq_ignore_ascii_case(b"eval") || name.eq_ignore_ascii_case(b"eval_ro") {
+            return Some(request.arg(1).into());
+        }
+        let by_name = [&b"evalsha"[..], b"evalsha_ro"];
+        if !by_name.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+            return None;
+        }
+        let body = Arc::clone(self.texts.get(&sha(request.arg(1))?)?.value());
+        Some(body.to_vec().into())
+    }
+
+    /// What the script of a request does with data, as far as its text tells.
+    pub(super) fn access(&self, request: &Request<'_>) -> ScriptAccess {
+        match self.body(request) {
+            Some(body) => script_access(&body),
+            None => ScriptAccess::ANY,
+        }
+    }
+
+    /// Takes a node's reply to `FUNCTION LIST`.
+    pub(super) fn know_functions(&self, frame: &[u8]) {
+        let Some(libraries) = reply::elements(frame) else {
+            return;
+        };
+        self.reading.clear();
+        for library in libraries {
+            for function in field(library, b"functions").into_iter().flatten() {
+                let flags = field(function, b"flags").into_iter().flatten();
+                let reads = flags
+                    .filter_map(reply::text)
+                    .any(|flag| flag == b"no-writes");
+                let mut parts = reply::elements(function).into_iter().flatten();
+                let name = parts.find(|part| reply::text(part) == Some(b"name"));
+                let name = name.and_then(|_| parts.next()).and_then(reply::text);
+                if let Some(name) = name.filter(|_| reads && self.reading.len() < MAX_BODIES) {
+                    self.reading.insert(name.into());
+                }
+            }
+        }
+    }
+
+    /// How many scripts are remembered.
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
     }
 
     fn place(&self, body: &[u8]) -> (u64, usize) {
@@ -198,6 +256,62 @@ fn declares_no_writes(body: &[u8]) -> bool {
     is_shebang && flags.any(|flag| flag == b"no-writes")
 }
 
+/// The elements of a field of a map.
+fn field<'f>(map: &'f [u8], name: &[u8]) -> Option<impl Iterator<Item = &'f [u8]>> {
+    let mut parts = reply::elements(map)?;
+    parts.find(|part| reply::text(part) == Some(name))?;
+    reply::elements(parts.next()?)
+}
+
+/// What a script may do with data.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct ScriptAccess {
+    pub(super) reads: bool,
+    pub(super) writes: bool,
+}
+
+impl ScriptAccess {
+    const ANY: Self = Self {
+        reads: true,
+        writes: true,
+    };
+}
+
+/// Reads it off the names of the commands that a script calls. Anything where they are not plain to
+/// see, as text in quotes behind `redis.call(` and `redis.pcall(`, may do anything.
+fn script_access(body: &[u8]) -> ScriptAccess {
+    let hides = [&b"_G"[..], b"fenv", b"load", b"server"];
+    if hides.iter().any(|word| memmem::find(body, word).is_some()) {
+        return ScriptAccess::ANY;
+    }
+    let mut access = ScriptAccess {
+        reads: false,
+        writes: false,
+    };
+    for at in memmem::find_iter(body, b"redis") {
+        let rest = body.get(at + b"redis".len()..).unwrap_or_default();
+        let call = rest.strip_prefix(b".call(");
+        let Some(rest) = call.or_else(|| rest.strip_prefix(b".pcall(")) else {
+            return ScriptAccess::ANY;
+        };
+        let rest = rest.trim_ascii_start();
+        let quote = rest.first().filter(|byte| matches!(byte, b'\'' | b'"'));
+        let name = quote.and_then(|quote| rest.get(1..)?.split(|byte| byte == quote).next());
+        let name = name.unwrap_or_default().to_ascii_lowercase();
+        let mut commands = command::commands().iter();
+        let Some(command) = commands.find(|command| command.name.as_bytes() == name) else {
+            return ScriptAccess::ANY;
+        };
+        // One with subcommands says nothing by its name alone.
+        if command.flags.contains(Flags::CONTAINER) {
+            return ScriptAccess::ANY;
+        }
+        access.reads |= command.flags.contains(Flags::READONLY);
+        access.writes |= command.flags.contains(Flags::WRITE);
+    }
+    access
+}
+
 /// Most bodies remembered; what comes later is looked into each time.
 const MAX_BODIES: usize = 10_000;
 
@@ -222,6 +336,48 @@ mod tests {
         assert!(missing((0, 0), 2), "the node may be another one now");
         scripts.forget();
         assert!(!missing((0, 0), 3) && !scripts.knows(name.as_ref()));
+    }
+
+    #[test]
+    fn what_a_script_does_is_told_by_the_commands_that_it_names() {
+        let check = |body: &str, reads, writes| {
+            let expected = ScriptAccess { reads, writes };
+            assert_eq!(script_access(body.as_bytes()), expected, "{body}");
+        };
+        check("return redis.call('GET', KEYS[1])", true, false);
+        check("return redis.pcall( \"hgetall\", KEYS[1])", true, false);
+        check("redis.call('set', 'k', 'bar')", false, true);
+        check(
+            "redis.call('get', KEYS[1]) redis.call('DEL', KEYS[1])",
+            true,
+            true,
+        );
+        check("return redis.call('ping')", false, false);
+        check("return {KEYS[1], ARGV[1]}", false, false);
+        for hidden in [
+            "local call = redis.call return call('get', KEYS[1])",
+            "redis.call(ARGV[1], KEYS[1])",
+            "redis['call']('get', KEYS[1])",
+            "redis.call('no-such-command')",
+            "redis.call('object', 'encoding', KEYS[1])",
+            "return _G['re' .. 'dis']",
+            "return server.call('get', KEYS[1])",
+            "return loadstring('return 1')()",
+        ] {
+            check(hidden, true, true);
+        }
+    }
+
+    #[test]
+    fn functions_that_only_read_are_known_as_the_node_lists_them() {
+        let scripts = Scripts::new(Catalogue::new([]).unwrap());
+        let list = b"*1\r\n%2\r\n$12\r\nlibrary_name\r\n$1\r\nl\r\n$9\r\nfunctions\r\n*2\r\n\
+            %2\r\n$4\r\nname\r\n$1\r\nr\r\n$5\r\nflags\r\n~1\r\n+no-writes\r\n\
+            %2\r\n$4\r\nname\r\n$1\r\nw\r\n$5\r\nflags\r\n~0\r\n";
+        scripts.know_functions(list);
+        assert!(scripts.reading.contains(&b"r"[..]) && scripts.reading.len() == 1);
+        scripts.know_functions(b"*0\r\n");
+        assert!(scripts.reading.is_empty());
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub async fn serve(stream: Stream, client: Arc<Client>, shared: Arc<Shared>) {
     }
     shared.hub.leave(&client);
     shared.monitors.remove(&client);
+    shared.tracking.end(&client);
     shared.pause.forget(client.id);
     shared.registry.remove(client.id);
 }
@@ -113,6 +114,8 @@ impl Session {
             authenticated: client.authenticated(),
             ..Limits::default()
         };
+        let replies = Arc::new(Replies::new(output_bytes));
+        client.set_replies(&replies);
         Self {
             stream,
             client,
@@ -122,7 +125,7 @@ impl Session {
             buffer: BytesMut::new(),
             scanner: RequestScanner::new(),
             scanned: None,
-            replies: Arc::new(Replies::new(output_bytes)),
+            replies,
             state: State::default(),
             out: Vec::new(),
             written: 0,
@@ -217,7 +220,10 @@ impl Session {
                 return Poll::Pending;
             }
             match self.read(cx) {
-                Poll::Ready(Ok(0)) => self.input = Input::Closed,
+                Poll::Ready(Ok(0)) => {
+                    self.input = Input::Closed;
+                    self.client.set_leaving();
+                }
                 Poll::Ready(Ok(count)) => {
                     self.shared.stats.net_input_bytes.add(to_u64(count));
                     self.touch();
@@ -281,6 +287,7 @@ impl Session {
                 }
                 Flow::Close => {
                     self.input = Input::Closed;
+                    self.client.set_leaving();
                     used = self.buffer.len();
                     break;
                 }

@@ -9,10 +9,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::login::Logins;
-use super::{Monitors, Pause, Registry, Scripts, Ticket, Users};
+use super::{Monitors, Pause, Registry, Scripts, Ticket, Tracking, Users};
 use crate::config::Config;
 use crate::limit::Catalogue;
-use crate::node::Node;
+use crate::node::{Changes, Node};
 use crate::pubsub::Hub;
 use crate::router::Router;
 use crate::telemetry::{Stats, random_run_id};
@@ -36,6 +36,8 @@ pub struct Shared {
     users: Arc<RwLock<Arc<Users>>>,
     /// Who watches all commands.
     pub monitors: Arc<Monitors>,
+    /// Who keeps copies of which keys.
+    pub tracking: Arc<Tracking>,
     /// Whether requests wait until a moment.
     pub pause: Arc<Pause>,
     /// Where keys live.
@@ -70,13 +72,19 @@ impl Shared {
     ) -> Self {
         let server = &config.server;
         let users = Arc::new(Users::new(&config));
-        let registry = Registry::new(server.max_clients, !users.is_open());
+        let registry = Arc::new(Registry::new(server.max_clients, !users.is_open()));
+        let tracking = Arc::new(Tracking::new(Arc::clone(&registry)));
+        for node in router.all() {
+            let listener: Arc<dyn Changes> = tracking.clone();
+            node.set_listener(listener);
+        }
         Self {
             monitors: Arc::default(),
             pause: Arc::default(),
             hub: Arc::new(Hub::new(Arc::clone(&router), Arc::clone(&stats))),
             stats,
-            registry: Arc::new(registry),
+            registry,
+            tracking,
             users: Arc::new(RwLock::new(users)),
             router,
             run_id: random_run_id().into(),

@@ -159,6 +159,9 @@ impl Dispatch<'_> {
         let flush_db = (kind == EveryNode::FlushAll).then(|| renamed(request, b"FLUSHDB"));
         let wire = flush_db.as_deref().unwrap_or_else(|| request.wire());
         self.send_every(wire, extent, place, merge);
+        if kind == EveryNode::Function {
+            self.learn_functions();
+        }
         Flow::Continue
     }
 
@@ -392,7 +395,7 @@ impl Dispatch<'_> {
     }
 
     /// Sends the same request to these lanes. A part whose node is away fails at once.
-    fn send_lanes(
+    pub(super) fn send_lanes(
         &mut self,
         lanes: &[&Arc<Node<Ticket>>],
         wire: &[u8],

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::amount::delta;
 use super::dispatch::{Dispatch, Fate, Flow, clamped};
+use super::reads::Changed;
 use super::replies::{Elements, Place, Ticket};
 use crate::command::{
     self, Class, Command, EveryNode, Flags, KeysError, Messages, Transaction as Bracket,
@@ -133,6 +134,37 @@ impl Dispatch<'_> {
         let open = self.state.transaction.as_ref();
         let mut commands = open.into_iter().flat_map(|open| &open.commands);
         commands.any(|queued| self.may_change(queued.command, &queued.request()))
+    }
+
+    /// What the commands of the transaction read, and whether some of them may write what they
+    /// read.
+    pub(super) fn transaction_reads(&self) -> (Vec<Box<[u8]>>, bool) {
+        let open = self.state.transaction.as_ref();
+        let commands = open.into_iter().flat_map(|open| &open.commands);
+        let mut all = (Vec::new(), false);
+        for queued in commands {
+            let (keys, may_write) = self.read_keys(queued.command, &queued.request());
+            all.0.extend(keys);
+            all.1 |= may_write;
+        }
+        all
+    }
+
+    /// What the commands of the transaction may change.
+    pub(super) fn transaction_changes(&self) -> Changed {
+        let mut all = Changed::Nothing;
+        let open = self.state.transaction.as_ref();
+        for queued in open.into_iter().flat_map(|open| &open.commands) {
+            all.add(self.changes(queued.command, &queued.request()));
+        }
+        all
+    }
+
+    /// Whether `CLIENT CACHING` or `CLIENT TRACKING` is in the transaction.
+    pub(super) fn transaction_opts(&self) -> bool {
+        let open = self.state.transaction.as_ref();
+        let mut commands = open.into_iter().flat_map(|open| &open.commands);
+        commands.any(|queued| matches!(queued.command.name, "client|caching" | "client|tracking"))
     }
 
     /// `MULTI` and its kin.

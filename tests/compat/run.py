@@ -228,8 +228,9 @@ def start_redis(rig):
 def start_tally(rig, binary, mode):
     """Tally with defaults before two nodes."""
     nodes = [rig.redis(), rig.redis()]
-    (port,) = free_ports(1)
+    port, http = free_ports(2)
     text = f'[server]\nlisten = "127.0.0.1:{port}"\n'
+    text += f'[admin]\nlisten = "127.0.0.1:{http}"\n'
     text += f'[journal]\npath = "{rig.folder}/journal-{port}"\n'
     if mode:
         text += f'[counters]\nmode = "{mode}"\n'

@@ -11,6 +11,7 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tally::command;
@@ -18,10 +19,11 @@ use tally::config::{
     Admin, Cache, Config, Counters, CrossNode, Journal, Mode, Ring, Secret, Server as ServerConfig,
     Transactions, Upstream,
 };
+use tally::limit::Catalogue;
 use tally::resp::{Request, Span, encode};
 use tally::ring::Hash;
 use tally::session::local::{After, Local, NO_AUTH, allowed_before_auth, answer, finish_info};
-use tally::session::{Pause, Registry, Users};
+use tally::session::{Pause, Registry, Scripts, Tracking, Users};
 use tally::telemetry::Stats;
 use tokio::time::Instant;
 
@@ -405,7 +407,9 @@ fn parse_request(text: &str) -> Vec<Vec<u8>> {
 fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
     let config = config(password);
     let stats = Stats::default();
-    let registry = Registry::new(10, password.is_some());
+    let registry = Arc::new(Registry::new(10, password.is_some()));
+    let tracking = Tracking::new(Arc::clone(&registry));
+    let scripts = Scripts::new(Catalogue::new([]).unwrap());
     let users = Users::new(&config);
     let now = Instant::now().into_std();
     let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
@@ -420,6 +424,8 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
         nodes: &Vec::new,
         topics: &|_| 0,
         pause: &pause,
+        tracking: &tracking,
+        scripts: &scripts,
         run_id: "",
         started: now,
         now,
@@ -444,7 +450,7 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
                 encode::error(&mut reply, NO_AUTH);
             }
             Ok(command) => match answer(&local, command.name, &request, &mut reply) {
-                After::Continue | After::Reset | After::Monitor => {}
+                After::Continue | After::Reset | After::Monitor | After::Broadcast => {}
                 After::Close => closes = true,
                 After::InfoKeyspace(info) => finish_info(info, [], &mut reply),
                 After::NodeConfig(config) => panic!("no nodes here: {config:?}"),

@@ -53,5 +53,6 @@ mod service;
 mod tally;
 mod tls;
 mod tools;
+mod tracking;
 mod twin;
 mod users;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::argument::{self, NOT_AN_INTEGER, SYNTAX_ERROR};
-use super::{After, Local, help};
+use super::{After, Local, help, tracking};
 use crate::resp::{Request, encode, parse_i64};
 use crate::session::{Client, Paused, ReplyMode};
 
@@ -36,10 +36,9 @@ pub(super) fn run(local: &Local<'_>, subcommand: &str, request: &Request<'_>, ou
         "no-evict" => switch(request, out, |on| local.client.set_no_evict(on)),
         "no-touch" => switch(request, out, |on| local.client.set_no_touch(on)),
         "reply" => reply(local.client, request, out),
-        "tracking" => tracking(request, out),
-        "trackinginfo" => tracking_info(local, out),
-        "getredir" => encode::integer(out, -1),
-        "caching" => encode::error(out, CACHING_WITHOUT_TRACKING),
+        "trackinginfo" => tracking::info(local, out),
+        "getredir" => tracking::get_redirect(local.client, out),
+        "caching" => tracking::caching(local.client, request, out),
         "pause" => pause(local, request, out),
         "unpause" => {
             local.pause.end();
@@ -202,35 +201,6 @@ fn reply(client: &Client, request: &Request<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Turning off what is never on succeeds; a client told that tracking is on would serve stale
-/// values for ever.
-fn tracking(request: &Request<'_>, out: &mut Vec<u8>) {
-    let word = request.arg(2);
-    let is_flag = |option| {
-        let flags = ["bcast", "optin", "optout", "noloop"];
-        flags.iter().any(|flag| argument::is(option, flag))
-    };
-    if argument::is(word, "on") {
-        encode::error(out, argument::not_supported("client|tracking"));
-    } else if argument::is(word, "off") && request.args().skip(3).all(is_flag) {
-        encode::simple(out, "OK");
-    } else {
-        encode::error(out, SYNTAX_ERROR);
-    }
-}
-
-fn tracking_info(local: &Local<'_>, out: &mut Vec<u8>) {
-    let protocol = local.protocol();
-    encode::map(out, protocol, 3);
-    encode::bulk(out, b"flags");
-    encode::set(out, protocol, 1);
-    encode::bulk(out, b"off");
-    encode::bulk(out, b"redirect");
-    encode::integer(out, -1);
-    encode::bulk(out, b"prefixes");
-    encode::array(out, 0);
-}
-
 /// `CLIENT PAUSE timeout [WRITE|ALL]`.
 fn pause(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
     let mode = request.arg(3);
@@ -287,6 +257,3 @@ pub(super) fn unblock(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8
 const MAX_NAME_BYTES: usize = 1024;
 
 const CENTURY_MS: u64 = 100 * 365 * 24 * 3_600_000;
-
-const CACHING_WITHOUT_TRACKING: &str = "ERR CLIENT CACHING can be called only when the client is \
-    in tracking mode with OPTIN or OPTOUT mode enabled";

@@ -3,12 +3,12 @@
 //! the nodes, see [`NODE_PARAMETERS`].
 
 use std::collections::BTreeSet;
+use std::task::Waker;
 
 use super::argument::{self, SYNTAX_ERROR};
 use super::{After, Local};
 use crate::glob::{self, Case};
 use crate::resp::{Protocol, Request, encode, parse_i64, reply};
-use crate::telemetry::Stats;
 
 /// Any subcommand but `HELP`; its arity is right.
 pub(super) fn run(
@@ -120,41 +120,49 @@ fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
         return After::Continue;
     }
     for (change, value) in changes {
-        change(local.stats, value);
+        change(local, value);
     }
     encode::simple(out, "OK");
     After::Continue
 }
 
 /// A change of a parameter that can be set while running.
-type Change = (fn(&Stats, i64), i64);
+type Change = (fn(&Local<'_>, i64), i64);
 
 /// Such a change, checked; or why not, in Redis's words. `None`: the parameter can not be set.
 fn settable(name: &str, value: &[u8]) -> Option<Result<Change, &'static str>> {
-    let (apply, range): (fn(&Stats, i64), _) = match name {
-        "latency-monitor-threshold" => {
-            (|stats, ms| stats.latency.set_threshold_ms(ms), 0..=i64::MAX)
-        }
-        "slowlog-log-slower-than" => (
-            |stats, us| stats.slow_log.set_slower_than_us(us),
-            -1..=i64::MAX,
+    let (apply, range, outside): (fn(&Local<'_>, i64), _, _) = match name {
+        "latency-monitor-threshold" => (
+            |local, ms| local.stats.latency.set_threshold_ms(ms),
+            0..=i64::MAX,
+            "argument must be between 0 and 9223372036854775807 inclusive",
         ),
-        "slowlog-max-len" => (|stats, len| stats.slow_log.set_max_len(len), 0..=65_536),
+        "slowlog-log-slower-than" => (
+            |local, us| local.stats.slow_log.set_slower_than_us(us),
+            -1..=i64::MAX,
+            "argument must be between -1 and 9223372036854775807 inclusive",
+        ),
+        "slowlog-max-len" => (
+            |local, len| local.stats.slow_log.set_max_len(len),
+            0..=65_536,
+            "argument must be between 0 and 65536 inclusive",
+        ),
+        "tracking-table-max-keys" => (
+            |local, most| {
+                let mut wakes = Vec::new();
+                let most = usize::try_from(most).unwrap_or(usize::MAX);
+                local.tracking.set_max_keys(most, &mut wakes);
+                wakes.into_iter().for_each(Waker::wake);
+            },
+            0..=i64::MAX,
+            "argument must be between 0 and 9223372036854775807 inclusive",
+        ),
         _ => return None,
     };
     let number = parse_i64(value).ok_or("argument couldn't be parsed into an integer");
     Some(number.and_then(|number| {
-        if range.contains(&number) {
-            Ok((apply, number))
-        } else {
-            Err(match range.start() {
-                -1 => "argument must be between -1 and 9223372036854775807 inclusive",
-                _ if *range.end() == i64::MAX => {
-                    "argument must be between 0 and 9223372036854775807 inclusive"
-                }
-                _ => "argument must be between 0 and 65536 inclusive",
-            })
-        }
+        let is_within = range.contains(&number);
+        is_within.then_some((apply, number)).ok_or(outside)
     }))
 }
 
@@ -313,5 +321,9 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         ),
         ("tcp-keepalive", "300".to_owned()),
         ("timeout", timeout.to_string()),
+        (
+            "tracking-table-max-keys",
+            local.tracking.max_keys().to_string(),
+        ),
     ]
 }

@@ -152,7 +152,7 @@ fn clients(report: &mut Report<'_, '_>) {
     let blocked = clients.iter().filter(|client| client.blocked().is_some());
     let paused = report.local.pause.waiting();
     report.field("blocked_clients", blocked.count() + paused);
-    report.field("tracking_clients", 0);
+    report.field("tracking_clients", report.local.tracking.counts().clients);
 }
 
 fn memory(report: &mut Report<'_, '_>) {
@@ -169,6 +169,7 @@ fn memory(report: &mut Report<'_, '_>) {
     report.field("maxmemory_human", human(0));
     report.field("maxmemory_policy", "noeviction");
     report.field("mem_allocator", "mimalloc");
+    report.field("number_of_cached_scripts", report.local.scripts.len());
 }
 
 /// Bytes as Redis shows them: `967.60K`, two decimals, powers of 1024.
@@ -206,12 +207,18 @@ fn stats(report: &mut Report<'_, '_>) {
     let topics = report.local.topics;
     report.field("pubsub_channels", topics(Topics::Channels));
     report.field("pubsub_patterns", topics(Topics::Patterns));
+    let tracking = report.local.tracking.counts();
+    report.field("tracking_total_keys", tracking.keys);
+    report.field("tracking_total_items", tracking.items);
+    report.field("tracking_total_prefixes", tracking.prefixes);
     report.field("total_error_replies", stats.errors.total());
 }
 
 fn replication(report: &mut Report<'_, '_>) {
     report.field("role", "master");
     report.field("connected_slaves", 0);
+    // It has no replicas, so it counts no bytes for them.
+    report.field("master_repl_offset", 0);
 }
 
 fn cpu(report: &mut Report<'_, '_>) {

@@ -14,6 +14,7 @@ mod info;
 mod keyspace;
 mod kill;
 mod observe;
+mod tracking;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ pub use config::NodeConfig;
 pub(super) use connection::credentials;
 pub use keyspace::{InfoText, NodeKeyspace, finish_info};
 
-use super::{Blocked, Client, Pause, Registry, Users};
+use super::{Blocked, Client, Pause, Registry, Scripts, Tracking, Users};
 use crate::command::Topics;
 use crate::config::Config;
 use crate::resp::{Protocol, Request, encode};
@@ -45,6 +46,10 @@ pub struct Local<'a> {
     pub nodes: &'a dyn Fn() -> Vec<NodeStatus>,
     /// Whether requests wait until a moment.
     pub pause: &'a Pause,
+    /// Who keeps copies of which keys.
+    pub tracking: &'a Tracking,
+    /// The scripts that clients have brought.
+    pub scripts: &'a Scripts,
     /// How many topics of a kind clients are subscribed to.
     pub topics: &'a dyn Fn(Topics) -> usize,
     /// Name of this run, see [`random_run_id`](crate::telemetry::random_run_id).
@@ -83,6 +88,9 @@ pub enum After {
     Continue,
     /// Sends the reply and closes.
     Close,
+    /// `CLIENT TRACKING ON BCAST`: no reply was written yet. The session asks the nodes for all
+    /// changes first.
+    Broadcast,
     /// `MONITOR`: the session begins it, and writes the reply.
     Monitor,
     /// Sends the reply and ends all subscriptions: `RESET`.
@@ -136,6 +144,7 @@ fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) 
         }
         "monitor" => return After::Monitor,
         "client|kill" => return kill::kill(local, request, out),
+        "client|tracking" => return tracking::tracking(local, request, out),
         "client|unblock" => return clients::unblock(local, request, out),
         "info" => return info::info(local, request, out),
         "auth" => connection::auth(local, request, out),
