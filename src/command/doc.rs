@@ -189,8 +189,8 @@ fn keyed_detail(command: &Command) -> &'static str {
         "xread" | "xreadgroup" => "with `BLOCK` on a connection of its own",
         _ if command.flags.contains(Flags::BLOCKING) => "waits on a connection of its own",
         "sort" | "sort_ro" => {
-            "with a pattern in `BY` or `GET`: after all pending increments of its node, and only if a \
-             hash tag or a route keeps the pattern's keys there"
+            "with a pattern in `BY` or `GET`: after all pending increments of its node, if a hash tag \
+             or a route keeps the pattern's keys there; else looked up on all nodes and sorted here"
         }
         _ => "",
     }

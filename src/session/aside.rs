@@ -423,6 +423,24 @@ pub(super) async fn on_lane(
     node: &Node<Ticket>,
     submit: impl FnOnce(&mut Lane<Ticket>, &mut Step<'_, Ticket>, Ticket),
 ) -> Vec<u8> {
+    let answer = match submitted(node, submit).await {
+        Ok(answer) => answer,
+        Err(frame) => return frame,
+    };
+    answer
+        .await
+        .unwrap_or_else(|_| error_frame("the node's lane is gone"))
+}
+
+/// The same, and leaves the wait to the caller.
+///
+/// # Errors
+///
+/// The frame of an error: the node is away, and nothing was sent.
+pub(super) async fn submitted(
+    node: &Node<Ticket>,
+    submit: impl FnOnce(&mut Lane<Ticket>, &mut Step<'_, Ticket>, Ticket),
+) -> Result<oneshot::Receiver<Vec<u8>>, Vec<u8>> {
     let (sender, answer) = oneshot::channel();
     let mut wakes = Vec::new();
     loop {
@@ -439,7 +457,7 @@ pub(super) async fn on_lane(
                 Err(Refused::Down(reason)) => {
                     let mut frame = Vec::new();
                     encode::error(&mut frame, unreachable(node.name(), &reason));
-                    return frame;
+                    return Err(frame);
                 }
             }
         }
@@ -447,9 +465,7 @@ pub(super) async fn on_lane(
     }
     wakes.drain(..).for_each(Waker::wake);
     node.send();
-    answer
-        .await
-        .unwrap_or_else(|_| error_frame("the node's lane is gone"))
+    Ok(answer)
 }
 
 /// Between two looks at a full lane.

@@ -6,18 +6,16 @@ use std::time::{Duration, Instant};
 
 use super::amount::delta;
 use super::batch::Tally;
-use super::expiry;
 use super::local::{self, After, Local};
 use super::reads::Reads;
 use super::replies::{Place, Replies, Ticket};
-use super::rounds::Pop;
 use super::state::State;
 use super::tables::Tables;
 use super::timing::{Asked, Requests, push_slow};
-use super::transaction::{CROSS_SLOT, CROSS_SLOT_PATTERN, SELECT_WATCHED};
+use super::transaction::SELECT_WATCHED;
 use super::{Blocked, Client, Gate, Shared, subscribe};
 use crate::command::{self, Class, Command, Flags, Increment, LookupError};
-use crate::counter::{Answer, Effect, Extent, Mode};
+use crate::counter::{Answer, Mode};
 use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
 use crate::node::{Entry, Node, Refused, unreachable};
@@ -460,106 +458,6 @@ impl<'a> Dispatch<'a> {
             let key = Key::new(key);
             self.seen.push(Touch { key, how });
         }
-    }
-
-    /// A command whose keys must all be of one node.
-    fn keyed(&mut self, command: &Command, request: &Request<'_>) -> Flow {
-        let mut positions = std::mem::take(&mut self.positions);
-        let found = command::key_positions(command, request, &mut positions);
-        let keys: Vec<&[u8]> = positions.iter().map(|at| request.arg(*at)).collect();
-        self.positions = positions;
-        if let Err(error) = found {
-            self.error(error.to_string());
-            return Flow::Continue;
-        }
-        if let Some(flow) = keys.iter().find_map(|key| self.refuse_reserved(key)) {
-            return flow;
-        }
-        let mut indices = keys.iter().map(|key| self.shared.router.index(key));
-        let index = indices.next().unwrap_or(0);
-        if indices.any(|other| other != index) {
-            if let Some(pop) = Pop::of(command) {
-                return self.wait_in_rounds(pop, request, &keys);
-            }
-            self.reject(CROSS_SLOT);
-            return Flow::Continue;
-        }
-        let database = i64::from(self.client.database());
-        match command::other_database(command, request) {
-            Some(other) if other != database => {
-                return self.carry_over(command, request, (index, other));
-            }
-            _ => {}
-        }
-        let mut patterns = command::key_patterns(command, request);
-        if patterns.any(|pattern| !self.shared.router.holds_all(pattern, index)) {
-            self.reject(CROSS_SLOT_PATTERN);
-            return Flow::Continue;
-        }
-        if command::blocks(command, request) {
-            return self.wait_aside(command, request, (index, &keys));
-        }
-        if let Some(flow) = self.admit(index) {
-            return flow;
-        }
-        self.send_keyed(command, request, index, &keys);
-        Flow::Continue
-    }
-
-    /// Gives a command to the lane of its keys' node, which has admitted it.
-    fn send_keyed(
-        &mut self,
-        command: &Command,
-        request: &Request<'_>,
-        index: usize,
-        keys: &[&[u8]],
-    ) {
-        // Where nothing is known of any key, nothing has to be seen to.
-        let rules = self.node(index).table().rules();
-        let whole = command::needs_whole_node(command, request) && !rules.forwards_all();
-        let effect = if command.class == Class::Peek {
-            Effect::Peek
-        } else {
-            Effect::Barrier
-        };
-        let timed = expiry::read(command, request);
-        let call = self.limit_call(command, index, keys.first().copied(), request);
-        let ticket = if command.name.starts_with("evalsha") {
-            self.call_by_name(index, request.arg(1), command.form_of(request))
-        } else {
-            self.ticket(command.form_of(request))
-        };
-        let told = match &call {
-            None if command.class == Class::Script => self.told_script(request),
-            _ => None,
-        };
-        let now = self.now;
-        let (entry, woken) = self.lane(index);
-        if let Some(wire) = told {
-            let ticket = Ticket::Second(Box::new(ticket));
-            entry.step(now, woken, |lane, step| {
-                if whole {
-                    lane.whole_node(step, &wire, Extent::Transaction(3), ticket);
-                } else {
-                    lane.forward(step, keys, &wire, Effect::Transaction(3), ticket);
-                }
-            });
-            return;
-        }
-        if let Some(call) = call {
-            let limit = call.limit();
-            entry.step(now, woken, |lane, step| {
-                lane.limit(step, call, request.wire(), ticket);
-            });
-            self.shared.stats.limit_calls.increment();
-            self.touch(keys.first().unwrap_or(&&[][..]), Use::Limited(limit));
-            return;
-        }
-        entry.step(now, woken, |lane, step| match (timed, keys) {
-            (Some(timed), [key]) => lane.timed(step, key, timed, request.wire(), ticket),
-            _ if whole => lane.whole_node(step, request.wire(), Extent::AnyKey, ticket),
-            _ => lane.forward(step, keys, request.wire(), effect, ticket),
-        });
     }
 
     /// A command without keys that every node answers alike.

@@ -571,5 +571,5 @@ const UNNAMED_WATCHED: &str = "ERR a command that may use keys which it does not
     allowed in a transaction after WATCH";
 
 pub(super) const CROSS_SLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
-pub(super) const CROSS_SLOT_PATTERN: &str =
+const CROSS_SLOT_PATTERN: &str =
     "CROSSSLOT Keys of a pattern may belong to several nodes: use a hash tag";

@@ -3,6 +3,7 @@
 use crate::connection::Connection;
 use crate::harness::{Stack, skipped_on_bare_redis};
 use crate::reply::Reply;
+use crate::servers::Redis;
 
 /// Keys `k0`, `k1`, ... set to their numbers; they lie on all nodes.
 fn fill(client: &mut Connection, count: usize) {
@@ -141,7 +142,6 @@ fn what_can_not_be_split_is_refused_across_nodes() {
         format!("LMPOP 2 {a} {b} LEFT"),
         format!("XREAD STREAMS {a} {b} 0 0"),
         format!("GEOSEARCHSTORE {a} {b} FROMLONLAT 0 0 BYRADIUS 1 m"),
-        format!("SORT {a} STORE {b}"),
         format!("EVAL \"return 1\" 2 {a} {b}"),
         format!("EVALSHA {} 2 {a} {b}", "f".repeat(40)),
         format!("LCS {a} {b}"),
@@ -297,8 +297,56 @@ fn narrow_lanes_slow_down_and_change_nothing() {
     });
 }
 
+/// The keys of a pattern live on both nodes.
 #[test]
-fn sort_looks_up_keys_only_where_they_all_are() {
+fn sort_looks_up_keys_wherever_they_are() {
+    let redis = Redis::start(&[]);
+    let stack = Stack::start(&[]);
+    let (mut expected, mut actual) = (redis.connect(), stack.connect());
+    let both = [&mut expected, &mut actual];
+    for client in both {
+        for number in 0..40 {
+            let weight = (number * 17) % 23;
+            client.run(&format!("RPUSH list {number}"));
+            client.run(&format!("SADD set {number}"));
+            client.run(&format!("ZADD zset {weight} m{number}"));
+            client.run(&format!("SET text:{number} t{weight}"));
+            client.run(&format!("HSET hash:{number} by {weight} name n{number}"));
+            if number % 5 > 0 {
+                client.run(&format!("SET by:{number} {weight}"));
+            }
+        }
+        client.run("RPUSH by:5 no string");
+        client.run("INCR by:3");
+    }
+    for line in [
+        "SORT list BY by:*",
+        "SORT list BY by:* DESC LIMIT 3 7",
+        "SORT list BY by:* LIMIT -2 4 GET # GET text:* GET hash:*->name GET none GET none:*",
+        "SORT set BY hash:*->by GET # GET hash:*->",
+        "SORT set BY text:* ALPHA LIMIT 0 5 GET text:*",
+        "SORT list GET text:* DESC",
+        "SORT zset BY nosort GET hash:*->name",
+        "SORT_RO list BY by:* GET text:*",
+        "SORT list BY text:*",
+        "SORT list BY by:* STORE sorted",
+        "LRANGE sorted 0 -1",
+        "SORT list BY by:* GET none:* GET text:* LIMIT 0 3 STORE sorted:2",
+        "LRANGE sorted:2 0 -1",
+        "SORT missing BY by:* STORE sorted",
+        "EXISTS sorted",
+        "SORT list STORE sorted:3",
+        "SORT list BY by:* LIMIT a b",
+        "SORT list BY by:* NOW",
+        "SORT_RO list BY by:* STORE x",
+        "SORT text:1 BY by:*",
+    ] {
+        assert_eq!(actual.run(line), expected.run(line), "{line}");
+    }
+}
+
+#[test]
+fn sort_with_a_hash_tag_stays_on_one_node() {
     if skipped_on_bare_redis() {
         return;
     }
@@ -306,20 +354,13 @@ fn sort_looks_up_keys_only_where_they_all_are() {
     let mut client = stack.connect();
     for (member, weight) in [("a", 3), ("b", 1), ("c", 2)] {
         client.run(&format!("RPUSH {{t}}list {member}"));
-        assert!(
-            client
-                .run(&format!("SET {{t}}weight:{member} {weight}"))
-                .is_ok()
-        );
+        client.run(&format!("SET {{t}}weight:{member} {weight}"));
     }
+    let looked_up = || stack.node_calls("get") + stack.node_calls("hget");
+    let before = looked_up();
     let sorted = client.run("SORT {t}list BY {t}weight:* GET #");
     let sorted: Vec<_> = sorted.elements().iter().map(Reply::text).collect();
     assert_eq!(sorted, ["b", "c", "a"]);
-    let refused = client.run("SORT {t}list BY weight:*").text();
-    assert!(refused.starts_with("CROSSSLOT "), "{refused}");
-    // These look nothing up.
-    assert_eq!(
-        client.run("SORT {t}list BY nosort GET #").elements().len(),
-        3
-    );
+    assert_eq!(stack.node_calls("sort"), 1);
+    assert_eq!(looked_up(), before);
 }

@@ -165,11 +165,11 @@ fn memory(report: &mut Report<'_, '_>) {
         report.field(name, bytes);
         report.field(&format!("{name}_human"), human(bytes));
     }
+    report.field("number_of_cached_scripts", report.local.scripts.len());
     report.field("maxmemory", 0);
     report.field("maxmemory_human", human(0));
     report.field("maxmemory_policy", "noeviction");
     report.field("mem_allocator", "mimalloc");
-    report.field("number_of_cached_scripts", report.local.scripts.len());
 }
 
 /// Bytes as Redis shows them: `967.60K`, two decimals, powers of 1024.
