@@ -99,7 +99,7 @@ pub enum Class {
     Script,
     /// Sent to every node, and the replies merged.
     EveryNode(EveryNode),
-    /// Names no key, and every node answers alike: forwarded to one of them.
+    /// Names no key, and every node answers alike or tells of itself: forwarded to one of them.
     AnyNode,
     /// Subscribes, publishes, or tells of subscriptions.
     PubSub(Messages),
