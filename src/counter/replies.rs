@@ -117,6 +117,11 @@ impl<T> Lane<T> {
     /// Tells the clients whose commands are in flight for longer than `timeout` with `error` (a
     /// frame); their replies are skipped when they come. Returns how many were told.
     pub fn expire(&mut self, step: &mut Step<'_, T>, timeout: Duration, error: &[u8]) -> usize {
+        let waits = !self.is_applied() || step.table.dirty() > 0;
+        if waits && !self.series.is_ready() {
+            // Nothing can be flushed until the node takes scripts again, if ever.
+            self.refuse_waiting(step, NO_SCRIPTS);
+        }
         let before = self.told;
         while let Some(slot) = self.fifo.get_mut(self.told) {
             if slot.at + timeout > step.now {
@@ -494,6 +499,10 @@ pub fn discarded(cause: &[u8]) -> Vec<u8> {
     }
     error
 }
+
+/// The error of a command that waits for increments which can not be flushed.
+const NO_SCRIPTS: &[u8] =
+    b"-ERR the node takes no scripts, so increments of the key can not be flushed\r\n";
 
 /// What the front of the FIFO came to.
 enum Done {

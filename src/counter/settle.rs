@@ -148,7 +148,7 @@ impl<T> Lane<T> {
     }
 
     /// The node takes no increments now: what waits for them does not wait for ever.
-    fn refuse_waiting(&mut self, step: &mut Step<'_, T>, error: &[u8]) {
+    pub(super) fn refuse_waiting(&mut self, step: &mut Step<'_, T>, error: &[u8]) {
         // A full window would be sent again and again.
         self.flushing = Classes::default();
         self.flush_next = Classes::default();

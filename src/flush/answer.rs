@@ -57,6 +57,11 @@ impl Refusal {
         let transient = TRANSIENT.contains(&code);
         Self { text, transient }
     }
+
+    /// Whether the server has no such command, or not for this user.
+    pub fn is_forbidden(&self) -> bool {
+        self.text.starts_with("NOPERM") || self.text.starts_with("ERR unknown command")
+    }
 }
 
 /// The script's answer, taken apart.

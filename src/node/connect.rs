@@ -81,7 +81,7 @@ pub(super) async fn connect(
                 "the node does not tell of changes by others"
             );
         }
-        let script = socket.load(&peer).await?;
+        let script = socket.load(&peer, marker).await?;
         if script.is_none() {
             tracing::error!(
                 node = node.name,
@@ -195,21 +195,35 @@ impl Socket {
         Ok(!reply::is_error(&self.ask(tracking).await?))
     }
 
-    /// Loads the flush script.
-    async fn load(&mut self, peer: &Peer) -> Result<Option<Script>, ConnectError> {
+    /// Loads the flush script and tries it, both ways in which it is called later: without a batch
+    /// it reads the marker and changes nothing. `None` where a command for that is renamed or the
+    /// user may not use it.
+    async fn load(&mut self, peer: &Peer, marker: &[u8]) -> Result<Option<Script>, ConnectError> {
         // Script flags came with version 7.
         let script = flush::script(peer.major() >= 7);
         let loaded = self.ask(&[b"SCRIPT", b"LOAD", &script]).await?;
         if reply::is_error(&loaded) {
             let refusal = Refusal::from_reply(&loaded);
             // One that takes no scripts now, because it is loading its data, say, will later.
-            return if refusal.transient {
+            return if refusal.transient && !refusal.is_forbidden() {
                 Err(ConnectError::Handshake(refusal.text))
             } else {
                 Ok(None)
             };
         }
-        Ok(reply::text(&loaded).map(|sha| (sha.to_vec(), script)))
+        let Some(sha) = reply::text(&loaded) else {
+            return Ok(None);
+        };
+        let calls: [[&[u8]; 2]; 2] = [[b"EVALSHA", sha], [b"EVAL", &script]];
+        for [command, name] in calls {
+            let tried = [command, name, b"1", marker, b"0", b"0", b"again", b"1"];
+            let tried = self.ask(&tried).await?;
+            // A read-only server, say, refuses it now and not for good.
+            if reply::is_error(&tried) && Refusal::from_reply(&tried).is_forbidden() {
+                return Ok(None);
+            }
+        }
+        Ok(Some((sha.to_vec(), script)))
     }
 
     /// Sends one request and waits for its reply.
@@ -235,10 +249,17 @@ impl Socket {
     }
 
     /// Waits for the next reply. Dropping the future loses nothing.
+    ///
+    /// What the server tells unasked is passed over: a change by others, told as soon as tracking is
+    /// on, is of no key that anything is known of here.
     pub(super) async fn read(&mut self) -> Result<Vec<u8>, ConnectError> {
         loop {
             if let Some(length) = self.scanner.scan(&self.buffer)? {
-                return Ok(self.buffer.drain(..length).collect());
+                let frame: Vec<_> = self.buffer.drain(..length).collect();
+                if reply::is_push(&frame) {
+                    continue;
+                }
+                return Ok(frame);
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());

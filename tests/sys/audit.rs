@@ -281,6 +281,22 @@ fn nodes_that_are_read_only_lose_and_double_nothing() {
 }
 
 #[test]
+fn kills_and_cuts_where_scripts_are_forbidden_lose_and_double_nothing() {
+    let audit = Audit {
+        nodes: || Redis::start(&[NO_EVAL, DURABLE].concat()),
+        ..Audit::default()
+    };
+    audit.run(|field| {
+        for _ in 0..4 {
+            again_and_again(1, faults::kill_tally)(field);
+            again_and_again(1, faults::kill_node)(field);
+            again_and_again(1, faults::cut_reply)(field);
+            again_and_again(1, faults::deliver_late)(field);
+        }
+    });
+}
+
+#[test]
 fn markers_deleted_lose_and_double_nothing() {
     Audit::default().run(again_and_again(15, faults::delete_marker));
 }
@@ -307,11 +323,14 @@ fn flushes_of_everything_lose_and_double_nothing_that_comes_after() {
         ..Audit::default()
     };
     audit.run(|field| {
+        again_and_again(4, faults::flush_behind)(field);
+        // The markers are there again.
+        pause(Duration::from_millis(200));
+        assert!(field.stack.connect().run("TALLY FLUSH").is_ok());
         for _ in 0..4 {
             again_and_again(1, faults::flush_through)(field);
-            // The markers are back: nothing that is sent again is in doubt.
+            // And stay there: nothing that is sent again is in doubt.
             faults::cut_reply(field);
-            again_and_again(1, faults::flush_behind)(field);
         }
     });
 }
@@ -426,6 +445,12 @@ fn chaos_loses_and_doubles_nothing() {
         say("the audit");
     });
 }
+
+/// A server without scripts.
+const NO_EVAL: &[&str] = &["--rename-command", "EVAL", ""];
+
+/// See [`Redis::start_durable`].
+const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
 /// Clients of each audit.
 const CLIENTS: u64 = 4;

@@ -27,6 +27,7 @@ mod databases;
 mod deadlines;
 mod faults;
 mod figures;
+mod handshake;
 mod harness;
 mod history;
 mod hostile;
