@@ -145,7 +145,16 @@ impl Field<'_> {
             total += sum.told_since(0);
         }
         assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
-        assert!(total > 1000, "there was load: {total}");
+        assert!(total > 100, "there was load: {total}");
+    }
+
+    /// Waits until increments were acknowledged, however slow the machine is, and a little longer.
+    fn let_clients_count(&mut self) {
+        let acknowledged = || self.course.acknowledged.load(Ordering::Relaxed);
+        let before = acknowledged();
+        let is_counted = || acknowledged() >= before + 100;
+        assert!(eventually(Duration::from_secs(20), is_counted));
+        self.wait(150);
     }
 
     /// Every counter is answered from memory: what is forwarded is the node's own to lose.
@@ -203,8 +212,7 @@ fn forbid_kills(node: &Redis) {
 fn again_and_again(times: usize, fault: fn(&mut Field<'_>)) -> impl FnOnce(&mut Field<'_>) {
     move |field| {
         for _ in 0..times {
-            pause(Duration::from_millis(20));
-            field.wait(150);
+            field.let_clients_count();
             fault(field);
         }
     }
@@ -236,7 +244,11 @@ fn kills_of_tally_and_of_nodes_lose_and_double_nothing() {
 
 #[test]
 fn frozen_nodes_lose_and_double_nothing() {
-    Audit::default().run(|field| {
+    let audit = Audit {
+        settings: IMPATIENT,
+        ..Audit::default()
+    };
+    audit.run(|field| {
         again_and_again(3, faults::freeze)(field);
         again_and_again(2, faults::freeze_and_kill)(field);
     });
@@ -309,7 +321,7 @@ fn markers_deleted_before_a_loss_leave_only_what_is_named_in_doubt() {
     };
     audit.run(|field| {
         for _ in 0..10 {
-            field.wait(100);
+            field.let_clients_count();
             faults::delete_marker(field);
             faults::cut_reply(field);
         }
@@ -396,7 +408,7 @@ fn two_processes_with_one_instance_lose_only_what_is_named() {
         ..Audit::default()
     };
     audit.run(|field| {
-        field.wait(300);
+        field.let_clients_count();
         let first = field.stack.tally.as_ref().unwrap();
         let journal = first.directory().join("data/journal");
         let copy = journal.with_extension("copy");
@@ -430,6 +442,7 @@ fn two_processes_with_one_instance_lose_only_what_is_named() {
 fn chaos_loses_and_doubles_nothing() {
     let seconds = std::env::var("TALLY_CHAOS_SECONDS").map_or(8, |text| text.parse().unwrap());
     let audit = Audit {
+        settings: IMPATIENT,
         has_doubts: true,
         removes: true,
         ..Audit::default()
@@ -437,7 +450,7 @@ fn chaos_loses_and_doubles_nothing() {
     audit.run(|field| {
         let begun = now();
         while begun.elapsed() < Duration::from_secs(seconds) {
-            field.wait(300);
+            field.let_clients_count();
             let (name, fault) = faults::FAULTS[field.random.below(faults::FAULTS.len())];
             say(&format!("{:7.3} s: {name}", begun.elapsed().as_secs_f64()));
             fault(field);
@@ -455,11 +468,16 @@ const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 /// Clients of each audit.
 const CLIENTS: u64 = 4;
 
-/// Timeouts that a stop of seconds passes, and a node is called again soon.
+/// A node is called again soon.
 const SETTINGS: Settings<'_> = &[
     ("upstream.backoff_min", "\"5ms\""),
     ("upstream.backoff_max", "\"50ms\""),
+    ("log.format", "\"json\""),
+];
+
+/// Timeouts that a node passes that stands still. On a busy machine others pass them too, now and
+/// then.
+const IMPATIENT: Settings<'_> = &[
     ("upstream.request_timeout", "\"250ms\""),
     ("upstream.hard_timeout", "\"500ms\""),
-    ("log.format", "\"json\""),
 ];

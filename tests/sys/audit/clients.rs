@@ -18,6 +18,8 @@ pub(super) type Key = (u32, String);
 pub(super) struct Course {
     /// Rises when keys are about to be removed, and again when they have been: odd in between.
     pub(super) era: AtomicUsize,
+    /// Increments acknowledged so far.
+    pub(super) acknowledged: AtomicUsize,
     /// Set when clients shall end.
     pub(super) stop: AtomicBool,
     /// Whether no counter ever has less than before.
@@ -125,6 +127,7 @@ pub(super) fn count(address: SocketAddr, number: u64, course: &Course) -> Sums {
                 let sum = sums.entry((database, key.clone())).or_default();
                 match frame.map(|frame| frame.map(|frame| Reply::parse(&frame))) {
                     Some(Ok(Reply::Integer(value))) => {
+                        course.acknowledged.fetch_add(1, Ordering::Relaxed);
                         sum.acknowledge((sent, told), value, amount);
                         let last = seen.insert(key.clone(), value).unwrap_or(i64::MIN / 2);
                         assert!(

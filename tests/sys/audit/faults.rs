@@ -196,5 +196,5 @@ impl Field<'_> {
     }
 }
 
-/// See `SETTINGS`.
+/// See `IMPATIENT`.
 const LONGER_THAN_EVERY_TIMEOUT: Duration = Duration::from_millis(700);
