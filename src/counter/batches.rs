@@ -105,6 +105,17 @@ impl<T> Lane<T> {
         self.unsent.len() + self.suspects.len() + self.dirty.len() + table.dirty()
     }
 
+    /// Keys with increments of the process before that are not on their way yet, one for each batch
+    /// that a key is in.
+    pub fn recovering(&self) -> usize {
+        let sealed = if self.series.is_owned() {
+            0
+        } else {
+            self.sealed_keys()
+        };
+        self.unsent.len() + self.suspects.len() + sealed
+    }
+
     /// Keys in batches that are not settled, one for each batch that a key is in.
     pub fn sealed_keys(&self) -> usize {
         self.series.keys().count()

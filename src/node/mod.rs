@@ -531,6 +531,12 @@ impl<T: Deliver> Node<T> {
         inner.lane.pending_keys(&self.table) + inner.lane.sealed_keys()
     }
 
+    /// Of these, keys whose increments a process before this one acknowledged and which are not on
+    /// their way yet.
+    pub fn recovering_keys(&self) -> usize {
+        self.inner.lock().lane.recovering()
+    }
+
     /// Where the increments are that were acknowledged before they were applied.
     pub fn fates(&self) -> Fates {
         self.inner.lock().lane.fates(&self.table)

@@ -3,11 +3,13 @@
 use std::future::pending;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::ServeError;
+use super::notify::Notify;
 use crate::config::Config;
 use crate::journal::{Journal, Unsettled};
+use crate::session::Shared;
 use crate::telemetry::Stats;
 use crate::telemetry::clock::wall_time;
 
@@ -69,12 +71,34 @@ pub(super) async fn sync(journal: Option<&Journal>, wished: bool, stats: &Stats)
     }
 }
 
+/// Says how far the flush of what the process before left is, if it takes longer than two seconds:
+/// where [`super::stop::tell`] does, at growing intervals. Runs until it is dropped.
+pub(super) async fn tell(shared: &Shared, notify: &Notify) {
+    let mut pause = FIRST_TELL;
+    loop {
+        sleep(pause).await;
+        let nodes = shared.router.in_use();
+        let keys: usize = nodes.map(|node| node.recovering_keys()).sum();
+        if keys == 0 {
+            return pending().await;
+        }
+        tracing::info!(keys, "still flushing what the process before left");
+        let line = format!("Flushing what the process before left: {keys} keys");
+        super::stop::show(notify, &line);
+        pause = (pause * 2).min(LAST_TELL);
+    }
+}
+
 /// The last word to the journal.
 pub(super) fn leave(journal: &Journal) {
     if let Err(error) = journal.leave() {
         tracing::error!(%error, "the journal could not be written to the disk");
     }
 }
+
+/// When a recovery first says how far it is, and the longest pause until it does so again.
+const FIRST_TELL: Duration = Duration::from_secs(2);
+const LAST_TELL: Duration = Duration::from_secs(60);
 
 /// As `appendfsync everysec` of Redis.
 const PERIOD: Duration = Duration::from_secs(1);

@@ -164,6 +164,7 @@ async fn serve(config: Config, load: Load, ready: Ready) -> Result<(), ServeErro
         served = until_stopped(&shared, &workers, ports, ready, (&mut signals, &notify)) => served,
         () = watch::watch(&shared, journal.as_ref()) => Ok(()),
         () = journal::sync(journal.as_ref(), config.journal.fsync, &shared.stats) => Ok(()),
+        () = journal::tell(&shared, &notify) => Ok(()),
         () = notify.watchdog(&workers) => Ok(()),
         () = hang_ups.reload_each(&reloader) => Ok(()),
     };

@@ -95,10 +95,15 @@ pub(super) async fn tell(shared: &Shared, notify: &Notify, bound: Duration) {
         let left = bound.saturating_sub(begun.elapsed()).as_secs();
         tracing::info!(clients, keys, seconds_left = left, "still draining");
         let line = format!("Stopping: {clients} clients, {keys} keys to flush, {left} s left");
-        notify.status(&line);
-        if io::stderr().is_terminal() && !tracing::enabled!(tracing::Level::INFO) {
-            writeln!(io::stderr(), "tally: {line}").ok();
-        }
+        show(notify, &line);
+    }
+}
+
+/// Tells the service manager, and a terminal that does not show the log's line.
+pub(super) fn show(notify: &Notify, line: &str) {
+    notify.status(line);
+    if io::stderr().is_terminal() && !tracing::enabled!(tracing::Level::INFO) {
+        writeln!(io::stderr(), "tally: {line}").ok();
     }
 }
 

@@ -103,6 +103,29 @@ fn what_a_stop_can_not_flush_is_flushed_by_the_next_start() {
 }
 
 #[test]
+fn a_long_recovery_says_how_far_it_is() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let (mut stack, key) = with_one_unflushed();
+    stack.nodes[0].kill();
+    let tally = stack.tally.as_mut().unwrap();
+    tally.kill();
+    tally.restart();
+    let told = "still flushing what the process before left keys=1";
+    let is_told = || tally.log().contains(told);
+    assert!(
+        eventually(Duration::from_secs(15), is_told),
+        "{}",
+        tally.log()
+    );
+    stack.nodes[0].restart();
+    let there = || held(&stack.nodes[0], &key) == 3;
+    assert!(eventually(Duration::from_secs(15), there));
+    stack.stop_tally();
+}
+
+#[test]
 fn a_node_with_unflushed_increments_can_not_be_left_out() {
     if skipped_on_bare_redis() {
         return;
