@@ -15,9 +15,9 @@ fn in_flight(sim: &mut Sim, keys: &[&str]) {
 }
 
 /// As many warm keys as there may be batches in flight.
-fn eight_warm() -> (Sim, [&'static str; 8]) {
+fn window_warm() -> (Sim, [&'static str; flush::MAX_IN_FLIGHT]) {
     let mut sim = world();
-    let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let keys = ["a", "b", "c", "d"];
     for key in keys {
         sim.warm(key, 5);
     }
@@ -153,7 +153,7 @@ fn what_waits_for_a_batch_fails_while_the_node_refuses_and_nothing_is_lost() {
 
 #[test]
 fn a_full_window_that_is_refused_is_sent_again_once_a_flush() {
-    let (mut sim, keys) = eight_warm();
+    let (mut sim, keys) = window_warm();
     in_flight(&mut sim, &keys);
     sim.node.fault = Some((Fault::ReadOnly, usize::MAX));
     sim.settle();
@@ -167,7 +167,7 @@ fn a_full_window_that_is_refused_is_sent_again_once_a_flush() {
         for _ in 0..5 {
             sim.settle();
         }
-        assert_eq!(sim.executed - before, 8, "with one");
+        assert_eq!(sim.executed - before, flush::MAX_IN_FLIGHT, "with one");
     }
     sim.rest();
     for key in keys {
@@ -177,7 +177,7 @@ fn a_full_window_that_is_refused_is_sent_again_once_a_flush() {
 
 #[test]
 fn what_waits_for_room_in_a_refused_window_fails_too() {
-    let (mut sim, keys) = eight_warm();
+    let (mut sim, keys) = window_warm();
     sim.warm("i", 5);
     in_flight(&mut sim, &keys);
     sim.ask("INCRBY i 1");
