@@ -69,9 +69,7 @@ impl Dispatch<'_> {
         index: usize,
         keys: &[&[u8]],
     ) {
-        // Where nothing is known of any key, nothing has to be seen to.
-        let rules = self.node(index).table().rules();
-        let whole = command::needs_whole_node(command, request) && !rules.forwards_all();
+        let whole = command::needs_whole_node(command, request);
         let effect = if command.class == Class::Peek {
             Effect::Peek
         } else {
@@ -93,7 +91,7 @@ impl Dispatch<'_> {
         if let Some(wire) = told {
             let ticket = Ticket::Second(Box::new(ticket));
             entry.step(now, woken, |lane, step| {
-                if whole {
+                if whole && !step.table.rules().forwards_all() {
                     lane.whole_node(step, &wire, Extent::Transaction(3), ticket);
                 } else {
                     lane.forward(step, keys, &wire, Effect::Transaction(3), ticket);
@@ -112,7 +110,10 @@ impl Dispatch<'_> {
         }
         entry.step(now, woken, |lane, step| match (timed, keys) {
             (Some(timed), [key]) => lane.timed(step, key, timed, request.wire(), ticket),
-            _ if whole => lane.whole_node(step, request.wire(), Extent::AnyKey, ticket),
+            // Where nothing is known of any key, nothing has to be seen to.
+            _ if whole && !step.table.rules().forwards_all() => {
+                lane.whole_node(step, request.wire(), Extent::AnyKey, ticket);
+            }
             _ => lane.forward(step, keys, request.wire(), effect, ticket),
         });
     }

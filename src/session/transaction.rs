@@ -510,7 +510,6 @@ impl Dispatch<'_> {
         encode::request(&mut wire, &[b"EXEC"]);
         let elements = Box::new(Elements { places, is_all });
         let node = self.node(index);
-        whole &= !node.table().rules().forwards_all();
         let (waker, now) = (self.waker, self.now);
         let (entry, woken) = self.lane(index);
         if let Err(Refused::Down(reason)) = entry.admit(waker) {
@@ -526,7 +525,7 @@ impl Dispatch<'_> {
         let (entry, woken) = self.lane(index);
         let ticket = Ticket::Elements(elements);
         entry.step(now, woken, |lane, step| {
-            if whole {
+            if whole && !step.table.rules().forwards_all() {
                 lane.whole_node(step, &wire, Extent::Transaction(count), ticket);
             } else {
                 lane.forward(step, &keys, &wire, Effect::Transaction(count), ticket);
