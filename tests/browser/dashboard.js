@@ -236,10 +236,23 @@ async function awayAndBack(page, ports) {
   ports[ports.nodes[1]].kill('SIGKILL');
   await eventually('1 of 2', async () => (await page.locator('#g-nodes').textContent()) === '1 of 2');
   await page.locator('#verdict.bad').waitFor();
+  // Said once, not every second.
+  const turn = page.locator('#turn');
+  await eventually('the turn read aloud', async () => /^Something is wrong\. .*1 node is away/.test(await turn.textContent()));
   await page.locator('#nodes').getByText('refused').waitFor();
   const port = ports.nodes[1];
   ports[port] = start('redis-server', ['--port', port, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no']);
   await eventually('2 of 2', async () => (await page.locator('#g-nodes').textContent()) === '2 of 2');
+  await eventually('the turn back', async () => (await turn.textContent()).startsWith('All is well again.'));
+}
+
+async function keysCanBeTold(page) {
+  // What tells the keys of one kind apart is at their ends, and in sight.
+  const hidden = await page.evaluate(() => [...document.querySelectorAll('#rows .key')].filter((key) => {
+    const end = key.lastElementChild.getBoundingClientRect();
+    return end.right > key.closest('td').getBoundingClientRect().right + 1;
+  }).map((key) => key.title));
+  assert.deepEqual(hidden, []);
 }
 
 async function noOverflow(page, width) {
@@ -330,6 +343,7 @@ async function main() {
     for (const width of [390, 768, 1440]) {
       await page.setViewportSize({ width, height: 900 });
       await step(`no sideways scrolling at ${width}`, () => noOverflow(page, width));
+      await step(`keys can be told apart at ${width}`, () => keysCanBeTold(page));
     }
     if (target) await step('screenshots', () => screenshots(browser, url, faults, target));
     stop.now = true;
