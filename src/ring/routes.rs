@@ -7,8 +7,8 @@ use crate::glob::{self, Case};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Routes {
     patterns: Vec<Route>,
-    /// A bit for each byte that a key of some route may begin with.
-    first: [u64; 4],
+    /// A bit, by [`place`], for each two bytes that a key of some route may begin with.
+    starts: [u64; 4],
     /// Whether kombu's queues of one name are one.
     joins_priorities: bool,
 }
@@ -18,6 +18,10 @@ struct Route {
     pattern: Box<[u8]>,
     /// Bytes of the pattern before its first special one; they stand for themselves.
     literal: usize,
+    /// The first eight of them as a number, and which of its bits they are: what most keys differ
+    /// in is found without looking at the pattern.
+    head: u64,
+    mask: u64,
     /// Index of the node; `None`: the ring places the keys.
     node: Option<usize>,
 }
@@ -27,18 +31,16 @@ impl Routes {
     pub(super) fn push(&mut self, pattern: &[u8], node: Option<usize>) {
         let special = |byte: &u8| b"*?[\\".contains(byte);
         let literal = pattern.iter().position(special).unwrap_or(pattern.len());
-        match pattern.first() {
-            Some(byte) if literal > 0 => {
-                let (word, bit) = place(*byte);
-                if let Some(word) = self.first.get_mut(word) {
-                    *word |= bit;
-                }
-            }
-            _ => self.first = [u64::MAX; 4],
+        match pattern.get(..literal) {
+            Some([first, second, ..]) => self.set(*first, *second),
+            Some([first]) => (0..=u8::MAX).for_each(|second| self.set(*first, second)),
+            _ => self.starts = [u64::MAX; 4],
         }
         self.patterns.push(Route {
             pattern: pattern.into(),
             literal,
+            head: head(pattern.get(..literal).unwrap_or_default()),
+            mask: head(&vec![0xff; literal]),
             node,
         });
     }
@@ -63,17 +65,29 @@ impl Routes {
     /// Costs one look for a key that begins as no pattern does, else a comparison with each.
     #[inline]
     pub(super) fn node(&self, key: &[u8]) -> Option<usize> {
-        let may_match = key.first().is_none_or(|byte| {
-            let (word, bit) = place(*byte);
-            self.first.get(word).is_some_and(|word| word & bit != 0)
-        });
+        let may_match = match key {
+            [first, second, ..] => {
+                let (word, bit) = place(*first, *second);
+                self.starts.get(word).is_some_and(|word| word & bit != 0)
+            }
+            _ => true,
+        };
         if may_match { self.search(key) } else { None }
     }
 
     #[inline(never)]
     fn search(&self, key: &[u8]) -> Option<usize> {
+        let begin = head(key);
         let mut routes = self.patterns.iter();
-        routes.find(|route| route.matches(key))?.node
+        let found = routes.find(|route| begin & route.mask == route.head && route.matches(key));
+        found?.node
+    }
+
+    fn set(&mut self, first: u8, second: u8) {
+        let (word, bit) = place(first, second);
+        if let Some(word) = self.starts.get_mut(word) {
+            *word |= bit;
+        }
     }
 
     /// What holds for every key that begins with `start`.
@@ -118,9 +132,19 @@ pub(super) enum All {
     Differs,
 }
 
-/// Word and bit of a byte in a set of bytes.
-fn place(byte: u8) -> (usize, u64) {
-    (usize::from(byte >> 6), 1 << (byte & 63))
+/// Word and bit of two bytes in a set; several pairs share one.
+fn place(first: u8, second: u8) -> (usize, u64) {
+    let hash = first.wrapping_mul(31).wrapping_add(second);
+    (usize::from(hash >> 6), 1 << (hash & 63))
+}
+
+/// The first eight bytes as a number, zeros where there are fewer.
+fn head(bytes: &[u8]) -> u64 {
+    if let Some(first) = bytes.first_chunk::<8>() {
+        return u64::from_le_bytes(*first);
+    }
+    let bytes = bytes.iter().rev();
+    bytes.fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -154,6 +178,15 @@ mod tests {
             ("ac", None),
             ("ef", Some(4)),
             ("", None),
+            ("a\0:y", None),
+        ] {
+            assert_eq!(routes.node(key.as_bytes()), node, "{key}");
+        }
+        routes.push(b"long:prefix:*", Some(6));
+        for (key, node) in [
+            ("long:prefix:1", Some(6)),
+            ("long:pre", None),
+            ("long:prefab", None),
         ] {
             assert_eq!(routes.node(key.as_bytes()), node, "{key}");
         }
