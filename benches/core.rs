@@ -156,6 +156,7 @@ fn flush(criterion: &mut Criterion) {
             count: 1234,
             deadline: None,
             due: false,
+            asks: false,
             last: 1_000_000,
             slot: None,
         })
@@ -223,7 +224,7 @@ fn new_lane(now: Instant) -> Lane<u32> {
         deliver: &mut deliver,
     };
     let script = (vec![b'0'; 40], b"return".to_vec());
-    lane.connected(step.table, now, Some(script), None);
+    lane.connected(step.table, now, Some(script), None, true);
     lane.take_wire(step.table, now, Vec::new());
     // The marker is there.
     lane.on_reply(&mut step, b"+OK\r\n").unwrap();

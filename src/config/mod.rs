@@ -199,6 +199,8 @@ pub struct Counters {
     pub flush_interval: Duration,
     /// How long the first increment of a key at rest waits for others, in the mode exact.
     pub window: Duration,
+    /// Whether calls of limit scripts may be granted before Redis was asked, in the mode buffered.
+    pub local_grants: bool,
     /// Most keys remembered at once, over all nodes.
     pub max_keys: usize,
 }
@@ -225,6 +227,8 @@ pub struct Rule {
     pub cache_ttl: Duration,
     /// How long the first increment of a key at rest waits for others, in the mode exact.
     pub window: Duration,
+    /// Whether calls of limit scripts may be granted before Redis was asked, in the mode buffered.
+    pub local_grants: bool,
 }
 
 /// A script that increments a counter by 1 unless it has reached a limit, and says its new value.
@@ -402,6 +406,7 @@ impl Config {
             flush_interval: self.counters.flush_interval,
             cache_ttl: self.cache.ttl,
             window: self.counters.window,
+            local_grants: self.counters.local_grants,
         };
         let rules = self.rules.iter().map(|rule| {
             let treatment = Treatment {
@@ -409,6 +414,7 @@ impl Config {
                 flush_interval: rule.flush_interval,
                 cache_ttl: rule.cache_ttl,
                 window: rule.window,
+                local_grants: rule.local_grants,
             };
             (rule.pattern.as_bytes(), treatment)
         });

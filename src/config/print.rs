@@ -42,6 +42,7 @@ impl Config {
             &duration_text(self.counters.flush_interval),
         );
         out.text("window", &duration_text(self.counters.window));
+        out.plain("local_grants", self.counters.local_grants);
         out.plain("max_keys", self.counters.max_keys);
         out.section("[cache]");
         out.text("ttl", &duration_text(self.cache.ttl));
@@ -80,6 +81,7 @@ impl Config {
             out.text("flush_interval", &duration_text(rule.flush_interval));
             out.text("cache_ttl", &duration_text(rule.cache_ttl));
             out.text("window", &duration_text(rule.window));
+            out.plain("local_grants", rule.local_grants);
         }
         for script in &self.limit_scripts {
             out.section("[[limit_scripts]]");

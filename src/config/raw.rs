@@ -94,7 +94,7 @@ section! {
 
 section! {
     /// `[counters]`
-    Counters { mode, flush_interval, window, max_keys }
+    Counters { mode, flush_interval, window, local_grants, max_keys }
 }
 
 section! {
@@ -113,13 +113,20 @@ pub(super) struct Rule {
     pub(super) flush_interval: Option<Value>,
     pub(super) cache_ttl: Option<Value>,
     pub(super) window: Option<Value>,
+    pub(super) local_grants: Option<Value>,
     #[serde(flatten)]
     unknown: BTreeMap<String, Value>,
 }
 
 impl Section for Rule {
-    const KEYS: &'static [&'static str] =
-        &["match", "mode", "flush_interval", "cache_ttl", "window"];
+    const KEYS: &'static [&'static str] = &[
+        "match",
+        "mode",
+        "flush_interval",
+        "cache_ttl",
+        "window",
+        "local_grants",
+    ];
 
     fn take_unknown(&mut self) -> BTreeMap<String, Value> {
         std::mem::take(&mut self.unknown)

@@ -23,6 +23,7 @@ pub(super) fn counters(reader: &mut Reader, value: Option<Value>) -> Counters {
             SECOND_MS,
         ),
         window: window(reader, "counters.window", raw.window, 0),
+        local_grants: reader.boolean("counters.local_grants", raw.local_grants, false),
         max_keys: reader.number(
             "counters.max_keys",
             raw.max_keys,
@@ -98,6 +99,11 @@ fn rule(
         ),
         cache_ttl: cache_ttl(reader, &path("cache_ttl"), raw.cache_ttl, ms(cache.ttl)),
         window: window(reader, &path("window"), raw.window, ms(counters.window)),
+        local_grants: reader.boolean(
+            &path("local_grants"),
+            raw.local_grants,
+            counters.local_grants,
+        ),
     };
     if own_window && rule.mode != Mode::Exact && !rule.window.is_zero() {
         reader.fault(&path("window"), "is for the mode \"exact\" only");

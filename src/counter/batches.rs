@@ -12,14 +12,16 @@ use crate::flush::{self, Forgotten, Increment};
 impl<T> Lane<T> {
     /// The node can be reached again. `script` is the name that it gave to the flush script, and
     /// the script; `None` when it takes no scripts. `marker` is what it holds as the marker, which
-    /// shows when it came back with less than it had. What was not acknowledged is sent again.
+    /// shows when it came back with less than it had. `tells`: of changes by others. What was not acknowledged is sent again.
     pub fn connected(
         &mut self,
         table: &KeyTable,
         now: Instant,
         script: Option<(Vec<u8>, Vec<u8>)>,
         marker: Option<&[u8]>,
+        tells: bool,
     ) {
+        self.tells = tells;
         let (sha, body) = script.unwrap_or_default();
         self.series.set_script(sha, body);
         if let Some(forgotten) = marker.and_then(|marker| self.series.on_marker(marker, now)) {
@@ -156,16 +158,17 @@ impl<T> Lane<T> {
             && (!self.flushing.is_empty() || !self.urgent.is_empty() || !self.unsent.is_empty())
         {
             let mut batch = self.take_unsent();
+            let telling = self.telling();
             let mut ended = false;
             while batch.len() < flush::MAX_KEYS {
                 let Some(key) = self.urgent.pop() else {
                     break;
                 };
-                batch.extend(table.lock(key.as_bytes()).unlist_and_seal(true));
+                batch.extend(table.lock(key.as_bytes()).unlist_and_seal(true, telling));
             }
             while !self.flushing.is_empty() && batch.len() < flush::MAX_KEYS {
                 if let Some(key) = self.dirty.pop() {
-                    batch.extend(table.lock(key.as_bytes()).unlist_and_seal(false));
+                    batch.extend(table.lock(key.as_bytes()).unlist_and_seal(false, telling));
                 } else if self.shards_left > 0 {
                     table.take_dirty(self.next_shard, self.flushing, &mut self.dirty);
                     self.next_shard = (self.next_shard + 1) % table.shards();

@@ -84,7 +84,7 @@ impl NodeClock {
     }
 
     /// Its time now, right within half a round trip.
-    fn now(self, now: Instant) -> u64 {
+    pub(super) fn now(self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.at).as_millis();
         self.ms
             .saturating_add(u64::try_from(since).unwrap_or(u64::MAX))

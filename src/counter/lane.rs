@@ -14,7 +14,7 @@ use super::queue::{
     encode_increment,
 };
 use super::rules::{Classes, Mode, Rules};
-use super::state::{Answer, State};
+use super::state::{Answer, State, Telling};
 use super::table::{KeyTable, Place};
 use crate::flush::{Increment, Series};
 use crate::key::Key;
@@ -64,6 +64,9 @@ pub struct Lane<T> {
     pub(super) revised: Vec<Key>,
     pub(super) counts: Counts,
     pub(super) series: Series,
+    /// How many connections were lost, and whether the present one tells of changes by others.
+    pub(super) lost: u32,
+    pub(super) tells: bool,
     /// The node's clock, once it was told.
     pub(super) clock: Option<NodeClock>,
     /// Keys to be sealed at once: somebody waits.
@@ -198,7 +201,7 @@ impl<T> Step<'_, T> {
     /// Answers with an integer as a string.
     pub(super) fn decimal(&mut self, ticket: T, value: i64) {
         let mut frame = Vec::with_capacity(32);
-        encode::bulk(&mut frame, itoa::Buffer::new().format(value).as_bytes());
+        encode::decimal(&mut frame, value);
         (self.deliver)(ticket, &frame);
     }
 }
@@ -242,6 +245,8 @@ impl<T> Lane<T> {
             revised: Vec::new(),
             counts: Counts::default(),
             series,
+            lost: 0,
+            tells: false,
             clock: None,
             urgent: Vec::new(),
             flushing: Classes::default(),
@@ -294,8 +299,15 @@ impl<T> Lane<T> {
         self.fifo.front().map(|slot| slot.at)
     }
 
+    /// The present connection, if it tells of changes by others.
+    pub(super) fn telling(&self) -> Option<Telling> {
+        self.tells.then_some(Telling(self.lost))
+    }
+
     /// A new connection begins: nothing was sent on it.
     pub(super) fn restart_stream(&mut self) {
+        self.lost = self.lost.wrapping_add(1);
+        self.tells = false;
         self.wire.clear();
         (self.appended, self.taken) = (0, 0);
     }
@@ -362,8 +374,8 @@ impl<T> Lane<T> {
         }
         let again = match place.state() {
             None => false,
-            Some(State::Touched { cool_until, .. }) => {
-                cool_until.is_none_or(|until| until <= step.now)
+            Some(State::Touched { until, cool_until }) => {
+                step.now < *until && cool_until.is_none_or(|until| until <= step.now)
             }
             Some(_) => true,
         };

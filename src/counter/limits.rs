@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use super::drain::{Drain, Stop, detach};
 use super::lane::{Lane, Step};
 use super::queue::{InFlight, Queued, Submission};
-use super::state::State;
-use super::table::Place;
+use super::state::{Answer, Counter, State, Told};
+use super::table::{KeyTable, Place};
 use crate::flush::Deadline;
 use crate::key::Key;
 use crate::limit::{Answers, Call, Combined, Dialect, Settlement};
+use crate::resp::Protocol;
 
 /// Equal calls in flight as one.
 #[cfg_attr(test, derive(Clone))]
@@ -20,6 +21,35 @@ pub(super) struct LimitRun<T> {
     combined: Combined,
     /// Who called, and each original request, for when the calls have to run alone.
     pub(super) callers: Vec<(Option<T>, Box<[u8]>)>,
+    /// Sent as the client's own request: a script of ours costs its node three times as much
+    /// (measured), and pays only where it serves several or finds a denial that may be repeated.
+    is_plain: bool,
+}
+
+/// What is known here of a call of a limit script.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Decision {
+    /// It is denied for certain, by a denial that still holds or a counter that is known.
+    Denied,
+    /// It was counted here, and this is the new value.
+    Granted(i64),
+}
+
+impl KeyTable {
+    /// Decides a call of a limit script without the lane, and counts what it grants; `None` where
+    /// the lane has to be asked.
+    pub fn limit(&self, call: &Call, now: Instant) -> Option<Decision> {
+        let mut place = self.lock(call.key().as_bytes());
+        if place.is_closed() {
+            return None;
+        }
+        decide(&mut place, call, self.grants(call.key().as_bytes()), now)
+    }
+
+    /// Whether calls of limit scripts may be granted from memory.
+    fn grants(&self, key: &[u8]) -> bool {
+        self.policy(key).local_grants && self.buffers(key)
+    }
 }
 
 impl<T> Lane<T> {
@@ -46,6 +76,11 @@ impl<T> Lane<T> {
                 },
             );
         }
+        let grants = step.table.grants(key.as_bytes());
+        if let Some(decision) = decide(&mut place, &call, grants, step.now) {
+            drop(place);
+            return self.decided(step, &call, decision, ticket);
+        }
         if place.counter().is_some_and(|counter| !counter.is_clean()) {
             self.seal(&mut place);
             let queue = self.attach_queue(&mut place);
@@ -59,16 +94,12 @@ impl<T> Lane<T> {
                 },
             );
         }
-        if is_denied(&mut place, &call, step.now) {
-            drop(place);
-            self.counts.limit_denied += 1;
-            return deny(step, &call, ticket);
-        }
         if self.is_barred(key.as_bytes()) {
             drop(place);
             return self.append(step.now, wire, ticket);
         }
         let id = self.next_id();
+        let is_plain = !grants && !was_denied(&mut place);
         place.set(State::Opening {
             run: id,
             members: SEVERAL,
@@ -83,6 +114,7 @@ impl<T> Lane<T> {
                 id,
                 combined: Combined::new(call),
                 callers,
+                is_plain,
             },
             Dialect::Sha,
         );
@@ -97,16 +129,16 @@ impl<T> Lane<T> {
         (call, wire): (Box<Call>, Box<[u8]>),
         ticket: T,
     ) -> Option<Stop> {
+        let grants = step.table.grants(call.key().as_bytes());
+        if let Some(decision) = decide(&mut place, &call, grants, step.now) {
+            self.keep_line(&mut place, queue);
+            drop(place);
+            self.decided(step, &call, decision, ticket);
+            return None;
+        }
         if place.counter().is_some_and(|counter| !counter.is_clean()) {
             self.seal(&mut place);
             return Some(self.put_back(place, queue, Queued::Limit { call, wire, ticket }));
-        }
-        if is_denied(&mut place, &call, step.now) {
-            self.keep_line(&mut place, queue);
-            drop(place);
-            self.counts.limit_denied += 1;
-            deny(step, &call, ticket);
-            return None;
         }
         if self.is_barred(place.key().as_bytes()) {
             drop(place);
@@ -137,6 +169,7 @@ impl<T> Lane<T> {
         }
         let id = self.next_id();
         let key = place.key();
+        let is_plain = callers.len() == 1 && !grants && !was_denied(&mut place);
         place.set(State::Opening {
             run: id,
             members: SEVERAL,
@@ -150,6 +183,7 @@ impl<T> Lane<T> {
                 id,
                 combined,
                 callers,
+                is_plain,
             },
             Dialect::Sha,
         );
@@ -164,6 +198,9 @@ impl<T> Lane<T> {
         frame: &[u8],
         at: Instant,
     ) {
+        if run.is_plain {
+            return self.finish_plain(step, run, frame, at);
+        }
         let settlement = run.combined.settle(frame);
         if let Ok(Settlement::Unknown) = settlement {
             // Nothing else of the key was sent meanwhile.
@@ -178,11 +215,12 @@ impl<T> Lane<T> {
         let queue = if mine { detach(&mut place) } else { None };
         if mine {
             let until = step.table.policy(key.as_bytes()).fresh_until(at);
-            let denied = match &settlement {
-                Ok(Settlement::Answered(answers)) => denied(answers, at, until),
+            let known = match &settlement {
+                Ok(Settlement::Answered(answers)) => denied(answers, at, until)
+                    .or_else(|| self.warmed(step, key.as_bytes(), (answers, queue), at)),
                 _ => None,
             };
-            place.set(denied.unwrap_or(State::Touched {
+            place.set(known.unwrap_or(State::Touched {
                 until,
                 cool_until: None,
             }));
@@ -228,25 +266,131 @@ impl<T> Lane<T> {
         }
     }
 
+    /// The state of a key whose calls may be granted here from now on.
+    fn warmed(
+        &self,
+        step: &Step<'_, T>,
+        key: &[u8],
+        (answers, queue): (&Answers, Option<usize>),
+        at: Instant,
+    ) -> Option<State> {
+        if !(step.table.grants(key) && self.warms(step.table, key)) {
+            return None;
+        }
+        let policy = step.table.policy(key);
+        let until = policy.counter_fresh_until(at);
+        let mut counter = Counter::new(answers.value()?, policy.class, until);
+        match answers.ttl()? {
+            Deadline::NoKey => return None,
+            Deadline::Never => {}
+            Deadline::Ms(ms) => {
+                counter.deadline = self.clock?.now(at).checked_add(ms);
+                counter.closes = policy.closes(at, Duration::from_millis(ms));
+                if counter.closes.is_none_or(|closes| closes <= step.now) {
+                    return None;
+                }
+            }
+        }
+        counter.queue = queue;
+        counter.told = Told::on(self.telling());
+        Some(State::Warm(counter))
+    }
+
+    /// Answers a call that was decided here.
+    fn decided(&mut self, step: &mut Step<'_, T>, call: &Call, decision: Decision, ticket: T) {
+        let mut reply = Vec::new();
+        match decision {
+            Decision::Denied => {
+                self.counts.limit_denied += 1;
+                call.deny(Protocol::Resp3, &mut reply);
+            }
+            Decision::Granted(value) => {
+                self.counts.increments += 1;
+                call.grant(value, &mut reply);
+            }
+        }
+        (step.deliver)(ticket, &reply);
+    }
+
+    /// Takes the answer to a call that was sent as it came. After a denial the next one is sent as
+    /// a script of ours, to find out for how long it holds.
+    fn finish_plain(
+        &mut self,
+        step: &mut Step<'_, T>,
+        run: LimitRun<T>,
+        frame: &[u8],
+        at: Instant,
+    ) {
+        let LimitRun {
+            key,
+            id,
+            combined,
+            callers,
+            ..
+        } = run;
+        let mut place = step.table.lock(key.as_bytes());
+        let mine = matches!(place.state(), Some(State::Opening { run, .. }) if *run == id);
+        let queue = if mine { detach(&mut place) } else { None };
+        if mine {
+            let until = step.table.policy(key.as_bytes()).fresh_until(at);
+            place.set(if combined.call().is_denial(frame) {
+                State::Denied {
+                    denial: None,
+                    until,
+                }
+            } else {
+                State::Touched {
+                    until,
+                    cool_until: None,
+                }
+            });
+        }
+        drop(place);
+        for ticket in callers.into_iter().filter_map(|(ticket, _)| ticket) {
+            (step.deliver)(ticket, frame);
+        }
+        if let Some(queue) = queue {
+            let base = None;
+            self.drain(step, vec![Drain { key, queue, base }]);
+        }
+    }
+
     fn send_limit(&mut self, now: Instant, run: LimitRun<T>, dialect: Dialect) {
         self.counts.limit_requests += 1;
-        run.combined.encode(dialect, &mut self.wire);
+        match run.callers.first() {
+            Some((_, wire)) if run.is_plain => self.wire.extend_from_slice(wire),
+            _ => run.combined.encode(dialect, &mut self.wire),
+        }
         self.push(now, InFlight::Limit(Box::new(run)));
     }
 }
 
-/// Whether the call is denied for certain by a denial that still holds.
-fn is_denied(place: &mut Place<'_>, call: &Call, now: Instant) -> bool {
-    match place.state() {
-        Some(State::Denied { denial, until }) => now < *until && call.is_denied_at(denial.value),
-        _ => false,
+/// Decides a call here if that can be done; counts what it grants, which only `grants` allows.
+fn decide(place: &mut Place<'_>, call: &Call, grants: bool, now: Instant) -> Option<Decision> {
+    match place.state()? {
+        State::Denied {
+            denial: Some(denial),
+            until,
+        } => (now < *until && call.is_denied_at(denial.value)).then_some(Decision::Denied),
+        State::Warm(counter) if grants && counter.answers(now) => {
+            if call.is_denied_at(counter.value) {
+                return Some(Decision::Denied);
+            }
+            let amount = call.adds(counter.value, counter.deadline.is_some())?;
+            let Answer::Value(value) = place.add(amount, now) else {
+                return None;
+            };
+            place.acknowledged();
+            place.list_if_pending();
+            Some(Decision::Granted(value))
+        }
+        _ => None,
     }
 }
 
-fn deny<T>(step: &mut Step<'_, T>, call: &Call, ticket: T) {
-    let mut reply = Vec::new();
-    call.deny(&mut reply);
-    (step.deliver)(ticket, &reply);
+/// Whether a call was denied lately.
+fn was_denied(place: &mut Place<'_>) -> bool {
+    matches!(place.state(), Some(State::Denied { .. }))
 }
 
 /// The state of a key at which a call was denied by a script that only read.
@@ -258,7 +402,7 @@ fn denied(answers: &Answers, at: Instant, lease: Instant) -> Option<State> {
         Deadline::NoKey => return None,
     };
     Some(State::Denied {
-        denial: Box::new(denial),
+        denial: Some(Box::new(denial)),
         until,
     })
 }

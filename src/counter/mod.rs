@@ -41,6 +41,7 @@ mod window;
 pub use deadlines::{Condition, Expiry, Remaining, Timed, When};
 pub use inspect::Peek;
 pub use lane::{Counts, Effect, Extent, Lane, Limits, Step};
+pub use limits::Decision;
 pub use losses::{Fates, Losses};
 pub use recover::Recovered;
 pub use replies::{UnexpectedReply, discarded};

@@ -10,7 +10,7 @@ use super::queue::{
     Get, GetMany, Hold, InFlight, Member, Promotion, Queued, Run, RunReply, Slot, Submission,
     UNEXPECTED,
 };
-use super::state::{Counter, State};
+use super::state::{Counter, State, Telling, Told};
 use super::table::Place;
 use crate::flush::Deadline;
 use crate::key::Key;
@@ -295,7 +295,14 @@ impl<T> Lane<T> {
                     self.clock = Some(NodeClock::told(time_ms, at, step.now));
                 }
                 if mine {
-                    place.set(counted(step, &key, (value, promotion), queue, at));
+                    let telling = self.telling();
+                    place.set(counted(
+                        step,
+                        &key,
+                        (value, promotion),
+                        (queue, telling),
+                        at,
+                    ));
                 }
                 drop(place);
                 base = Some(value);
@@ -404,13 +411,14 @@ fn counted<T>(
     step: &Step<'_, T>,
     key: &Key,
     (value, promotion): (i64, Option<Promotion>),
-    queue: Option<usize>,
+    (queue, telling): (Option<usize>, Option<Telling>),
     at: Instant,
 ) -> State {
     let policy = step.table.policy(key.as_bytes());
-    let until = policy.fresh_until(at);
+    let until = policy.touched_until(at, step.table.is_crowded());
     let mut counter = Counter::new(value, policy.class, policy.counter_fresh_until(at));
     counter.queue = queue;
+    counter.told = Told::on(telling);
     match promotion {
         Some(Promotion {
             left: Deadline::Never,

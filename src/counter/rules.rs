@@ -24,10 +24,18 @@ pub struct Policy {
     pub lease: Duration,
     /// The same for a counter without pending increments.
     pub counter_lease: Duration,
+    /// Where there are many keys: within how long of the last increment the next one makes the key
+    /// warm. At such a rate as many come between two flushes as make it worth that.
+    pub touch: Duration,
     /// How long before its deadline the key stops being answered here.
     pub guard: Duration,
     /// How long the first increment of a key at rest waits for others, in the mode exact.
     pub window: Duration,
+    /// Whether calls of limit scripts may be granted here.
+    pub local_grants: bool,
+    /// A warm key whose batch was the sum of fewer increments goes cold again, where there are many
+    /// keys. 0: none does.
+    pub worth: u32,
     /// Which of [`Rules::intervals`] its pending increments are flushed at.
     pub class: u8,
 }
@@ -43,6 +51,8 @@ pub struct Treatment {
     pub cache_ttl: Duration,
     /// How long the first increment of a key at rest waits for others, in the mode exact.
     pub window: Duration,
+    /// Whether calls of limit scripts may be granted here, in the mode buffered.
+    pub local_grants: bool,
 }
 
 /// The policies of all keys: of those that match a pattern, the first one first, and of all others.
@@ -138,6 +148,7 @@ impl Policy {
             flush_interval,
             cache_ttl,
             window,
+            local_grants,
         } = treatment;
         let known = intervals.iter().position(|known| *known == flush_interval);
         let class = known.unwrap_or_else(|| {
@@ -153,8 +164,11 @@ impl Policy {
             },
             // Even without a cache a counter is answered from one flush to the next.
             counter_lease: cache_ttl.max(flush_interval),
+            touch: flush_interval.max(SHORTEST_TOUCH) / WORTH_BEING_WARM,
             guard: guard(flush_interval),
             window,
+            local_grants,
+            worth: WORTH_BEING_WARM,
             class: u8::try_from(class).unwrap_or_default(),
         }
     }
@@ -167,6 +181,13 @@ impl Policy {
     /// The same for a counter.
     pub(super) fn counter_fresh_until(&self, sent: Instant) -> Instant {
         sent + self.counter_lease
+    }
+
+    /// How long an increment that was sent at `sent` is remembered; shorter where there are many
+    /// keys.
+    pub(super) fn touched_until(&self, sent: Instant, is_crowded: bool) -> Instant {
+        let longest = self.touch.max(self.lease);
+        sent + if is_crowded { self.touch } else { longest }
     }
 
     /// When answering has to end for a key of which so much is left, told in an answer to a
@@ -227,6 +248,14 @@ impl Classes {
     }
 }
 
+/// How many increments between two flushes make a key worth being warm. A batch costs Tally and
+/// the node 5 to 6 microseconds a key; forwarded, an increment costs both of them 2, against 0.4
+/// when it is answered here (measured with Redis 7.0 on one machine).
+const WORTH_BEING_WARM: u32 = 4;
+
+/// Rates are told by this time at least, when flushes are more frequent.
+const SHORTEST_TOUCH: Duration = Duration::from_secs(1);
+
 /// What is acknowledged before the guard is in Redis before the deadline: it waits for the next
 /// flush, which may meet the one before it still under way, or may have to be sent again.
 fn guard(flush_interval: Duration) -> Duration {
@@ -245,6 +274,7 @@ mod tests {
         flush_interval: Duration::from_secs(1),
         cache_ttl: Duration::from_secs(5),
         window: Duration::ZERO,
+        local_grants: false,
     };
 
     #[test]

@@ -63,7 +63,7 @@ impl<T> Lane<T> {
             }
             drop(place);
             step.table.release(increment.slot);
-            keys.push(increment.key.clone());
+            keys.push((increment.key.clone(), step.table.is_worth(&increment)));
             if cause.is_some() {
                 self.revised.push(increment.key.clone());
             }
@@ -85,10 +85,12 @@ impl<T> Lane<T> {
                 counter.cooling = false;
                 let before = counter.value;
                 let policy = step.table.policy(key.as_bytes());
-                counter.rebase(reading, policy.counter_fresh_until(at), |deadline| {
+                let closes = |deadline: u64| {
                     let left = deadline.saturating_sub(settled.time_ms);
                     policy.closes(at, Duration::from_millis(left))
-                });
+                };
+                let fresh_until = policy.counter_fresh_until(at);
+                counter.rebase(reading, fresh_until, self.telling(), closes);
                 if counter.cooling || counter.value != before {
                     self.revised.push(key.clone());
                 }
@@ -110,7 +112,7 @@ impl<T> Lane<T> {
             }
             drop(place);
             step.table.release(increment.slot);
-            keys.push(increment.key.clone());
+            keys.push((increment.key.clone(), true));
             self.revised.push(increment.key.clone());
             self.counts.in_doubt += u64::from(increment.count);
             self.losses.doubt(increment);
@@ -118,10 +120,16 @@ impl<T> Lane<T> {
         self.after_flush(step, keys, None);
     }
 
-    /// Goes on with keys whose batches were answered: `sent` is when the one with the answer was.
-    fn after_flush(&mut self, step: &mut Step<'_, T>, keys: Vec<Key>, sent: Option<Instant>) {
+    /// Goes on with keys whose batches were answered, each with whether it is worth being warm;
+    /// `sent` is when the batch with the answer was.
+    fn after_flush(
+        &mut self,
+        step: &mut Step<'_, T>,
+        keys: Vec<(Key, bool)>,
+        sent: Option<Instant>,
+    ) {
         let mut work = Vec::new();
-        for key in keys {
+        for (key, worth) in keys {
             let mut place = step.table.lock(key.as_bytes());
             if place.counter().is_some_and(|counter| counter.cooling) {
                 // Not later than necessary: the key may have a deadline.
@@ -139,6 +147,8 @@ impl<T> Lane<T> {
                     until,
                     cool_until: None,
                 });
+            } else if clean && !worth && queue.is_none() {
+                place.clear();
             }
             drop(place);
             let base = (clean && !cooling).then_some(base);

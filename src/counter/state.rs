@@ -42,9 +42,9 @@ pub(super) enum State {
         /// When it stops being answered here.
         until: Instant,
     },
-    /// A limit script denied a call: so will it others.
+    /// A limit script denied a call: so will it others, if it is known for how long.
     Denied {
-        denial: Box<Denial>,
+        denial: Option<Box<Denial>>,
         /// When the node is asked again.
         until: Instant,
     },
@@ -107,6 +107,8 @@ pub(super) struct Rest {
     pub(super) deadline: Option<u64>,
     /// Whether a client was told of the deadline and no batch carries it yet.
     pub(super) due: bool,
+    /// How sure it is that the node has no other deadline, but for what was sent since.
+    pub(super) told: Told,
     /// When answering here ends, so that what is acknowledged is applied before the deadline.
     pub(super) closes: Option<Instant>,
     /// While clean, answered here until then.
@@ -129,6 +131,27 @@ impl DerefMut for Counter {
         &mut self.rest
     }
 }
+
+/// What is known of how the node has a key's deadline.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Told {
+    /// Told on this connection, which tells of changes by others, and of none since.
+    On(Telling),
+    /// Others may have changed it: the next batch asks.
+    Doubted,
+    /// Others did change the key. The same, and an answer that was not asked ends answering here.
+    Changed,
+}
+
+impl Told {
+    pub(super) fn on(telling: Option<Telling>) -> Self {
+        telling.map_or(Self::Doubted, Self::On)
+    }
+}
+
+/// A connection that tells of changes by others, by its number on its lane.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Telling(pub(super) u32);
 
 /// What a table says to an increment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -171,6 +194,7 @@ impl Counter {
                 cooling: false,
                 deadline: None,
                 due: false,
+                told: Told::Doubted,
                 closes: None,
                 fresh_until,
                 queue: None,
@@ -265,8 +289,9 @@ impl Counter {
         }
     }
 
-    /// Takes what is pending into a batch; `None` when there is nothing.
-    pub(super) fn seal(&mut self, key: Key) -> Option<Increment> {
+    /// Takes what is pending into a batch; `None` when there is nothing. `telling` is the lane's
+    /// connection, if it tells of changes by others.
+    pub(super) fn seal(&mut self, key: Key, telling: Option<Telling>) -> Option<Increment> {
         if !self.is_pending() {
             return None;
         }
@@ -280,6 +305,7 @@ impl Counter {
             count: std::mem::take(&mut self.count),
             deadline: self.deadline,
             due: std::mem::take(&mut self.due),
+            asks: telling.is_none_or(|telling| self.told != Told::On(telling)),
             last,
             slot: self.slot.take(),
         })
@@ -292,11 +318,13 @@ impl Counter {
     }
 
     /// Redis gave the key as it is with every settled batch applied, and no other. `closes` says
-    /// when answering has to end for a deadline by the node's clock.
+    /// when answering has to end for a deadline by the node's clock, `telling` is as for
+    /// [`Counter::seal`].
     pub(super) fn rebase(
         &mut self,
         reading: Reading,
         fresh_until: Instant,
+        telling: Option<Telling>,
         closes: impl Fn(u64) -> Option<Instant>,
     ) {
         self.fresh_until = fresh_until;
@@ -306,8 +334,13 @@ impl Counter {
             // Gone, or something else, or moved so far that Redis will refuse what is pending.
             None => self.cooling = true,
         }
+        let Some(deadline) = reading.deadline else {
+            self.cooling |= self.told == Told::Changed;
+            return;
+        };
+        self.told = Told::on(telling);
         // A deadline that Redis does not have yet is newer than the one it gave.
-        match reading.deadline {
+        match deadline {
             Deadline::NoKey => self.cooling = true,
             _ if self.due || self.in_flight > 0 => {}
             Deadline::Never => (self.deadline, self.closes) = (None, None),

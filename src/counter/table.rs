@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use twox_hash::XxHash3_64;
 
 use super::rules::{Classes, Mode, Policy, Rules};
-use super::state::{Answer, Counter, State};
+use super::state::{Answer, Counter, State, Telling};
 use crate::flush::{Increment, Ledger, Slot};
 use crate::key::Key;
 use crate::rule::{Rule, holds};
@@ -125,8 +125,11 @@ impl KeyTable {
             mode: Mode::Buffered,
             lease: limits.lease,
             counter_lease: limits.counter_lease,
+            touch: limits.lease.max(limits.counter_lease),
             guard: limits.guard,
             window: Duration::ZERO,
+            local_grants: false,
+            worth: 0,
             class: 0,
         });
         Self::with_rules(limits, rules, seed)
@@ -193,6 +196,21 @@ impl KeyTable {
             stripe_bits,
             ..self
         }
+    }
+
+    /// Whether there are so many keys that those touched now and then had better be cold.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.len() > CROWD
+    }
+
+    /// Whether a key that so many increments came for, from one flush to the next, is worth being
+    /// warm.
+    pub(super) fn is_worth(&self, increment: &Increment) -> bool {
+        if !self.is_crowded() {
+            return true;
+        }
+        increment.count.saturating_add(increment.due.into())
+            >= self.policy(increment.key.as_bytes()).worth
     }
 
     /// How keys are treated now.
@@ -582,6 +600,11 @@ impl Place<'_> {
         shard_of(&mut self.stripe, self.spot)
     }
 
+    /// Whether a whole-node command waits: nothing is answered here.
+    pub(super) fn is_closed(&mut self) -> bool {
+        self.shard().closed
+    }
+
     /// The counter, when the key is warm.
     pub(super) fn counter(&mut self) -> Option<&mut Counter> {
         match self.state() {
@@ -645,7 +668,11 @@ impl Place<'_> {
 
     /// The key has been taken off the lists of what to seal: takes what is pending, if it is warm
     /// still.
-    pub(super) fn unlist_and_seal(&mut self, urgent: bool) -> Option<Increment> {
+    pub(super) fn unlist_and_seal(
+        &mut self,
+        urgent: bool,
+        telling: Option<Telling>,
+    ) -> Option<Increment> {
         let (key, table) = (self.key(), self.table);
         let counter = self.counter()?;
         if urgent {
@@ -653,7 +680,7 @@ impl Place<'_> {
         } else {
             counter.listed = false;
         }
-        let sealed = counter.seal(key);
+        let sealed = counter.seal(key, telling);
         if let Some(increment) = &sealed {
             self.shard().sealed += u64::from(increment.count);
         } else {
@@ -755,6 +782,10 @@ fn cost(key: &[u8], value: Option<&[u8]>) -> usize {
 /// through one, or making it larger, holds up nobody for long.
 /// (The search over all states copies a table for every step.)
 const SHARD_BITS: u32 = if cfg!(test) { 1 } else { 6 };
+
+/// A flush of as many keys takes 2 % of a core a second, so up to that number all may be warm
+/// that are touched now and then.
+const CROWD: usize = 4096;
 
 /// Bytes that a cached value costs beside its key and itself: the entry and its share of empty
 /// places (an entry is 64 bytes, a table is at most 7/8 full, and 7/16 after it has grown).

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::lane::{Lane, Step};
-use super::state::State;
+use super::state::{State, Told};
 use crate::rule::{Rule, holds};
 
 impl<T> Lane<T> {
@@ -18,8 +18,8 @@ impl<T> Lane<T> {
     }
 
     /// The same for a key of a name that is counted in another database too: probably that one was
-    /// changed. What is pending waits for the next flush, and a clean counter is answered for
-    /// `GRACE` at most. Else two hot counters of one name would make each other cold, or set off
+    /// changed. The next batch asks for the deadline, what is pending waits for the next flush, and a
+    /// clean counter is answered for `GRACE` at most. Else two hot counters of one name would make each other cold, or set off
     /// each other's flushes, one for each round trip.
     pub fn invalidate_either(&mut self, step: &mut Step<'_, T>, key: &[u8]) {
         self.changed(step, key, false);
@@ -27,6 +27,12 @@ impl<T> Lane<T> {
 
     fn changed(&mut self, step: &mut Step<'_, T>, key: &[u8], at_once: bool) {
         let mut place = step.table.lock(key);
+        if let Some(counter) = place.counter() {
+            counter.told = match counter.told {
+                Told::On(_) | Told::Doubted if !at_once => Told::Doubted,
+                _ => Told::Changed,
+            };
+        }
         match place.state() {
             Some(State::Fetching { .. }) if !holds(Rule::InvalidateFetches) => {}
             Some(State::Cached { .. }) if !holds(Rule::InvalidateCached) => {}

@@ -94,6 +94,7 @@ mod tests {
             flush_interval: SECOND * seconds,
             cache_ttl: SECOND,
             window: Duration::ZERO,
+            local_grants: false,
         };
         let special = [(&b"special"[..], treatment(Mode::Buffered, 7))];
         Rules::new(treatment(mode, 1), special)

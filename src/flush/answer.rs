@@ -29,8 +29,8 @@ impl Deadline {
 pub struct Reading {
     /// The counter; `None` when there is none, or something else.
     pub value: Option<i64>,
-    /// Its deadline by the node's clock.
-    pub deadline: Deadline,
+    /// Its deadline by the node's clock; `None` when it was not asked, see [`super::Increment::asks`].
+    pub deadline: Option<Deadline>,
 }
 
 /// Why a node did not do what it was asked.
@@ -117,10 +117,11 @@ impl<'a> Answer<'a> {
         let mut readings = Vec::with_capacity(parts.len() / 2);
         while let (Some(value), Some(deadline)) = (parts.next(), parts.next()) {
             let value = reply::text(value).and_then(parse_i64);
-            readings.push(Reading {
-                value,
-                deadline: Deadline::from_reply(deadline)?,
-            });
+            let deadline = match reply::text(deadline)? {
+                b"" => None,
+                _ => Some(Deadline::from_reply(deadline)?),
+            };
+            readings.push(Reading { value, deadline });
         }
         Some(Self {
             status,
@@ -183,7 +184,7 @@ mod tests {
     fn reads_an_answer_with_its_exceptions() {
         let frame =
             b"*8\r\n$7\r\napplied\r\n$1\r\n7\r\n$13\r\n1700000000000\r\n$12\r\n 7.1.w 6.0.x\r\n\
-                      $2\r\n12\r\n$2\r\n-1\r\n_\r\n$2\r\n-2\r\n";
+                      $2\r\n12\r\n$0\r\n\r\n_\r\n$2\r\n-2\r\n";
         let answer = Answer::read(frame).unwrap();
         assert_eq!((answer.status, answer.number), (Status::Applied, 7));
         assert_eq!(answer.time_ms, 1_700_000_000_000);
@@ -191,11 +192,11 @@ mod tests {
         assert_eq!(answer.exceptions(6).collect::<Vec<_>>(), [(0, b'x')]);
         let gone = Reading {
             value: None,
-            deadline: Deadline::NoKey,
+            deadline: Some(Deadline::NoKey),
         };
         let there = Reading {
             value: Some(12),
-            deadline: Deadline::Never,
+            deadline: None,
         };
         assert_eq!(answer.readings, [there, gone]);
     }

@@ -43,10 +43,17 @@ local function apply(key, delta, deadline, due, last_value)
     redis.pcall('PEXPIREAT', key, deadline)
     return 'x'
   end
-  local current = deadline ~= '' and redis.pcall('GET', key)
-  local counter = type(current) == 'string' and string.find(current, '^%-?%d+$')
-  if past and (not counter or less(current, last_value)) then return 'x' end
+  if past then
+    local current = redis.pcall('GET', key)
+    local counter = type(current) == 'string' and string.find(current, '^%-?%d+$')
+    if not counter or less(current, last_value) then return 'x' end
+  end
   if delta ~= '0' then
+    -- A key that is gone is made with its deadline. (To ask first whether it is there would be a
+    -- read, see below.)
+    if deadline ~= '' and not past then
+      redis.call('SET', key, '0', 'PX', string.format('%.0f', tonumber(deadline) - now), 'NX')
+    end
     local value = redis.pcall('INCRBY', key, delta)
     if type(value) == 'table' then
       if string.find(value.err, 'WRONGTYPE', 1, true) then return 'w' end
@@ -55,7 +62,7 @@ local function apply(key, delta, deadline, due, last_value)
     end
   end
   if past then return 'a' end
-  if due or (deadline ~= '' and current == false) then
+  if due then
     redis.call('PEXPIREAT', key, deadline)
   end
 end
@@ -69,7 +76,8 @@ if status == 'applied' then
   local before = exceptions
   for i = 2, #KEYS do
     local at = 4 * i - 3
-    local kind = apply(KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1', ARGV[at + 3])
+    local due = tonumber(ARGV[at + 2]) % 2 == 1
+    local kind = apply(KEYS[i], ARGV[at], ARGV[at + 1], due, ARGV[at + 3])
     if kind then exceptions = exceptions .. ' ' .. ARGV[2] .. '.' .. (i - 2) .. '.' .. kind end
   end
   if exceptions ~= before then write_marker() end
@@ -80,12 +88,17 @@ if status == 'taken' then
   return { status, last, string.format('%.0f', now), exceptions, owner }
 end
 
--- Last, so that the server tells of the next change by others.
+-- Last, so that the server tells of the next change by others. At each command that reads, it
+-- remembers every key of the script: one for all values, and one more for a deadline only if asked.
 local answer = { status, last, string.format('%.0f', now), exceptions }
+local values = #KEYS > 1 and redis.call('MGET', unpack(KEYS, 2))
 for i = 2, #KEYS do
-  local value = redis.pcall('GET', KEYS[i])
-  local ttl = redis.call('PTTL', KEYS[i])
-  answer[#answer + 1] = type(value) == 'string' and value
-  answer[#answer + 1] = ttl < 0 and tostring(ttl) or string.format('%.0f', now + ttl)
+  local deadline = ''
+  if tonumber(ARGV[4 * i - 1]) >= 2 then
+    local ttl = redis.call('PTTL', KEYS[i])
+    deadline = ttl < 0 and tostring(ttl) or string.format('%.0f', now + ttl)
+  end
+  answer[#answer + 1] = values[i - 1]
+  answer[#answer + 1] = deadline
 end
 return answer

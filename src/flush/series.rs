@@ -586,7 +586,9 @@ impl Series {
                 Some(deadline) => number_arg(out, deadline),
                 None => encode::bulk(out, b""),
             }
-            encode::bulk(out, if increment.due { b"1" } else { b"0" });
+            // On another connection than it was sealed for nobody tells of changes yet.
+            let asks = increment.asks || batch.lost;
+            number_arg(out, u8::from(increment.due) + 2 * u8::from(asks));
             number_arg(out, increment.last);
         }
         self.unanswered += 1;
@@ -607,7 +609,7 @@ fn number_arg(out: &mut Vec<u8>, number: impl itoa::Integer) {
 /// and its restart.
 const KEPT_FOR: Duration = Duration::from_secs(10);
 
-/// Most settled batches that are kept: 16,384 keys, about a megabyte and a half.
+/// Most settled batches that are kept: 65,536 keys, about six megabytes.
 const MAX_KEPT: usize = 1024;
 
 /// How long a marker outlives its process's last flush: a week, so that a process that comes back

@@ -178,6 +178,7 @@ impl Slots {
                 count: 0,
                 deadline: Some(deadline & !DUE).filter(|deadline| *deadline != 0),
                 due: deadline & DUE != 0,
+                asks: true,
                 last: load(LAST).cast_signed(),
                 slot: Some(slot),
             },
@@ -424,6 +425,7 @@ mod tests {
             count: 0,
             deadline: None,
             due: false,
+            asks: true,
             last: 0,
             slot: Some(slot),
         }

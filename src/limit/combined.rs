@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use super::catalogue::Digest;
 use super::meaning::{Call, Effect, Expiry, Granted, Reply, Rule};
 use crate::flush::Deadline;
-use crate::resp::{encode, parse_i64, reply};
+use crate::resp::{Protocol, encode, parse_i64, reply};
 
 /// Calls that one script performs, one after the other, without anything in between.
 #[derive(Clone, Debug)]
@@ -214,7 +214,7 @@ impl Answers {
             } => (*before, *counted, *told_ms),
         };
         match self.effect {
-            Effect::Limit { denied, .. } if index >= counted => denied.encode(out),
+            Effect::Limit { denied, .. } if index >= counted => denied.encode(Protocol::Resp3, out),
             Effect::Limit { granted, .. } => match granted {
                 Granted::Value => encode::integer(out, after(before, 1, index + 1)),
                 Granted::Integer(number) => encode::integer(out, number),

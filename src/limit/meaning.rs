@@ -1,7 +1,7 @@
 //! What a script means, as data, and one call of it.
 
 use crate::key::Key;
-use crate::resp::{Request, encode, parse_i64};
+use crate::resp::{Protocol, Request, encode, parse_i64, reply};
 
 /// What a script does with its key.
 ///
@@ -145,7 +145,7 @@ impl Kind {
     /// `None` where the call is unusual in any way: not exactly one key, too few arguments, a
     /// number that is not spelled canonically, or out of the range in which Lua is exact. Such a
     /// call is left to the script itself.
-    pub(super) fn call(self, request: &Request<'_>) -> Option<Call> {
+    pub fn call(self, request: &Request<'_>) -> Option<Call> {
         if request.len() < FIRST_ARG || request.arg(2) != b"1" {
             return None;
         }
@@ -250,20 +250,65 @@ impl Call {
         self.limit().is_some_and(|limit| value >= limit)
     }
 
-    /// Appends the reply of a denial, in RESP3; nothing for a call that can not be denied.
-    pub fn deny(&self, out: &mut Vec<u8>) {
+    /// Appends the reply of a denial; nothing for a call that can not be denied.
+    pub fn deny(&self, protocol: Protocol, out: &mut Vec<u8>) {
         if let Effect::Limit { denied, .. } = self.effect {
-            denied.encode(out);
+            denied.encode(protocol, out);
+        }
+    }
+
+    /// By how much the call increments the key, which holds `value`; `None` where it does more than
+    /// that: it sets the time to live, or tells it, or Lua is not exact. A call that is denied
+    /// increments by nothing: see [`Call::is_denied_at`].
+    pub fn adds(&self, value: i64, has_deadline: bool) -> Option<i64> {
+        let (amount, expiry) = match self.effect {
+            Effect::Limit { expiry, .. } => (1, expiry),
+            Effect::Increment {
+                amount,
+                expiry,
+                reply: Reply::Value,
+            } => (amount, expiry),
+            Effect::Increment { .. } | Effect::Read => return None,
+        };
+        let sets = expiry.is_some_and(|expiry| match expiry.rule {
+            _ if expiry.always => true,
+            Rule::First => value == 0,
+            Rule::Missing | Rule::Due | Rule::Restart => !has_deadline,
+            Rule::Always => true,
+        });
+        (!sets && (-EXACT..EXACT).contains(&value)).then_some(amount)
+    }
+
+    /// Appends the reply of a call that incremented the key to `value`.
+    pub fn grant(&self, value: i64, out: &mut Vec<u8>) {
+        match self.effect {
+            Effect::Limit {
+                granted: Granted::Integer(number),
+                ..
+            } => encode::integer(out, number),
+            _ => encode::integer(out, value),
+        }
+    }
+
+    /// Whether this reply to the call's own script, in RESP3, says that it was denied.
+    pub fn is_denial(&self, frame: &[u8]) -> bool {
+        match self.effect {
+            Effect::Limit {
+                denied: Denied::Integer(number),
+                ..
+            } => reply::integer(frame) == Some(number),
+            Effect::Limit { .. } => reply::is_null(frame),
+            _ => false,
         }
     }
 }
 
 impl Denied {
-    /// Appends the reply in RESP3.
-    pub(super) fn encode(self, out: &mut Vec<u8>) {
+    /// Appends the reply.
+    pub(super) fn encode(self, protocol: Protocol, out: &mut Vec<u8>) {
         match self {
             Self::Integer(number) => encode::integer(out, number),
-            Self::Null => encode::null(out, crate::resp::Protocol::Resp3),
+            Self::Null => encode::null(out, protocol),
         }
     }
 }
@@ -397,7 +442,7 @@ mod tests {
         assert!(call.is_denied_at(100) && call.is_denied_at(i64::MAX));
         assert!(!call.is_denied_at(99));
         let mut out = Vec::new();
-        call.deny(&mut out);
+        call.deny(Protocol::Resp3, &mut out);
         assert_eq!(out, b":-1\r\n");
     }
 }

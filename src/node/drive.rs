@@ -203,8 +203,9 @@ impl<T: Deliver> Driver<T> {
         {
             let mut inner = self.node.inner.lock();
             inner.link = Link::Up(Arc::clone(writer));
+            let tells = inner.peer.tracking;
             let (table, marker) = (&self.node.table, marker.as_deref());
-            inner.lane.connected(table, now(), script, marker);
+            inner.lane.connected(table, now(), script, marker, tells);
             // What was answered from the table meanwhile was not read on this connection.
             if let Some(listener) = self.node.listener.get() {
                 listener.all_changed(&mut self.wakes);

@@ -26,20 +26,65 @@ pub fn error(out: &mut Vec<u8>, text: impl AsRef<[u8]>) {
 /// `:value`.
 #[inline]
 pub fn integer(out: &mut Vec<u8>, value: i64) {
-    let mut digits = itoa::Buffer::new();
-    let text = digits.format(value).as_bytes();
-    // Assembled whole and appended by its largest size: copies of a fixed size are a few moves.
-    let mut frame = [b':'; LONGEST_INTEGER];
-    let end = 1 + text.len();
-    if let Some(place) = frame.get_mut(1..end) {
-        place.copy_from_slice(text);
+    let Some(digits) = Digits::of(value) else {
+        return line(out, b':', itoa::Buffer::new().format(value).as_bytes());
+    };
+    let text = u128::from(digits.text) << 8 | u128::from(b':');
+    short(out, text, 1 + digits.len);
+}
+
+/// `$len value`: an integer as a string.
+#[inline]
+pub fn decimal(out: &mut Vec<u8>, value: i64) {
+    let Some(digits) = Digits::of(value) else {
+        return bulk(out, itoa::Buffer::new().format(value).as_bytes());
+    };
+    let length = u128::from(b'0') + u128::from(digits.len);
+    let header = u128::from(b'$') | length << 8 | CRLF << 16;
+    short(out, u128::from(digits.text) << 32 | header, 4 + digits.len);
+}
+
+/// Appends the first `len` bytes of `text`, the lowest byte first, and CR LF.
+///
+/// It is put together in registers and stored at once. To copy it from a buffer that was written in
+/// pieces would wait for these to reach the cache: a sixth of a warm increment's time (measured).
+#[inline]
+fn short(out: &mut Vec<u8>, text: u128, len: u32) {
+    let line = text | CRLF << (8 * len);
+    let end = out.len() + usize::try_from(len).unwrap_or_default() + 2;
+    out.extend_from_slice(&line.to_le_bytes());
+    out.truncate(end);
+}
+
+const CRLF: u128 = 0x0A0D;
+
+/// Up to eight decimal digits in a register, the first one in the lowest byte.
+#[derive(Clone, Copy)]
+struct Digits {
+    text: u64,
+    len: u32,
+}
+
+impl Digits {
+    /// `None` below 0 and from 10^8 on.
+    #[inline]
+    fn of(value: i64) -> Option<Self> {
+        let value = u64::try_from(value)
+            .ok()
+            .filter(|value| *value < 100_000_000)?;
+        // All numbers of a step are divided at once: by 100 where they are below 10,000, by 10
+        // below 100. The multipliers are exact there.
+        let fours = (value / 10_000) | (value % 10_000) << 32;
+        let upper = ((fours * 10_486) >> 20) & 0x7F_0000_007F;
+        let twos = upper | (fours - 100 * upper) << 16;
+        let tens = ((twos * 103) >> 10) & 0x000F_000F_000F_000F;
+        let digits = tens | (twos - 10 * tens) << 8;
+        let zeros = (digits.trailing_zeros() / 8).min(7);
+        Some(Self {
+            text: (digits | 0x3030_3030_3030_3030) >> (8 * zeros),
+            len: 8 - zeros,
+        })
     }
-    if let Some(place) = frame.get_mut(end..end + 2) {
-        place.copy_from_slice(b"\r\n");
-    }
-    let len = out.len() + end + 2;
-    out.extend_from_slice(&frame);
-    out.truncate(len);
 }
 
 /// `$len bytes`.
@@ -115,9 +160,6 @@ pub fn request<A: AsRef<[u8]>>(out: &mut Vec<u8>, args: &[A]) {
     }
 }
 
-/// Room for `:`, a sign, 19 digits, CR and LF.
-const LONGEST_INTEGER: usize = 24;
-
 fn header(out: &mut Vec<u8>, marker: u8, len: usize) {
     line(out, marker, itoa::Buffer::new().format(len).as_bytes());
 }
@@ -140,10 +182,23 @@ mod tests {
             edges.extend([power - 1, power, power + 1, 1 - power, -power, -1 - power]);
         }
         for value in edges {
-            let mut out = Vec::new();
-            integer(&mut out, value);
-            assert_eq!(out, format!(":{value}\r\n").into_bytes());
+            check(value);
         }
+    }
+
+    #[test]
+    fn integers_are_exact_whatever_their_digits() {
+        (0..100_000_000).step_by(97).for_each(check);
+        (0..100_000).for_each(check);
+    }
+
+    fn check(value: i64) {
+        let mut out = Vec::new();
+        integer(&mut out, value);
+        decimal(&mut out, value);
+        let text = value.to_string();
+        let want = format!(":{text}\r\n${}\r\n{text}\r\n", text.len());
+        assert_eq!(out, want.as_bytes());
     }
 
     #[test]

@@ -8,7 +8,6 @@ use super::transaction::CROSS_SLOT;
 use crate::command::{self, Class, Command};
 use crate::counter::{Effect, Extent};
 use crate::resp::Request;
-use crate::telemetry::Use;
 
 impl Dispatch<'_> {
     /// A command whose keys must all be of one node.
@@ -76,14 +75,13 @@ impl Dispatch<'_> {
             Effect::Barrier
         };
         let timed = expiry::read(command, request);
-        let call = self.limit_call(command, index, keys.first().copied(), request);
         let ticket = if command.name.starts_with("evalsha") {
             self.call_by_name(index, request.arg(1), command.form_of(request))
         } else {
             self.ticket(command.form_of(request))
         };
-        let told = match &call {
-            None if command.class == Class::Script => self.told_script(request),
+        let told = match command.class {
+            Class::Script => self.told_script(request),
             _ => None,
         };
         let now = self.now;
@@ -97,15 +95,6 @@ impl Dispatch<'_> {
                     lane.forward(step, keys, &wire, Effect::Transaction(3), ticket);
                 }
             });
-            return;
-        }
-        if let Some(call) = call {
-            let limit = call.limit();
-            entry.step(now, woken, |lane, step| {
-                lane.limit(step, call, request.wire(), ticket);
-            });
-            self.shared.stats.limit_calls.increment();
-            self.touch(keys.first().unwrap_or(&&[][..]), Use::Limited(limit));
             return;
         }
         entry.step(now, woken, |lane, step| match (timed, keys) {

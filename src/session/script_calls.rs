@@ -8,35 +8,75 @@ use tokio::sync::oneshot;
 
 use super::dispatch::{Dispatch, Flow};
 use super::replies::{Place, Ticket};
-use crate::command::{Class, Command};
+use crate::command::Command;
+use crate::counter::Decision;
 use crate::limit::Call;
 use crate::node::{Node, TRACKING, TRACKING_LOOP};
 use crate::resp::{Form, Request, encode, reply};
+use crate::telemetry::Use;
 
 impl Dispatch<'_> {
-    /// What a call of a limit script asks for; `None` for every other request. Bodies of scripts are
-    /// remembered.
-    pub(super) fn limit_call(
-        &self,
-        command: &Command,
-        index: usize,
-        key: Option<&[u8]>,
-        request: &Request<'_>,
-    ) -> Option<Call> {
-        if command.class != Class::Script {
-            return None;
-        }
+    /// A call of a script. Bodies are remembered.
+    pub(super) fn script(&mut self, command: &'static Command, request: &Request<'_>) -> Flow {
         let scripts = &self.shared.scripts;
-        match (command.name, key) {
-            ("eval" | "evalsha", Some(key)) if !self.is_through(index, key) => {
-                scripts.call(command.name, request)
+        if command.name == "eval_ro" {
+            scripts.brought(request.arg(1));
+        } else if let Some(call) = scripts.call(command.name, request) {
+            let index = self.shared.router.index(call.key().as_bytes());
+            if !self.is_through(index, call.key().as_bytes()) {
+                return self.limit(command, index, call, request);
             }
-            ("eval" | "eval_ro", _) => {
-                scripts.brought(request.arg(1));
-                None
-            }
-            _ => None,
         }
+        self.keyed(command, request)
+    }
+
+    /// A call of a limit script: decided here if that can be done.
+    fn limit(
+        &mut self,
+        command: &'static Command,
+        index: usize,
+        call: Call,
+        request: &Request<'_>,
+    ) -> Flow {
+        let key = call.key().as_bytes();
+        if let Some(flow) = self.refuse_reserved(key) {
+            return flow;
+        }
+        let (limit, stats) = (call.limit(), &self.shared.stats);
+        if let Some(decision) = self.node(index).table().limit(&call, self.now) {
+            stats.limit_calls.increment();
+            self.touch(key, Use::Limited(limit));
+            let start = self.made.len();
+            match decision {
+                Decision::Denied => {
+                    stats.limit_denied.increment();
+                    call.deny(self.client.protocol(), self.made);
+                }
+                Decision::Granted(value) => {
+                    self.tally.increments += 1;
+                    self.tally.increments_local += 1;
+                    call.grant(value, self.made);
+                }
+            }
+            self.mute_from(start);
+            return Flow::Continue;
+        }
+        if let Some(flow) = self.admit(index) {
+            return flow;
+        }
+        stats.limit_calls.increment();
+        self.touch(key, Use::Limited(limit));
+        let ticket = if command.name == "evalsha" {
+            self.call_by_name(index, request.arg(1), command.form_of(request))
+        } else {
+            self.ticket(command.form_of(request))
+        };
+        let now = self.now;
+        let (entry, woken) = self.lane(index);
+        entry.step(now, woken, |lane, step| {
+            lane.limit(step, call, request.wire(), ticket);
+        });
+        Flow::Continue
     }
 
     /// A ticket for `EVALSHA`. A node that was not given the script on its present connection gets

@@ -2,7 +2,6 @@
 //! node that has forgotten them is reminded.
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
@@ -12,7 +11,7 @@ use memchr::memmem;
 
 use super::replies::Place;
 use crate::command::{self, Flags};
-use crate::limit::{self, Call, Catalogue};
+use crate::limit::{self, Call, Catalogue, Kind, Script};
 use crate::node::Came;
 use crate::resp::{Request, reply};
 
@@ -20,19 +19,17 @@ use crate::resp::{Request, reply};
 #[derive(Debug)]
 pub struct Scripts {
     catalogue: Catalogue,
-    /// For each body seen: its script's place in the catalogue, if it is there. Keyed by a hash
-    /// under a random seed and the length; at most [`MAX_BODIES`].
-    bodies: DashMap<(u64, usize), bool>,
-    /// Names (SHA-1, hex) under which clients have brought a limit script. As many as such bodies.
-    names: DashSet<Box<[u8]>>,
-    /// Bodies by their names, [`MAX_BODY_BYTES`] in all at most.
+    /// What each body that clients have brought means, if it is a limit script.
+    bodies: DashMap<Arc<[u8]>, Option<Kind>>,
+    /// The same by their names, limit scripts only.
+    names: DashMap<Sha, Kind>,
+    /// Bodies by their names, at most [`MAX_BODIES`] and [`MAX_BODY_BYTES`] in all at most.
     texts: DashMap<Sha, Arc<[u8]>>,
     text_bytes: AtomicUsize,
     /// Which of them were loaded where, and on which of the lane's connections.
     loaded: DashMap<(At, Sha), u64>,
     /// Functions that declare to change nothing, as the nodes listed them last.
     reading: DashSet<Box<[u8]>>,
-    seed: RandomState,
 }
 
 /// A script's name: its SHA-1 in lower case.
@@ -64,69 +61,56 @@ impl Reminded {
 impl Scripts {
     /// Knows the scripts in `catalogue`.
     pub fn new(catalogue: Catalogue) -> Self {
-        let seed = RandomState::new();
         Self {
             catalogue,
             bodies: DashMap::new(),
-            names: DashSet::new(),
+            names: DashMap::new(),
             texts: DashMap::new(),
             text_bytes: AtomicUsize::new(0),
             loaded: DashMap::new(),
             reading: DashSet::new(),
-            seed,
         }
     }
 
     /// The call that an `EVAL` or `EVALSHA` makes, if it is one of a limit script with arguments
     /// as they should be. An `EVALSHA` counts only if the script was brought before, as in Redis.
     pub(super) fn call(&self, name: &str, request: &Request<'_>) -> Option<Call> {
-        let known = match name {
-            // The first one is forwarded, so that a node knows the script as it would have.
+        let kind = match name {
             "eval" => {
-                let body = request.arg(1);
-                let seen = self.bodies.contains_key(&self.place(body));
-                self.brought(body) && seen
+                let found = self.bodies.get(request.arg(1)).map(|kind| *kind);
+                if found.is_none() {
+                    // The first one is forwarded, so that a node knows the script as it would have.
+                    self.brought(request.arg(1));
+                }
+                found??
             }
-            "evalsha" => self
-                .names
-                .contains(request.arg(1).to_ascii_lowercase().as_slice()),
-            _ => false,
+            "evalsha" => *self.names.get(&sha(request.arg(1))?)?,
+            _ => return None,
         };
-        if !known {
-            return None;
-        }
-        self.catalogue.recognise(request)?.call(request)
+        kind.call(request)
     }
 
-    /// A client brought a script, with `EVAL` or `SCRIPT LOAD`. Returns whether it is a limit
-    /// script. Looks into a body once.
-    pub(super) fn brought(&self, body: &[u8]) -> bool {
-        let place = self.place(body);
-        if let Some(known) = self.bodies.get(&place) {
-            return *known;
+    /// A client brought a script, with `EVAL` or `SCRIPT LOAD`. It is looked into once, and
+    /// remembered while there is room for it.
+    pub(super) fn brought(&self, body: &[u8]) {
+        if self.bodies.contains_key(body) {
+            return;
         }
-        let known = self.catalogue.recognise_body(body).is_some();
-        let sha = limit::sha1_hex(body);
-        self.keep(&sha, body);
-        if known {
-            self.names.insert(Box::from(sha));
-        }
-        if self.bodies.len() < MAX_BODIES {
-            self.bodies.insert(place, known);
-        }
-        known
-    }
-
-    /// Remembers a body, while there is room for it.
-    fn keep(&self, sha: &[u8], body: &[u8]) {
-        let Ok(sha) = Sha::try_from(sha) else {
+        let before = self.text_bytes.fetch_add(body.len(), Ordering::Relaxed);
+        let fits = before + body.len() <= MAX_BODY_BYTES && self.texts.len() < MAX_BODIES;
+        let Some(sha) = sha(limit::sha1_hex(body).as_ref()).filter(|_| fits) else {
+            self.text_bytes.fetch_sub(body.len(), Ordering::Relaxed);
             return;
         };
-        let before = self.text_bytes.fetch_add(body.len(), Ordering::Relaxed);
-        let fits = before + body.len() <= MAX_BODY_BYTES;
-        if !fits || self.texts.insert(sha, body.into()).is_some() {
+        let text: Arc<[u8]> = body.into();
+        if self.texts.insert(sha, Arc::clone(&text)).is_some() {
             self.text_bytes.fetch_sub(body.len(), Ordering::Relaxed);
         }
+        let kind = self.catalogue.recognise_body(body).map(Script::kind);
+        if let Some(kind) = kind {
+            self.names.insert(sha, kind);
+        }
+        self.bodies.insert(text, kind);
     }
 
     /// Whether a script can be run on every node by this name.
@@ -225,10 +209,6 @@ impl Scripts {
         self.texts.is_empty()
     }
 
-    fn place(&self, body: &[u8]) -> (u64, usize) {
-        (self.seed.hash_one(body), body.len())
-    }
-
     /// The nodes have forgotten all scripts.
     pub(super) fn forget(&self) {
         self.names.clear();
@@ -312,7 +292,7 @@ fn script_access(body: &[u8]) -> ScriptAccess {
     access
 }
 
-/// Most bodies remembered; what comes later is looked into each time.
+/// Most bodies remembered; what comes later is forwarded.
 const MAX_BODIES: usize = 10_000;
 
 /// Most bytes of bodies remembered; what comes later is forwarded, and a node may forget it.

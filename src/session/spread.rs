@@ -143,7 +143,7 @@ impl Dispatch<'_> {
             EveryNode::Kill => return self.kill_script(command, request),
         };
         match kind {
-            EveryNode::ScriptLoad => _ = self.shared.scripts.brought(request.arg(2)),
+            EveryNode::ScriptLoad => self.shared.scripts.brought(request.arg(2)),
             EveryNode::ScriptFlush => self.shared.scripts.forget(),
             _ => {}
         }

@@ -502,7 +502,7 @@ impl Dispatch<'_> {
             whole |= command::needs_whole_node(queued.command, &request);
             match queued.command.name {
                 "evalsha" | "evalsha_ro" => names.push(request.arg(1)),
-                "eval" | "eval_ro" => _ = self.shared.scripts.brought(request.arg(1)),
+                "eval" | "eval_ro" => self.shared.scripts.brought(request.arg(1)),
                 _ => {}
             }
             self.note_increment(queued.command, &request);

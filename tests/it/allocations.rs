@@ -136,7 +136,7 @@ fn warm(router: &Router<Ticket>) {
     for node in router.nodes() {
         node.enter().step(now, &mut wakers, |lane, step| {
             let script = (vec![b'0'; 40], b"return".to_vec());
-            lane.connected(step.table, now, Some(script), None);
+            lane.connected(step.table, now, Some(script), None, true);
             lane.take_wire(step.table, now, Vec::new());
             lane.on_reply(step, b"+OK\r\n").unwrap();
         });

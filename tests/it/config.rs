@@ -255,7 +255,7 @@ fn all_faults_of_rules_are_reported_at_once() {
     check_section(
         &text,
         &[
-            "rules[0].mod: unknown key; allowed: match, mode, flush_interval, cache_ttl, window",
+            "rules[0].mod: unknown key; allowed: match, mode, flush_interval, cache_ttl, window, local_grants",
             &format!("rules[0].match: missing; allowed: {pattern}"),
             "rules[0].mode: \"fast\" is not allowed; allowed: \"buffered\", \"exact\", \"through\"",
             &format!("rules[1].match: \"\" is not allowed; allowed: {pattern}"),

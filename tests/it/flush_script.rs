@@ -13,6 +13,7 @@ struct Part<'a> {
     delta: i64,
     deadline: Option<u64>,
     due: bool,
+    asks: bool,
     last: i64,
 }
 
@@ -23,6 +24,7 @@ fn add(key: &str, delta: i64) -> Part<'_> {
         delta,
         deadline: None,
         due: false,
+        asks: true,
         last: 0,
     }
 }
@@ -102,7 +104,7 @@ fn call(
             part.delta.to_string(),
             part.deadline
                 .map_or_else(String::new, |deadline| deadline.to_string()),
-            u8::from(part.due).to_string(),
+            (u8::from(part.due) + 2 * u8::from(part.asks)).to_string(),
             part.last.to_string(),
         ]);
     }
@@ -288,6 +290,35 @@ fn a_deadline_is_set_when_it_is_due_or_the_key_was_deleted() {
         world.ask("PEXPIRETIME a").integer().unsigned_abs(),
         deadline
     );
+}
+
+#[test]
+fn a_deadline_is_told_if_it_is_asked_for() {
+    let mut world = World::new();
+    let silent = Part {
+        asks: false,
+        ..add("a", 1)
+    };
+    assert_eq!(
+        world.batch(1, "first", &[silent, add("b", 1)]),
+        "applied|1||1||1|-1"
+    );
+    let deadline = Some(world.time_ms() + 100_000);
+    let silent = Part { deadline, ..silent };
+    let told = world.batch(
+        2,
+        "first",
+        &[
+            Part {
+                due: true,
+                ..silent
+            },
+            silent,
+        ],
+    );
+    assert_eq!(told, "applied|2||3||3|");
+    let ttl = world.ask("PTTL a").integer();
+    assert!((99_000..=100_000).contains(&ttl), "{ttl}");
 }
 
 #[test]

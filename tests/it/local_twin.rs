@@ -515,6 +515,7 @@ fn config(password: Option<&str>) -> Config {
             mode: Mode::Buffered,
             flush_interval: second,
             window: Duration::ZERO,
+            local_grants: false,
             max_keys: 1,
         },
         cache: Cache {

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::thread;
+use std::time::Duration;
 
 use crate::connection::{Connection, Request, encode};
-use crate::harness::{Settings, Stack, skipped_on_bare_redis};
+use crate::harness::{Settings, Stack, eventually, skipped_on_bare_redis};
 use crate::reply::Reply;
 use crate::servers::Tally;
 use tally::limit::CANONICAL_WITH_TTL as SCRIPT;
@@ -165,6 +166,44 @@ fn equal_calls_become_one_and_denials_ask_nobody() {
     assert_eq!(client.call(&call), Reply::Integer(-1));
     assert_eq!(client.run("DEL limited7").integer(), 1);
     assert_eq!(client.call(&call), Reply::Integer(1));
+}
+
+/// Where that is wanted, one Tally grants from memory: to the limit, and the nodes learn of it.
+#[test]
+fn grants_from_memory_end_at_the_limit_and_reach_the_node() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let settings: Settings<'_> = &[
+        ("counters.local_grants", "true"),
+        ("counters.flush_interval", "\"100ms\""),
+    ];
+    let stack = Stack::start(settings);
+    check_grants(ask(&[stack.address()], 50, SCRIPT, 20));
+    let calls = stack.node_calls("evalsha") + stack.node_calls("eval");
+    assert!(calls < 2_000, "{calls} script calls on the nodes for 20000");
+    for key in 0..KEYS {
+        let key = format!("limited{key}");
+        let arrived = eventually(Duration::from_secs(5), || {
+            stack.nodes.iter().any(|node| {
+                node.connect().run(&format!("GET {key}")) == Reply::Bulk(b"100".to_vec())
+            })
+        });
+        assert!(arrived, "{key}");
+        assert!((580..=600).contains(&stack.connect().run(&format!("TTL {key}")).integer()));
+    }
+    // Grants and increments are counted together, by all who ask this Tally.
+    let mut client = stack.connect();
+    let mut call = |limit: &str| client.call(&["EVAL", SCRIPT, "1", "mixed", limit, "600"]);
+    for number in 1..=5 {
+        assert_eq!(call("1000"), Reply::Integer(number));
+    }
+    assert_eq!(stack.connect().run("INCRBY mixed 10").integer(), 15);
+    assert_eq!(call("1000"), Reply::Integer(16));
+    assert_eq!(call("16"), Reply::Integer(-1));
+    assert_eq!(stack.connect().run("DEL mixed").integer(), 1);
+    assert_eq!(call("16"), Reply::Integer(1));
+    assert!((590..=600).contains(&stack.connect().run("TTL mixed").integer()));
 }
 
 /// A script of nobody's catalogue, named in the configuration.

@@ -143,6 +143,7 @@ impl World {
             flush_interval: LEASE,
             cache_ttl: LEASE,
             window: scenario.window,
+            local_grants: false,
         };
         let lane = Lane::new(
             Limits {
@@ -407,7 +408,7 @@ impl World {
         self.server.reconnected();
         let script = (SHA.to_vec(), BODY.to_vec());
         self.lane
-            .connected(&self.table, self.now, Some(script), None);
+            .connected(&self.table, self.now, Some(script), None, self.server.tells);
     }
 
     fn send(&mut self) {

@@ -88,8 +88,7 @@ impl Shard {
         let found = self.entries.find(hash, |entry| entry.key.as_bytes() == key);
         match found.map(|entry| &entry.state) {
             Some(State::Warm(counter)) if counter.answers(now) => {
-                let mut digits = itoa::Buffer::new();
-                encode::bulk(out, digits.format(counter.value).as_bytes());
+                encode::decimal(out, counter.value);
             }
             Some(State::Cached { value, until }) if now < *until => match value {
                 Some(value) => encode::bulk(out, value),

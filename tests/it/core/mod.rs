@@ -2,6 +2,7 @@
 
 mod book;
 mod history;
+mod model;
 mod node;
 mod runs;
 mod script;

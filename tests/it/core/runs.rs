@@ -161,6 +161,7 @@ const EXACT: Treatment = Treatment {
 
 const PATIENT: Treatment = Treatment {
     window: Duration::from_millis(5),
+    local_grants: false,
     ..EXACT
 };
 

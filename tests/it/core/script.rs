@@ -69,10 +69,14 @@ impl Node {
         encode::bulk(&mut out, self.now.to_string().as_bytes());
         let exceptions = exceptions.iter().map(|exception| format!(" {exception}"));
         encode::bulk(&mut out, exceptions.collect::<String>().as_bytes());
-        for key in keys {
+        for (key, args) in each() {
             match self.text(key).ok().flatten() {
                 Some(text) => encode::bulk(&mut out, &text),
                 None => encode::null(&mut out, Protocol::Resp3),
+            }
+            if number(&args[2]) < 2 {
+                encode::bulk(&mut out, b"");
+                continue;
             }
             let deadline = match self.held(key).map(|held| held.deadline) {
                 None => -2,
@@ -130,7 +134,7 @@ impl Node {
 
     /// One key: what was out of the ordinary, if anything.
     fn apply(&mut self, key: &[u8], args: &[Vec<u8>]) -> Option<char> {
-        let (delta, due) = (&args[0], args[2] == b"1");
+        let (delta, due) = (&args[0], number(&args[2]) % 2 == 1);
         let deadline = parse_i64(&args[1]).map(|deadline| u64::try_from(deadline).unwrap());
         let past = deadline.is_some_and(|deadline| deadline <= self.now);
         let current = self.text(key);

@@ -81,6 +81,7 @@ impl Run {
                     count: 1,
                     deadline: None,
                     due: false,
+                    asks: true,
                     last: 0,
                     slot: None,
                 });

@@ -186,6 +186,7 @@ pub(crate) const BUFFERED: Treatment = Treatment {
     flush_interval: Duration::from_millis(10),
     cache_ttl: Duration::from_millis(50),
     window: Duration::ZERO,
+    local_grants: false,
 };
 
 impl Sim {
@@ -503,8 +504,15 @@ impl Sim {
             _ => None,
         };
         let marker = marker.as_deref();
+        // What others do is not told here.
+        let tells = !self.book.plan.foreign;
         self.lane
-            .connected(&self.table, self.now, Some(script), marker);
+            .connected(&self.table, self.now, Some(script), marker, tells);
+    }
+
+    /// The node tells that somebody else changed a key.
+    pub(crate) fn told(&mut self, key: &str) {
+        self.step(|lane, step| lane.invalidate(step, key.as_bytes()));
     }
 
     pub(crate) fn expire(&mut self) {
@@ -531,7 +539,7 @@ impl Sim {
     }
 
     /// What holds at every moment.
-    fn check(&self) {
+    pub(crate) fn check(&self) {
         let (open, most) = (self.book.open, self.book.plan.lane.max_in_flight);
         assert!(open <= most, "{open} commands at once: {:?}", self.lane);
         let fates = self.fates();

@@ -63,7 +63,7 @@ fn barriers_take_every_increment_counted_meanwhile() {
         let mut node = Node::default();
         node.script = true;
         let now = tokio::time::Instant::now().into_std();
-        lane.connected(&table, now, Some((SHA.to_vec(), BODY.to_vec())), None);
+        lane.connected(&table, now, Some((SHA.to_vec(), BODY.to_vec())), None, true);
         for _ in 0..1000 {
             for _ in 0..2 {
                 call(&table, &mut lane, &mut node, &argv(&["INCRBY", "a", "1"]));

@@ -6,9 +6,15 @@ use super::sim::{Plan, Sim};
 
 /// A world in which nothing happens by itself, with client 0 and 1.
 pub(super) fn world() -> Sim {
+    world_with(false)
+}
+
+/// The same; `foreign`: others change keys, and the node does not tell of it.
+fn world_with(foreign: bool) -> Sim {
     let plan = Plan {
         clients: 2,
         quiet: true,
+        foreign,
         ..Plan::new(|_, _| argv(&["PING"]))
     };
     let mut sim = Sim::new(plan, 1);
@@ -137,8 +143,7 @@ fn nothing_counted_on_a_key_outlives_its_deadline() {
 
 #[test]
 fn a_deadline_set_by_others_is_known_at_the_next_answer() {
-    let mut sim = world();
-    sim.book.plan.foreign = true;
+    let mut sim = world_with(true);
     sim.warm("a", 5);
     sim.ask("INCRBY a 1");
     sim.node.command(&argv(&["PEXPIRE", "a", "100"]));
@@ -161,6 +166,27 @@ fn a_deadline_set_by_others_is_known_at_the_next_answer() {
 }
 
 #[test]
+fn an_answer_that_was_not_asked_for_the_deadline_hides_no_change() {
+    let mut sim = world();
+    sim.warm("a", 5);
+    sim.ask("INCRBY a 1");
+    sim.flush();
+    sim.send();
+    // On its way already, and nobody else's change was known when it was sealed.
+    sim.node.command(&argv(&["PEXPIRE", "a", "100"]));
+    sim.told("a");
+    sim.settle();
+    let incr = sim.ask("INCRBY a 1");
+    assert_eq!(sim.book.open, 1, "not counted here");
+    sim.rest();
+    sim.heard(incr, r":7\r\n");
+    sim.advance(120);
+    let incr = sim.ask("INCRBY a 1");
+    sim.rest();
+    sim.heard(incr, r":1\r\n");
+}
+
+#[test]
 fn reads_of_a_key_that_cools_wait_for_what_is_pending() {
     for (read, refused) in [
         ("GET a", false),
@@ -168,8 +194,7 @@ fn reads_of_a_key_that_cools_wait_for_what_is_pending() {
         ("GET a", true),
         ("MGET a", true),
     ] {
-        let mut sim = world();
-        sim.book.plan.foreign = true;
+        let mut sim = world_with(true);
         sim.warm("a", 5);
         sim.ask("INCRBY a 1");
         // Within the guard: the answer to the batch ends the counting here.
@@ -267,8 +292,7 @@ fn errors_are_never_kept_as_values() {
 
 #[test]
 fn what_others_count_shows_with_the_next_answer() {
-    let mut sim = world();
-    sim.book.plan.foreign = true;
+    let mut sim = world_with(true);
     sim.warm("a", 5);
     sim.ask("INCRBY a 1");
     sim.flush();
