@@ -250,12 +250,16 @@ impl<T> Lane<T> {
             self.seal(&mut place);
             return Some(self.put_back(place, queue, Queued::Command(parked)));
         }
-        let mut ready = true;
-        for (other, other_ready) in &mut command.keys {
-            *other_ready |= other == key;
-            ready &= *other_ready;
+        let at = command
+            .keys
+            .binary_search_by(|(other, _)| other.as_bytes().cmp(key.as_bytes()));
+        let ready = at.ok().and_then(|at| command.keys.get_mut(at));
+        if let Some((_, ready)) = ready
+            && !std::mem::replace(ready, true)
+        {
+            command.unready -= 1;
         }
-        if !ready {
+        if command.unready > 0 {
             return Some(self.put_back(place, queue, Queued::Command(parked)));
         }
         if peek {

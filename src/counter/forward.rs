@@ -104,6 +104,7 @@ impl<T> Lane<T> {
         let parked = self.parked.insert(Parked {
             wire: wire.into(),
             keys: Vec::new(),
+            unready: 0,
             queues: distinct.len(),
             effect,
             ticket: Some(ticket),
@@ -123,6 +124,7 @@ impl<T> Lane<T> {
             places.push((Key::new(key), ready));
         }
         if let Some(command) = self.parked.get_mut(parked) {
+            command.unready = places.iter().filter(|(_, ready)| !ready).count();
             command.keys = places;
         }
     }

@@ -169,8 +169,11 @@ pub(super) enum Queued<T> {
 #[derive(Debug)]
 pub(super) struct Parked<T> {
     pub(super) wire: Box<[u8]>,
-    /// Its keys, each once, and whether it stands first there with nothing in flight before it.
+    /// Its keys, each once and in order, and whether it stands first there with nothing in flight
+    /// before it.
     pub(super) keys: Vec<(Key, bool)>,
+    /// How many of them it does not.
+    pub(super) unready: usize,
     /// Queues that it still stands in.
     pub(super) queues: usize,
     pub(super) effect: Effect,
