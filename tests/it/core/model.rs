@@ -51,7 +51,7 @@ fn command() -> impl Strategy<Value = String> {
     );
     prop_oneof![
         6 => (key(), delta).prop_map(|(key, delta)| format!("INCRBY {key} {delta}")),
-        6 => key().prop_map(|key| format!("INCRBY {key} 1")),
+        20 => key().prop_map(|key| format!("INCRBY {key} 1")),
         2 => key().prop_map(|key| format!("GET {key}")),
         1 => (key(), select(&["7", "007", "text"][..])).prop_map(|(key, value)| format!("SET {key} {value}")),
         1 => key().prop_map(|key| format!("DEL {key}")),
@@ -67,8 +67,8 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         12 => (0..CLIENTS, command()).prop_map(|(client, line)| Happening::Asked(client, line)),
         6 => Just(Happening::Sent),
-        6 => (1..4_usize).prop_map(Happening::Executed),
-        6 => (1..4_usize).prop_map(Happening::Heard),
+        6 => (1..12_usize).prop_map(Happening::Executed),
+        6 => (1..12_usize).prop_map(Happening::Heard),
         3 => Just(Happening::Flushed),
         2 => select(&[1, 20, 60][..]).prop_map(Happening::Waited),
         1 => Just(Happening::Lost),
@@ -106,7 +106,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn what_was_acknowledged_is_somewhere(happenings in vec(happening(), 0..80)) {
+    fn what_was_acknowledged_is_somewhere(happenings in vec(happening(), 0..200)) {
         let plan = Plan {
             clients: CLIENTS,
             keys: &["a", "b"],
