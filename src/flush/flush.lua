@@ -50,9 +50,13 @@ local function apply(key, delta, deadline, due, last_value)
   end
   if delta ~= '0' then
     -- A key that is gone is made with its deadline. (To ask first whether it is there would be a
-    -- read, see below.)
+    -- read, see below.) The relative time keeps a key of a script cut short from living on; the
+    -- absolute one is exact.
     if deadline ~= '' and not past then
-      redis.call('SET', key, '0', 'PX', string.format('%.0f', tonumber(deadline) - now), 'NX')
+      local left = string.format('%.0f', tonumber(deadline) - now)
+      if redis.call('SET', key, '0', 'PX', left, 'NX') then
+        redis.call('PEXPIREAT', key, deadline)
+      end
     end
     local value = redis.pcall('INCRBY', key, delta)
     if type(value) == 'table' then
