@@ -124,7 +124,7 @@ impl Access {
         positions: &mut Vec<usize>,
     ) -> Result<(), Denied> {
         let category = Category::of(command);
-        if category.is_some_and(|category| !self.categories.contains(&category)) {
+        if category.is_some_and(|category| !self.allows(category)) {
             return Err(Denied::Command);
         }
         let Some(patterns) = &self.keys else {
@@ -139,18 +139,35 @@ impl Access {
         } else if command::key_positions(command, request, positions).is_err() {
             return Ok(());
         }
-        let is_allowed = |key: &[u8]| {
-            patterns
-                .iter()
-                .any(|pattern| glob::matches(pattern, key, Case::Exact))
-        };
         let mut keys = positions.iter().map(|at| request.arg(*at));
-        if keys.all(is_allowed) {
+        if keys.all(|key| matches_one(patterns, key)) {
             Ok(())
         } else {
             Err(Denied::Keys)
         }
     }
+
+    /// Whether the commands of a category are allowed.
+    pub fn allows(&self, category: Category) -> bool {
+        self.categories.contains(&category)
+    }
+
+    /// Whether a key may be named.
+    pub fn allows_key(&self, key: &[u8]) -> bool {
+        let patterns = self.keys.as_deref();
+        patterns.is_none_or(|patterns| matches_one(patterns, key))
+    }
+
+    /// The patterns of its keys; `None`: all keys.
+    pub fn patterns(&self) -> Option<&[Vec<u8>]> {
+        self.keys.as_deref()
+    }
+}
+
+fn matches_one(patterns: &[Vec<u8>], key: &[u8]) -> bool {
+    patterns
+        .iter()
+        .any(|pattern| glob::matches(pattern, key, Case::Exact))
 }
 
 /// Whether it tells or changes something of keys that it does not name.

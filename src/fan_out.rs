@@ -8,6 +8,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::flush::RESERVED_PREFIX;
+use crate::key::Key;
 use crate::node::Came;
 use crate::resp::{Protocol, encode, reply};
 use crate::session::Place;
@@ -204,29 +205,89 @@ pub fn any_string(start: usize) -> Merge {
     })
 }
 
-/// The only part is a node's answer to SCAN: its cursor becomes one that names the node.
-pub fn scan(node: usize, nodes: usize) -> Merge {
-    merged(move |parts, out| {
-        let frame = parts.frames().next().unwrap_or_default();
-        let mut elements = reply::elements(frame).into_iter().flatten();
-        let cursor = elements.next().and_then(reply::text).and_then(parse_cursor);
-        let next = cursor.and_then(|cursor| {
-            Cursor {
-                node,
-                inner: cursor,
+/// The parts are the answers to `SCAN` of the node of `from` and of those that follow it: the
+/// keys of as many of them as it takes to give `count`, and the cursor behind the last.
+pub fn scan(from: Cursor, nodes: usize, count: usize) -> Merge {
+    Box::new(move |parts, place| place.fill(&scanned(parts.frames(), from, nodes, count)))
+}
+
+fn scanned<'p>(
+    frames: impl Iterator<Item = &'p [u8]>,
+    from: Cursor,
+    nodes: usize,
+    count: usize,
+) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let (mut keys, mut found) = (Vec::new(), 0);
+    let mut next = None;
+    for (answer, node) in frames.zip(from.node..) {
+        if reply::is_error(answer) {
+            if node == from.node {
+                return answer.to_vec();
             }
-            .after(nodes)
-        });
-        let (Some(next), Some(keys)) = (next, elements.next()) else {
-            return encode::error(
-                out,
-                "ERR the node's cursor does not fit into one of Tally's",
-            );
+            // `next` is this node's beginning: the next call tells of the error.
+            break;
+        }
+        let mut elements = reply::elements(answer).into_iter().flatten();
+        let inner = elements.next().and_then(reply::text).and_then(parse_cursor);
+        let (Some(inner), Some(here)) = (inner, elements.next()) else {
+            next = None;
+            break;
         };
-        encode::array(out, 2);
-        encode::bulk(out, itoa::Buffer::new().format(next).as_bytes());
-        append_keys(std::iter::once(keys), out);
-    })
+        found += reply::elements(here).into_iter().flatten().count();
+        keys.push(here);
+        next = Cursor { node, inner }.after(nodes);
+        if inner != 0 || found >= count {
+            break;
+        }
+    }
+    let Some(next) = next else {
+        encode::error(
+            &mut frame,
+            "ERR the node's cursor does not fit into one of Tally's",
+        );
+        return frame;
+    };
+    encode::array(&mut frame, 2);
+    encode::bulk(&mut frame, itoa::Buffer::new().format(next).as_bytes());
+    append_keys(keys.into_iter(), &mut frame);
+    frame
+}
+
+/// The entries of streams that were read in parts, each the reply of `XREAD` for some of them: one
+/// map in the order of `order`, which has each stream with the index of its part. `None`: there
+/// are no entries, or only errors.
+pub fn streams(order: &[(usize, Key)], parts: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let mut parts: Vec<Vec<(&[u8], &[u8])>> = parts
+        .iter()
+        .map(|part| {
+            let mut pairs = Vec::new();
+            let mut fields = reply::elements(part).into_iter().flatten();
+            while let (Some(key), Some(entries)) = (fields.next(), fields.next()) {
+                pairs.push((key, entries));
+            }
+            pairs
+        })
+        .collect();
+    let mut found = Vec::new();
+    for (index, key) in order {
+        let part = parts.get_mut(*index)?;
+        let of_key = |(name, _): &(&[u8], &[u8])| reply::text(name) == Some(key.as_bytes());
+        // A stream that is named twice is there twice.
+        if let Some(at) = part.iter().position(of_key) {
+            found.push(part.remove(at));
+        }
+    }
+    if found.is_empty() {
+        return None;
+    }
+    let mut frame = Vec::new();
+    encode::map(&mut frame, Protocol::Resp3, found.len());
+    for (key, entries) in found {
+        frame.extend_from_slice(key);
+        frame.extend_from_slice(entries);
+    }
+    Some(frame)
 }
 
 /// A place in a scan over several nodes: `inner * nodes + node` for clients.
@@ -326,6 +387,60 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[track_caller]
+    fn check_scan(answers: &[&str], count: usize, expected: &str) {
+        let from = Cursor { node: 0, inner: 0 };
+        let frames = answers.iter().map(|answer| answer.as_bytes());
+        let made = scanned(frames, from, 3, count);
+        assert_eq!(String::from_utf8_lossy(&made), expected);
+    }
+
+    #[test]
+    fn a_scan_goes_on_to_the_next_node_until_it_has_enough() {
+        let a = "*2\r\n$1\r\n0\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n";
+        let c = "*2\r\n$1\r\n0\r\n*1\r\n$1\r\nc\r\n";
+        let none = "*2\r\n$1\r\n0\r\n*0\r\n";
+        let begun = "*2\r\n$1\r\n4\r\n*1\r\n$1\r\nd\r\n";
+        let abc = "*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n";
+        check_scan(&[a, c, none], 10, &format!("*2\r\n$1\r\n0\r\n{abc}"));
+        // Cursors are inner * 3 + node.
+        check_scan(&[a, c, none], 3, &format!("*2\r\n$1\r\n2\r\n{abc}"));
+        let ab = "*2\r\n$1\r\na\r\n$1\r\nb\r\n";
+        check_scan(&[a, c, none], 2, &format!("*2\r\n$1\r\n1\r\n{ab}"));
+        let d = "*1\r\n$1\r\nd\r\n";
+        check_scan(&[begun, c, none], 10, &format!("*2\r\n$2\r\n12\r\n{d}"));
+        let abd = "*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nd\r\n";
+        check_scan(&[a, begun, c], 10, &format!("*2\r\n$2\r\n13\r\n{abd}"));
+    }
+
+    #[test]
+    fn streams_come_in_the_order_of_the_request() {
+        let order = [
+            (0, Key::new(b"a")),
+            (1, Key::new(b"b")),
+            (0, Key::new(b"c")),
+        ];
+        let first = b"%2\r\n+a\r\n:1\r\n+c\r\n:3\r\n".to_vec();
+        let second = b"%1\r\n+b\r\n:2\r\n".to_vec();
+        let all = b"%3\r\n+a\r\n:1\r\n+b\r\n:2\r\n+c\r\n:3\r\n";
+        assert_eq!(streams(&order, &[first.clone(), second]).unwrap(), all);
+        let (none, error) = (b"_\r\n".to_vec(), b"-ERR no\r\n".to_vec());
+        assert_eq!(
+            streams(&order, &[first.clone(), none.clone()]).unwrap(),
+            first
+        );
+        assert_eq!(streams(&order, &[none, error]), None);
+    }
+
+    #[test]
+    fn a_scan_ends_before_a_node_that_fails_and_begins_there_the_next_time() {
+        let a = "*2\r\n$1\r\n0\r\n*1\r\n$1\r\na\r\n";
+        let away = "-ERR node b is unreachable (x)\r\n";
+        let found = "*2\r\n$1\r\n1\r\n*1\r\n$1\r\na\r\n";
+        check_scan(&[a, away, a], 10, found);
+        check_scan(&[away, a, a], 10, away);
     }
 
     #[test]

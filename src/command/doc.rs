@@ -56,7 +56,7 @@ const TREATMENTS: &[(&str, &str)] = &[
     (
         FORWARDED,
         "sent to the node of its keys after their pending increments. Keys on several nodes get a \
-         `CROSSSLOT` error.",
+         `CROSSSLOT` error, but where a detail says otherwise.",
     ),
     (
         SPLIT,
@@ -118,6 +118,8 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
         Class::Own(inside) => (HERE, own_detail(inside)),
         Class::Transaction(bracket) => (TRANSACTION, transaction_detail(bracket)),
         Class::Refused(Refusal::Never) => (NEVER, ""),
+        Class::Refused(Refusal::Users) => (NEVER, "users are in Tally's configuration"),
+        Class::Refused(Refusal::AclFile) => (NEVER, "there is no such file"),
         Class::PerNode { merge, peek } => {
             let detail = match (merge, peek) {
                 (Merge::Sum, false) => "the sum",
@@ -130,7 +132,9 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
             let detail = match every {
                 EveryNode::DbSize => "the sum",
                 EveryNode::Keys => "all keys",
-                EveryNode::Scan => "node after node; the cursor says which",
+                EveryNode::Scan => {
+                    "node after node, more than one while little is found; the cursor says which"
+                }
                 EveryNode::FlushAll
                 | EveryNode::FlushDb
                 | EveryNode::SwapDb
@@ -186,8 +190,14 @@ fn own_detail(inside: Inside) -> &'static str {
 
 fn keyed_detail(command: &Command) -> &'static str {
     match command.name {
-        "xread" | "xreadgroup" => "with `BLOCK` on a connection of its own",
-        _ if command.flags.contains(Flags::BLOCKING) => "waits on a connection of its own",
+        "xread" | "xreadgroup" => {
+            "with `BLOCK` on a connection of its own; keys on several nodes: asked in turn"
+        }
+        "lmpop" | "zmpop" => "keys on several nodes: asked in turn",
+        "blmove" | "brpoplpush" => "waits on a connection of its own",
+        _ if command.flags.contains(Flags::BLOCKING) => {
+            "waits on a connection of its own; keys on several nodes: asked in turn"
+        }
         "sort" | "sort_ro" => {
             "with a pattern in `BY` or `GET`: after all pending increments of its node, if a hash tag \
              or a route keeps the pattern's keys there; else looked up on all nodes and sorted here"

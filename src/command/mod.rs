@@ -16,7 +16,7 @@ pub use doc::markdown;
 pub use flags::Flags;
 pub use keys::{CountRule, Keys, KeysError, key_positions};
 pub use lookup::{LookupError, lookup, resolve};
-pub use options::{blocks, key_patterns, needs_whole_node, other_database};
+pub use options::{block_option, blocks, key_patterns, needs_whole_node, other_database};
 pub use secrets::{is_secret, shown, shown_prefix};
 
 use crate::resp::{Form, Request};
@@ -233,6 +233,10 @@ pub enum Inside {
 pub enum Refusal {
     /// Is about one server, so makes no sense behind a proxy.
     Never,
+    /// Changes users, which are Tally's, and in its configuration.
+    Users,
+    /// Is about a file of users, which there is none.
+    AclFile,
 }
 
 impl Refusal {
@@ -243,6 +247,17 @@ impl Refusal {
             Self::Never => {
                 format!("ERR {name} is not available through Tally, send it to the Redis node")
             }
+            Self::Users => {
+                format!(
+                    "ERR {name} is not available, users are in Tally's configuration ([[users]])"
+                )
+            }
+            // Redis's words without one (`aclCommand` in `acl.c`).
+            Self::AclFile => "ERR This Redis instance is not configured to use an ACL file. You \
+                may want to specify users via the ACL SETUSER command and then issue a CONFIG \
+                REWRITE (assuming you have a Redis configuration file set) in order to store users \
+                in the Redis configuration."
+                .to_owned(),
         }
     }
 }

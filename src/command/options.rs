@@ -12,22 +12,29 @@ pub fn blocks(command: &Command, request: &Request<'_>) -> bool {
         return false;
     }
     match command.keys {
-        Keys::Streams => {
-            let mut at = 1;
-            while at < request.len() {
-                match find_option(request.arg(at), STREAM_OPTIONS) {
-                    Some("block") => return true,
-                    Some("count") => at += 1,
-                    Some("group") => at += 2,
-                    Some("noack") => {}
-                    _ => return false,
-                }
-                at += 1;
-            }
-            false
-        }
+        Keys::Streams => block_option(command, request).is_some(),
         _ => true,
     }
+}
+
+/// Where `BLOCK` stands in an `XREAD` or `XREADGROUP`.
+pub fn block_option(command: &Command, request: &Request<'_>) -> Option<usize> {
+    let mut at = if matches!(command.keys, Keys::Streams) {
+        1
+    } else {
+        request.len()
+    };
+    while at < request.len() {
+        match find_option(request.arg(at), STREAM_OPTIONS) {
+            Some("block") => return Some(at),
+            Some("count") => at += 1,
+            Some("group") => at += 2,
+            Some("noack") => {}
+            _ => return None,
+        }
+        at += 1;
+    }
+    None
 }
 
 /// The database that the request names for what it makes, as `MOVE` does and `COPY ... DB n` may;

@@ -372,17 +372,17 @@ table! {
     // The server itself.
     "acl",                    -2, NONE,      CONTAINER,                Plain,          [CONTAINER];
     "acl|cat",                -2, NONE,      AnyNode,                  Plain,          [NOSCRIPT LOADING STALE];
-    "acl|deluser",            -3, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
-    "acl|dryrun",             -4, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
+    "acl|deluser",            -3, NONE,      Refused(Refusal::Users),   Plain,          [ADMIN NOSCRIPT LOADING STALE];
+    "acl|dryrun",             -4, NONE,      Local,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
     "acl|genpass",            -2, NONE,      AnyNode,                  Plain,          [NOSCRIPT LOADING STALE];
-    "acl|getuser",             3, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
+    "acl|getuser",             3, NONE,      Local,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
     "acl|help",                2, NONE,      AnyNode,                  Plain,          [LOADING STALE];
-    "acl|list",                2, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
-    "acl|load",                2, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
-    "acl|log",                -2, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
-    "acl|save",                2, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
-    "acl|setuser",            -3, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
-    "acl|users",               2, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
+    "acl|list",                2, NONE,      Local,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
+    "acl|load",                2, NONE,      Refused(Refusal::AclFile), Plain,          [ADMIN NOSCRIPT LOADING STALE];
+    "acl|log",                -2, NONE,      Refused(Refusal::Users),   Plain,          [ADMIN NOSCRIPT LOADING STALE];
+    "acl|save",                2, NONE,      Refused(Refusal::AclFile), Plain,          [ADMIN NOSCRIPT LOADING STALE];
+    "acl|setuser",            -3, NONE,      Refused(Refusal::Users),   Plain,          [ADMIN NOSCRIPT LOADING STALE];
+    "acl|users",               2, NONE,      Local,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
     "acl|whoami",              2, NONE,      Local,                    Plain,          [NOSCRIPT LOADING STALE];
     "bgrewriteaof",            1, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT];
     "bgsave",                 -1, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT];

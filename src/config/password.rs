@@ -30,6 +30,14 @@ impl PasswordHash {
         Self(Sha256::digest(password).into())
     }
 
+    /// 64 hexadecimal digits.
+    pub fn to_hex(self) -> String {
+        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        digits
+            .filter_map(|digit| char::from_digit(digit.into(), 16))
+            .collect()
+    }
+
     /// Reads 64 hexadecimal digits.
     pub(super) fn from_hex(digits: &str) -> Option<Self> {
         let mut hash = [0; 32];

@@ -3,7 +3,7 @@
 use super::dispatch::{Dispatch, Flow};
 use super::expiry;
 use super::replies::Ticket;
-use super::rounds::Pop;
+use super::rounds::Asked;
 use super::transaction::CROSS_SLOT;
 use crate::command::{self, Class, Command};
 use crate::counter::{Effect, Extent};
@@ -26,8 +26,8 @@ impl Dispatch<'_> {
         let mut indices = keys.iter().map(|key| self.shared.router.index(key));
         let index = indices.next().unwrap_or(0);
         if indices.any(|other| other != index) {
-            if let Some(pop) = Pop::of(command) {
-                return self.wait_in_rounds(pop, request, &keys);
+            if let Some(asked) = Asked::of(command, request) {
+                return self.ask_in_rounds(asked, request, &keys);
             }
             if command.name == "sort"
                 && let Some(flow) = self.sort_across(request)

@@ -1,8 +1,11 @@
-//! `BLPOP` and its kin for keys of several nodes: the keys are asked in turn, again and again.
+//! Commands that take from the first key that has something, or read streams, for keys of several
+//! nodes: `BLPOP`, `LMPOP`, `XREAD` and their kin. The nodes are asked in turn, and those that
+//! wait are asked again and again.
 //!
 //! No connection can wait at two nodes, and a wait at each of them could be given two elements. So
-//! the command that does not wait goes to each key in the order of the request, on the lanes,
-//! until one gives something. What waits costs each key a command every [`LONGEST`].
+//! a command that does not wait goes to each key in the order of the request, on the lanes, until
+//! one gives something; streams are read at each node, and what they give becomes one reply. What
+//! waits costs each key (each node, for streams) a command every [`LONGEST`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +15,27 @@ use tokio_util::sync::CancellationToken;
 use super::aside::{Answer, on_lane};
 use super::dispatch::{Dispatch, Flow};
 use super::replies::Ticket;
-use crate::command::Command;
+use crate::command::{self, Command};
 use crate::counter::Effect;
+use crate::fan_out;
 use crate::key::Key;
 use crate::node::Node;
-use crate::resp::{Protocol, Request, encode, reply};
+use crate::resp::{Protocol, Request, encode, parse_i64, reply};
 
-/// What a waiting command asks each key for.
+/// What the keys are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    /// One element of the first key that has any.
+    Element(Pop),
+    /// Several of the first that has any: the reply names the key.
+    Elements(Pop),
+    /// The entries of all of them, to be told together.
+    Streams,
+    /// The same for a consumer of a group.
+    GroupStreams,
+}
+
+/// How elements are taken, and put back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pop {
     /// The command that does not wait.
@@ -29,38 +46,53 @@ pub(super) struct Pop {
     scored: bool,
 }
 
-impl Pop {
-    /// `None` for a command that this can not stand in for.
-    pub(super) fn of(command: &Command) -> Option<Self> {
-        let (name, back, scored) = match command.name {
-            "blpop" => ("LPOP", "LPUSH", false),
-            "brpop" => ("RPOP", "RPUSH", false),
-            "bzpopmin" => ("ZPOPMIN", "ZADD", true),
-            "bzpopmax" => ("ZPOPMAX", "ZADD", true),
+impl Asked {
+    /// `None` for a command that can not be asked so.
+    pub(super) fn of(command: &Command, request: &Request<'_>) -> Option<Self> {
+        let pop = |name, back, scored| Pop { name, back, scored };
+        let has = |word: &[u8]| request.args().any(|arg| arg.eq_ignore_ascii_case(word));
+        Some(match command.name {
+            "blpop" => Self::Element(pop("LPOP", "LPUSH", false)),
+            "brpop" => Self::Element(pop("RPOP", "RPUSH", false)),
+            "bzpopmin" => Self::Element(pop("ZPOPMIN", "ZADD", true)),
+            "bzpopmax" => Self::Element(pop("ZPOPMAX", "ZADD", true)),
+            "lmpop" | "blmpop" if has(b"right") => Self::Elements(pop("LMPOP", "RPUSH", false)),
+            "lmpop" | "blmpop" => Self::Elements(pop("LMPOP", "LPUSH", false)),
+            "zmpop" | "bzmpop" => Self::Elements(pop("ZMPOP", "ZADD", true)),
+            "xread" => Self::Streams,
+            "xreadgroup" => Self::GroupStreams,
             _ => return None,
-        };
-        Some(Self { name, back, scored })
+        })
     }
 }
 
-/// A client that waits for one of several keys.
+/// A client that asks several nodes.
 struct Rounds {
-    pop: Pop,
-    keys: Vec<(Arc<Node<Ticket>>, Key)>,
-    /// `None`: for ever.
+    asked: Asked,
+    questions: Vec<Question>,
+    /// Of streams, the order in which they are told: each with its question.
+    order: Vec<(usize, Key)>,
+    /// Zero: one round. `None`: for ever.
     timeout: Option<Duration>,
 }
 
+/// A command for one node.
+struct Question {
+    node: Arc<Node<Ticket>>,
+    keys: Vec<Key>,
+    args: Vec<Box<[u8]>>,
+}
+
 impl Dispatch<'_> {
-    /// A command that waits for keys of several nodes.
-    pub(super) fn wait_in_rounds(
+    /// A command for keys of several nodes.
+    pub(super) fn ask_in_rounds(
         &mut self,
-        pop: Pop,
+        asked: Asked,
         request: &Request<'_>,
         keys: &[&[u8]],
     ) -> Flow {
         if self.state.aside.is_none() {
-            let timeout = match timeout(request.arg(request.len() - 1)) {
+            let timeout = match patience(self.command, request) {
                 Ok(timeout) => timeout,
                 Err(text) => {
                     self.error(text);
@@ -70,13 +102,8 @@ impl Dispatch<'_> {
             if self.replies.backlog().outstanding > 0 {
                 return Flow::Await;
             }
-            let place = |key: &&[u8]| {
-                let node = self.node(self.shared.router.index(key));
-                (Arc::clone(node), Key::new(key))
-            };
-            let keys = keys.iter().map(place).collect();
+            let rounds = self.rounds(asked, request, keys, timeout);
             let cancel = CancellationToken::new();
-            let rounds = Rounds { pop, keys, timeout };
             self.begin_aside(rounds.run(cancel.clone()), Some(cancel.drop_guard()));
         }
         let Some(answer) = self.poll_aside() else {
@@ -86,34 +113,98 @@ impl Dispatch<'_> {
         self.pass(&answer.frame, form);
         Flow::Continue
     }
+
+    /// The questions that a request comes to: one for each key, or for each node.
+    fn rounds(
+        &self,
+        asked: Asked,
+        request: &Request<'_>,
+        keys: &[&[u8]],
+        timeout: Option<Duration>,
+    ) -> Rounds {
+        let mut rounds = Rounds {
+            asked,
+            questions: Vec::new(),
+            order: Vec::new(),
+            timeout,
+        };
+        let place = |key: &[u8]| Arc::clone(self.node(self.shared.router.index(key)));
+        match asked {
+            Asked::Element(pop) => rounds.questions.extend(keys.iter().map(|key| Question {
+                node: place(key),
+                keys: vec![Key::new(key)],
+                args: boxed(&[pop.name.as_bytes(), key]),
+            })),
+            Asked::Elements(pop) => {
+                let before = if self.command.name.starts_with('b') {
+                    3
+                } else {
+                    2
+                };
+                let rest: Vec<&[u8]> = request.args().skip(before + keys.len()).collect();
+                rounds.questions.extend(keys.iter().map(|key| Question {
+                    node: place(key),
+                    keys: vec![Key::new(key)],
+                    args: boxed(&[&[pop.name.as_bytes(), b"1", key], rest.as_slice()].concat()),
+                }));
+            }
+            Asked::Streams | Asked::GroupStreams => {
+                let first = request.len() - 2 * keys.len();
+                let block = command::block_option(self.command, request);
+                let is_block =
+                    |at: usize| block.is_some_and(|block| (block..=block + 1).contains(&at));
+                let options = (0..first).filter(|at| !is_block(*at));
+                let options: Vec<&[u8]> = options.map(|at| request.arg(at)).collect();
+                let mut ids: Vec<Vec<Box<[u8]>>> = Vec::new();
+                for (at, key) in keys.iter().enumerate() {
+                    let node = place(key);
+                    let of_node = |question: &Question| Arc::ptr_eq(&question.node, &node);
+                    let number = rounds.questions.iter().position(of_node);
+                    let number = number.unwrap_or_else(|| {
+                        rounds.questions.push(Question {
+                            node,
+                            keys: Vec::new(),
+                            args: boxed(&options),
+                        });
+                        ids.push(Vec::new());
+                        ids.len() - 1
+                    });
+                    if let (Some(question), Some(ids)) =
+                        (rounds.questions.get_mut(number), ids.get_mut(number))
+                    {
+                        question.keys.push(Key::new(key));
+                        question.args.push((*key).into());
+                        ids.push(request.arg(first + keys.len() + at).into());
+                    }
+                    rounds.order.push((number, Key::new(key)));
+                }
+                for (question, ids) in rounds.questions.iter_mut().zip(ids) {
+                    question.args.extend(ids);
+                }
+            }
+        }
+        rounds
+    }
 }
 
 impl Rounds {
-    async fn run(self, cancel: CancellationToken) -> Answer {
+    async fn run(mut self, cancel: CancellationToken) -> Answer {
         let begun = tokio::time::Instant::now();
+        let waits = self.timeout != Some(Duration::ZERO);
+        if waits
+            && matches!(self.asked, Asked::Streams)
+            && let Err(error) = self.fix_last_entries().await
+        {
+            return Answer::of(error);
+        }
         let mut pause = SHORTEST;
         loop {
-            for (node, key) in &self.keys {
-                if cancel.is_cancelled() {
-                    return Answer::of(Vec::new());
-                }
-                let frame = self.ask(node, key).await;
-                if reply::is_error(&frame) {
-                    return Answer::of(frame);
-                }
-                let found = element(&frame, self.pop.scored);
-                if found.is_empty() {
-                    continue;
-                }
-                if cancel.is_cancelled() {
-                    self.put_back(node, key, &found).await;
-                    return Answer::of(Vec::new());
-                }
-                let mut answer = Vec::new();
-                encode::array(&mut answer, 1 + found.len());
-                encode::bulk(&mut answer, key.as_bytes());
-                answer.extend(found.concat());
-                return Answer::of(answer);
+            let found = match self.asked {
+                Asked::Element(pop) | Asked::Elements(pop) => self.pop(pop, &cancel).await,
+                Asked::Streams | Asked::GroupStreams => self.read(&cancel).await,
+            };
+            if let Some(frame) = found {
+                return Answer::of(frame);
             }
             let left = self.timeout.map(|all| all.saturating_sub(begun.elapsed()));
             if left == Some(Duration::ZERO) {
@@ -129,39 +220,146 @@ impl Rounds {
         }
     }
 
-    async fn ask(&self, node: &Node<Ticket>, key: &Key) -> Vec<u8> {
-        let mut wire = Vec::new();
-        encode::request(&mut wire, &[self.pop.name.as_bytes(), key.as_bytes()]);
-        on_lane(node, |lane, step, ticket| {
-            lane.forward(step, &[key.as_bytes()], &wire, Effect::Barrier, ticket);
-        })
-        .await
+    /// Asks key after key, until one gives something; a frame for the client, which is empty when
+    /// it has left.
+    async fn pop(&self, pop: Pop, cancel: &CancellationToken) -> Option<Vec<u8>> {
+        for question in &self.questions {
+            if cancel.is_cancelled() {
+                return Some(Vec::new());
+            }
+            let frame = question.ask().await;
+            if reply::is_error(&frame) {
+                return Some(frame);
+            }
+            let found = elements(&frame, self.asked);
+            if found.is_empty() {
+                continue;
+            }
+            if cancel.is_cancelled() {
+                question.put_back(pop, found).await;
+                return Some(Vec::new());
+            }
+            if let Asked::Elements(_) = self.asked {
+                return Some(frame);
+            }
+            let mut answer = Vec::new();
+            encode::array(&mut answer, 1 + found.len());
+            let key = question.keys.first().map_or(&[][..], Key::as_bytes);
+            encode::bulk(&mut answer, key);
+            answer.extend(found.concat());
+            return Some(answer);
+        }
+        None
     }
 
-    /// The client left while its element was on the way.
-    async fn put_back(&self, node: &Node<Ticket>, key: &Key, found: &[&[u8]]) {
-        let mut parts = vec![self.pop.back.as_bytes(), key.as_bytes()];
-        match found {
-            [member, score] => parts.extend([number(score), reply::text(member).unwrap_or(member)]),
-            _ => parts.extend(found.iter().filter_map(|element| reply::text(element))),
+    /// Reads the streams of every node. What a group's consumer was given counts more than an error
+    /// of another node, which the next call will meet again; else nothing was changed, and the
+    /// first error is the reply.
+    async fn read(&self, cancel: &CancellationToken) -> Option<Vec<u8>> {
+        let mut frames = Vec::with_capacity(self.questions.len());
+        let mut error = None;
+        for question in &self.questions {
+            if cancel.is_cancelled() {
+                return Some(Vec::new());
+            }
+            let frame = question.ask().await;
+            if reply::is_error(&frame) {
+                error.get_or_insert_with(|| frame.clone());
+                if matches!(self.asked, Asked::Streams) {
+                    break;
+                }
+            }
+            frames.push(frame);
         }
-        let mut wire = Vec::new();
-        encode::request(&mut wire, &parts);
-        let put = on_lane(node, |lane, step, ticket| {
-            lane.forward(step, &[key.as_bytes()], &wire, Effect::Barrier, ticket);
-        });
-        if reply::is_error(&put.await) {
+        if error.is_some() && matches!(self.asked, Asked::Streams) {
+            return error;
+        }
+        fan_out::streams(&self.order, &frames).or(error)
+    }
+
+    /// `$` is the last entry when the client began to wait: the rounds ask for what comes after it.
+    async fn fix_last_entries(&mut self) -> Result<(), Vec<u8>> {
+        for question in &mut self.questions {
+            let first_id = question.args.len() - question.keys.len();
+            for (at, key) in question.keys.iter().enumerate() {
+                let Some(id) = question.args.get_mut(first_id + at) else {
+                    continue;
+                };
+                if **id != *b"$" {
+                    continue;
+                }
+                let args = boxed(&[b"XINFO", b"STREAM", key.as_bytes()]);
+                let frame = ask(&question.node, std::slice::from_ref(key), &args).await;
+                *id = match last_entry(&frame) {
+                    Some(last) => last.into(),
+                    None if reply::text(&frame) == Some(NO_KEY) => (*b"0-0").into(),
+                    None => return Err(frame),
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Question {
+    async fn ask(&self) -> Vec<u8> {
+        ask(&self.node, &self.keys, &self.args).await
+    }
+
+    /// The client left while its elements were on the way.
+    async fn put_back(&self, pop: Pop, found: Vec<&[u8]>) {
+        let key = self.keys.first().map_or(&[][..], Key::as_bytes);
+        let mut args: Vec<&[u8]> = vec![pop.back.as_bytes(), key];
+        if pop.scored {
+            for pair in found.chunks_exact(2) {
+                if let [member, score] = pair {
+                    args.extend([number(score), reply::text(member).unwrap_or(member)]);
+                }
+            }
+        } else {
+            // What was taken first goes back last.
+            args.extend(found.into_iter().rev().filter_map(reply::text));
+        }
+        let frame = ask(&self.node, &self.keys, &boxed(&args)).await;
+        if reply::is_error(&frame) {
             tracing::error!(?key, "an element was lost whose client had left");
         }
     }
 }
 
-/// The frames of the element in a reply, and of its score; none when there was no element.
-fn element(frame: &[u8], scored: bool) -> Vec<&[u8]> {
-    match scored {
-        true => reply::elements(frame).into_iter().flatten().collect(),
-        false if reply::is_null(frame) => Vec::new(),
-        false => vec![frame],
+async fn ask(node: &Node<Ticket>, keys: &[Key], args: &[Box<[u8]>]) -> Vec<u8> {
+    let mut wire = Vec::new();
+    encode::request(&mut wire, args);
+    let keys: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
+    on_lane(node, |lane, step, ticket| {
+        lane.forward(step, &keys, &wire, Effect::Barrier, ticket);
+    })
+    .await
+}
+
+fn boxed(args: &[&[u8]]) -> Vec<Box<[u8]>> {
+    args.iter().map(|arg| (*arg).into()).collect()
+}
+
+/// The frames of the elements in a reply, each followed by its score if it has one; none when
+/// there was no element.
+fn elements(frame: &[u8], asked: Asked) -> Vec<&[u8]> {
+    if reply::is_null(frame) {
+        return Vec::new();
+    }
+    let inside = |frame| reply::elements(frame).into_iter().flatten();
+    match asked {
+        Asked::Element(pop) if pop.scored => inside(frame).collect(),
+        Asked::Element(_) => vec![frame],
+        Asked::Elements(pop) => {
+            let list = inside(frame).nth(1).unwrap_or_default();
+            if pop.scored {
+                inside(list).flat_map(inside).collect()
+            } else {
+                inside(list).collect()
+            }
+        }
+        Asked::Streams | Asked::GroupStreams => Vec::new(),
     }
 }
 
@@ -171,9 +369,34 @@ fn number(frame: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r\n").unwrap_or_default()
 }
 
-/// How long a client waits; `None`: for ever. Else Redis's error (`getTimeoutFromObjectOrReply`
-/// in `timeout.c`).
-fn timeout(text: &[u8]) -> Result<Option<Duration>, &'static str> {
+/// What `XINFO STREAM` says of the last entry.
+fn last_entry(frame: &[u8]) -> Option<&[u8]> {
+    let mut fields = reply::elements(frame)?;
+    while let Some(name) = fields.next() {
+        let value = fields.next()?;
+        if reply::text(name) == Some(b"last-generated-id") {
+            return reply::text(value);
+        }
+    }
+    None
+}
+
+/// How long a client waits. Zero: not at all. `None`: for ever.
+fn patience(command: &Command, request: &Request<'_>) -> Result<Option<Duration>, &'static str> {
+    match command.name {
+        "lmpop" | "zmpop" => Ok(Some(Duration::ZERO)),
+        "blmpop" | "bzmpop" => seconds(request.arg(1)),
+        "xread" | "xreadgroup" => match command::block_option(command, request) {
+            Some(at) => milliseconds(request.arg(at + 1)),
+            None => Ok(Some(Duration::ZERO)),
+        },
+        _ => seconds(request.arg(request.len() - 1)),
+    }
+}
+
+/// A timeout in seconds; zero is for ever. Else Redis's error (`getTimeoutFromObjectOrReply` in
+/// `timeout.c`).
+fn seconds(text: &[u8]) -> Result<Option<Duration>, &'static str> {
     let seconds = std::str::from_utf8(text)
         .ok()
         .and_then(|text| text.parse().ok());
@@ -188,9 +411,19 @@ fn timeout(text: &[u8]) -> Result<Option<Duration>, &'static str> {
     }
 }
 
+/// The same in milliseconds.
+fn milliseconds(text: &[u8]) -> Result<Option<Duration>, &'static str> {
+    let ms = parse_i64(text).ok_or("ERR timeout is not an integer or out of range")?;
+    let ms = u64::try_from(ms).map_err(|_| "ERR timeout is negative")?;
+    Ok(Some(Duration::from_millis(ms)).filter(|timeout| !timeout.is_zero()))
+}
+
 /// Between the first two rounds, and between later ones: each pause doubles.
 const SHORTEST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_millis(50);
+
+/// What `XINFO STREAM` says where there is none (`lookupKeyOrReply` with `shared.nokeyerr`).
+const NO_KEY: &[u8] = b"ERR no such key";
 
 #[cfg(test)]
 mod tests {
@@ -198,10 +431,43 @@ mod tests {
 
     #[test]
     fn a_timeout_is_as_redis_reads_it() {
-        assert_eq!(timeout(b"0"), Ok(None));
-        assert_eq!(timeout(b"0.25"), Ok(Some(Duration::from_millis(250))));
+        assert_eq!(seconds(b"0"), Ok(None));
+        assert_eq!(seconds(b"0.25"), Ok(Some(Duration::from_millis(250))));
         for wrong in [&b"-1"[..], b"x", b"", b"nan", b"1e300"] {
-            assert!(timeout(wrong).is_err(), "{wrong:?}");
+            assert!(seconds(wrong).is_err(), "{wrong:?}");
         }
+        assert_eq!(milliseconds(b"0"), Ok(None));
+        assert_eq!(milliseconds(b"250"), Ok(Some(Duration::from_millis(250))));
+        for wrong in [&b"-1"[..], b"x", b"", b"0.5"] {
+            assert!(milliseconds(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn elements_are_found_in_every_form_of_reply() {
+        let pop = |scored| Pop {
+            name: "",
+            back: "",
+            scored,
+        };
+        let check = |asked, frame: &str, expected: &[&str]| {
+            let found = elements(frame.as_bytes(), asked);
+            let expected: Vec<_> = expected.iter().map(|text| text.as_bytes()).collect();
+            assert_eq!(found, expected, "{frame:?}");
+        };
+        let (a, one) = ("$1\r\na\r\n", ",1\r\n");
+        check(Asked::Element(pop(false)), a, &[a]);
+        check(Asked::Element(pop(false)), "_\r\n", &[]);
+        check(
+            Asked::Element(pop(true)),
+            "*2\r\n$1\r\na\r\n,1\r\n",
+            &[a, one],
+        );
+        check(Asked::Element(pop(true)), "*0\r\n", &[]);
+        let lists = "*2\r\n$1\r\nk\r\n*2\r\n$1\r\na\r\n$1\r\na\r\n";
+        check(Asked::Elements(pop(false)), lists, &[a, a]);
+        let sets = "*2\r\n$1\r\nk\r\n*1\r\n*2\r\n$1\r\na\r\n,1\r\n";
+        check(Asked::Elements(pop(true)), sets, &[a, one]);
+        check(Asked::Elements(pop(true)), "_\r\n", &[]);
     }
 }

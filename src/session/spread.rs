@@ -209,31 +209,47 @@ impl Dispatch<'_> {
         Flow::Continue
     }
 
-    /// `SCAN`: one node at a time; the cursor carries which.
+    /// `SCAN`: the cursor carries the node. One whose scan begins here may also end here, so those
+    /// behind it are asked at once: a small database is told in one reply, as by one Redis. Where
+    /// the first has enough to tell, their answers are dropped: once for each node of a whole scan.
     fn scan(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         let Some(cursor) = fan_out::parse_cursor(request.arg(1)) else {
             self.error("ERR invalid cursor");
             return Flow::Continue;
         };
         let nodes = self.nodes.len();
-        let Cursor { node, inner } = Cursor::of(cursor, nodes);
-        if let Some(flow) = self.admit(node) {
+        let from = Cursor::of(cursor, nodes);
+        let last = match from.inner {
+            0 => nodes.min(from.node + SCANNED_AHEAD),
+            _ => from.node + 1,
+        };
+        if let Some(flow) = self.admit(from.node) {
             return flow;
         }
-        let mut wire = Vec::new();
-        encode::array(&mut wire, request.len());
-        for (at, arg) in request.args().enumerate() {
-            match at {
-                1 => encode::bulk(&mut wire, itoa::Buffer::new().format(inner).as_bytes()),
-                _ => encode::bulk(&mut wire, arg),
-            }
-        }
         let place = self.place(command.form);
-        let gather = Gather::new(1, place, fan_out::scan(node, nodes));
+        let merge = fan_out::scan(from, nodes, scan_count(request));
+        let gather = Gather::new(last - from.node, place, merge);
         let now = self.now;
-        let (entry, woken) = self.lane(node);
-        let ticket = Ticket::Part(gather, 0);
-        entry.step(now, woken, |lane, step| lane.keyless(step, &wire, ticket));
+        for (part, index) in (from.node..last).enumerate() {
+            let inner = if part == 0 { from.inner } else { 0 };
+            let inner = inner.to_string();
+            let mut args: Vec<&[u8]> = request.args().collect();
+            if let Some(cursor) = args.get_mut(1) {
+                *cursor = inner.as_bytes();
+            }
+            let mut wire = Vec::new();
+            encode::request(&mut wire, &args);
+            let ticket = Ticket::Part(Arc::clone(&gather), part);
+            let (waker, name) = (self.waker, self.node(index).name());
+            let (entry, woken) = self.lane(index);
+            if let Err(Refused::Down(reason)) = entry.admit(waker) {
+                let mut frame = Vec::new();
+                encode::error(&mut frame, unreachable(name, &reason));
+                woken.extend(ticket.deliver(&frame, Came::here(now)));
+                continue;
+            }
+            entry.step(now, woken, |lane, step| lane.keyless(step, &wire, ticket));
+        }
         Flow::Continue
     }
 
@@ -445,6 +461,23 @@ impl Dispatch<'_> {
         (0..self.nodes.len()).find_map(|index| self.admit(index))
     }
 }
+
+/// How many keys a `SCAN` asks for. What Redis would refuse a node refuses.
+fn scan_count(request: &Request<'_>) -> usize {
+    let args: Vec<&[u8]> = request.args().skip(2).collect();
+    let mut pairs = args.chunks_exact(2).filter_map(|pair| match pair {
+        [name, value] if name.eq_ignore_ascii_case(b"count") => parse_i64(value),
+        _ => None,
+    });
+    let count = pairs.next_back().map(usize::try_from);
+    count.unwrap_or(Ok(SCAN_COUNT)).unwrap_or(0)
+}
+
+/// Redis's default for `COUNT` (`scanGenericCommand` in `db.c`).
+const SCAN_COUNT: usize = 10;
+
+/// Most nodes that one `SCAN` asks.
+const SCANNED_AHEAD: usize = 16;
 
 /// The request under another name.
 fn renamed(request: &Request<'_>, name: &[u8]) -> Vec<u8> {

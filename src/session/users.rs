@@ -125,6 +125,17 @@ impl Users {
         self.default.is_some() || self.named.is_empty()
     }
 
+    /// What the default user's password is compared with; `None`: any is taken, or it does not
+    /// exist.
+    pub fn default_password(&self) -> Option<PasswordHash> {
+        self.default
+    }
+
+    /// The users with a name, in no order.
+    pub fn all_named(&self) -> impl Iterator<Item = &User> {
+        self.named.values().map(AsRef::as_ref)
+    }
+
     /// The user of this name.
     pub fn named(&self, name: &str) -> Option<&Arc<User>> {
         self.named.get(name)
@@ -184,6 +195,11 @@ impl User {
     /// What it may do.
     pub fn access(&self) -> &Access {
         &self.settings.access
+    }
+
+    /// What its password is compared with.
+    pub fn password(&self) -> &UserPassword {
+        &self.settings.password
     }
 
     /// Whether a password is right, as far as can be told at once.

@@ -319,6 +319,19 @@ READWRITE
 ASKING
 ACL WHOAMI
 ACL WHOAMI x
+ACL LIST
+ACL LIST x
+ACL USERS
+ACL GETUSER default
+HELLO 3 ; ACL GETUSER default ; ACL GETUSER nobody
+ACL GETUSER nobody
+ACL GETUSER
+ACL DRYRUN default get k
+ACL DRYRUN default get
+ACL DRYRUN default foo
+ACL DRYRUN default config
+ACL DRYRUN nobody get k
+ACL DRYRUN default
 LASTSAVE
 LASTSAVE x
 ROLE
@@ -359,6 +372,8 @@ AUTH s3cret ; HELLO 3 ; CLIENT GETNAME
 AUTH s3cret ; RESET ; PING
 RESET ; PING
 CLIENT REPLY OFF ; PING
+AUTH s3cret ; ACL LIST
+AUTH s3cret ; ACL GETUSER default
 ";
 
 /// Runs every script on both sides, from RESP2 and from RESP3, and reports all differences.

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, words};
 use crate::harness::{Stack, eventually, pause, skipped_on_bare_redis};
 use crate::reply::Reply;
 use crate::servers::Redis;
@@ -316,6 +316,96 @@ fn a_wait_for_keys_of_two_nodes_ends_with_a_push_to_either() {
 }
 
 #[test]
+fn keys_of_two_nodes_are_taken_from_and_read_as_on_one_redis() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let (stack, redis) = (Stack::start(&[]), Redis::start(&[]));
+    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    for hello in ["HELLO 2", "HELLO 3"] {
+        let (mut here, mut there) = (stack.connect(), redis.connect());
+        here.run(hello);
+        there.run(hello);
+        let mut both = |line: String| {
+            let request = words(&line);
+            let (got, want) = (here.call_raw(&request), there.call_raw(&request));
+            let text = |frame: &[u8]| frame.escape_ascii().to_string();
+            assert_eq!(text(&got), text(&want), "{hello}: {line}");
+        };
+        both("FLUSHALL".to_owned());
+        for line in [
+            format!("LMPOP 2 {a} {b} LEFT"),
+            format!("RPUSH {b} 1 2 3 4"),
+            format!("LMPOP 2 {a} {b} LEFT COUNT 3"),
+            format!("RPUSH {a} 5 6"),
+            format!("BLMPOP 0.1 2 {a} {b} RIGHT"),
+            format!("BLMPOP 0.1 3 {a} {b} {a} RIGHT COUNT 5"),
+            format!("BLMPOP 0.1 2 {b} {a} RIGHT"),
+            format!("BLMPOP 0.01 2 {a} {b} RIGHT"),
+            format!("LMPOP 2 {a} {b} UP"),
+            format!("LMPOP 2 {a} {b} LEFT COUNT 0"),
+            format!("BLMPOP x 2 {a} {b} LEFT"),
+            format!("BLMPOP -1 2 {a} {b} LEFT"),
+            format!("ZADD {b} 1 x 2.5 y inf z"),
+            format!("ZMPOP 2 {a} {b} MIN COUNT 2"),
+            format!("BZMPOP 0.1 2 {a} {b} MAX"),
+            format!("BZMPOP 0.01 2 {a} {b} MAX"),
+            format!("ZMPOP 2 {a} {b} MIN"),
+            format!("XREAD STREAMS {a} {b} 0 0"),
+            format!("XADD {b} 1-1 f v"),
+            format!("XREAD COUNT 1 STREAMS {a} {b} 0 0"),
+            format!("XADD {a} 2-1 f v"),
+            format!("XADD {a} 2-2 f v"),
+            format!("XREAD COUNT 1 STREAMS {a} {b} 0 0"),
+            format!("XREAD BLOCK 10 STREAMS {b} {a} 1-1 2-1"),
+            format!("XREAD BLOCK 10 STREAMS {b} {a} $ $"),
+            format!("XREAD BLOCK x STREAMS {b} {a} $ $"),
+            format!("XREAD STREAMS {b} {a} $ nonsense"),
+            format!("XGROUP CREATE {a} g 0"),
+            format!("XREADGROUP GROUP g c STREAMS {b} {b}2 > >"),
+            format!("XGROUP CREATE {b} g 0"),
+            format!("XREADGROUP GROUP g c BLOCK 10 STREAMS {b} {a} > >"),
+            format!("XREADGROUP GROUP g c BLOCK 10 STREAMS {b} {a} > >"),
+            format!("XREADGROUP GROUP g c STREAMS {b} {a} 0 0"),
+            format!("SET {b} text"),
+            format!("XREAD STREAMS {a} {b} 0 0"),
+            format!("LMPOP 2 {b} {a} LEFT"),
+        ] {
+            both(line);
+        }
+    }
+}
+
+#[test]
+fn a_wait_for_streams_of_two_nodes_misses_nothing() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    let (mut worker, mut other) = (stack.connect(), stack.connect());
+    other.run(&format!("XADD {a} 5-0 f old"));
+    for (number, key) in [&a, &b, &a, &b].into_iter().enumerate() {
+        worker.send(&["XREAD", "BLOCK", "0", "STREAMS", &a, &b, "$", "$"]);
+        // Longer than a round takes: what comes is after what was there at the start.
+        pause(Duration::from_millis(60));
+        other.run(&format!("XADD {key} {}-0 f v{number}", number + 6));
+        let told = Reply::parse(&worker.read_frame());
+        let [stream] = told.elements() else {
+            panic!("{told:?}");
+        };
+        let [name, entries] = stream.elements() else {
+            panic!("{stream:?}");
+        };
+        assert_eq!(name.text(), *key);
+        let entry = format!("{:?}", entries.elements());
+        assert_eq!(entries.elements().len(), 1, "{entry}");
+        let value = entries.elements()[0].elements()[1].elements()[1].text();
+        assert_eq!(value, format!("v{number}"));
+    }
+}
+
+#[test]
 fn every_command_that_waits_is_woken() {
     let stack = Stack::start(&[]);
     let mut other = stack.connect();
@@ -336,7 +426,7 @@ fn every_command_that_waits_is_woken() {
             let mut worker = stack.connect();
             let name = format!("worker{number}-{protocol}");
             worker.run(&format!("HELLO {protocol} SETNAME {name}"));
-            worker.send(&crate::connection::words(waiting));
+            worker.send(&words(waiting));
             until_blocked(&mut other, &name);
             let pushed = other.run(push);
             assert!(!pushed.is_error(), "{push}: {pushed:?}");

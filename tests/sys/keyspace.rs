@@ -74,6 +74,40 @@ fn scan_names_each_of_a_thousand_still_keys_once() {
 }
 
 #[test]
+fn a_scan_of_a_small_database_ends_in_one_reply() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    let once = |client: &mut Connection, arguments: &str| {
+        let reply = client.run(&format!("SCAN 0 {arguments}"));
+        let [next, keys] = reply.elements() else {
+            panic!("{reply:?}");
+        };
+        (next.text(), keys.elements().len())
+    };
+    assert_eq!(once(&mut client, ""), ("0".to_owned(), 0));
+    for n in 0..8 {
+        client.run(&format!("SET {{{n}}}s x"));
+    }
+    client.run("LPUSH list x");
+    // Behind what was sent before it, on every node.
+    let replies = client.run_all(&["DEL {3}s", "SCAN 0", "SET {3}s y"]);
+    assert_eq!(replies[1].elements()[1].elements().len(), 8);
+    for (arguments, count) in [
+        ("", 9),
+        ("COUNT 100", 9),
+        ("MATCH *s", 8),
+        ("TYPE list COUNT 10", 1),
+    ] {
+        let found = once(&mut client, arguments);
+        assert_eq!(found, ("0".to_owned(), count), "SCAN 0 {arguments}");
+    }
+    // With enough found on one node, the next is for another call.
+    assert_ne!(once(&mut client, "COUNT 1").0, "0");
+    assert!(client.run("SCAN 0 COUNT 0").is_error());
+    assert!(client.run("SCAN 0 COUNT x").is_error());
+}
+
+#[test]
 fn random_keys_come_from_every_node() {
     let stack = Stack::start(&[]);
     let mut client = stack.connect();

@@ -108,6 +108,61 @@ fn a_redis_with_the_same_acl_says_the_same() {
 }
 
 #[test]
+fn a_redis_takes_the_users_as_they_are_listed() {
+    if skipped_on_bare_redis() || is_other_server() {
+        return;
+    }
+    let stack = start(&[("server.password", "\"boss\"")]);
+    let redis = Redis::start(&[]);
+    let (mut here, mut there) = (log_in(stack.address(), "boss"), redis.connect());
+    // Redis has an order of its own for categories, and `reset` gives the default user a flag.
+    let sorted = |reply: Reply| {
+        let text = |part: &Reply| match part {
+            Reply::Bulk(text) => {
+                let text = String::from_utf8_lossy(text).into_owned();
+                let words = text.split(' ').filter(|word| *word != "sanitize-payload");
+                let mut words: Vec<_> = words.map(str::to_owned).collect();
+                words.sort();
+                words.join(" ")
+            }
+            other => format!("{other:?}").replace(", \"sanitize-payload\"", ""),
+        };
+        reply.elements().iter().map(text).collect::<Vec<_>>()
+    };
+    let listed = here.run("ACL LIST");
+    for line in listed.elements() {
+        let rules = line.text();
+        let rules = rules.strip_prefix("user ").expect("a line of a user");
+        let (name, rules) = rules.split_once(' ').expect("a name");
+        assert!(
+            there
+                .run(&format!("ACL SETUSER {name} reset {rules}"))
+                .is_ok()
+        );
+        let told = format!("ACL GETUSER {name}");
+        let (told, want) = (here.run(&told), there.run(&told));
+        assert_eq!(sorted(told), sorted(want), "{name}");
+    }
+    assert_eq!(sorted(there.run("ACL LIST")), sorted(listed));
+    assert_eq!(here.run("ACL USERS"), there.run("ACL USERS"));
+    for line in [
+        "ACL DRYRUN reader get k",
+        "ACL DRYRUN reader set k v",
+        "ACL DRYRUN writer set a:1 v",
+        "ACL DRYRUN writer mset a:1 1 c 2",
+        "ACL DRYRUN default flushall",
+        "ACL GETUSER nobody",
+    ] {
+        assert_eq!(here.run(line), there.run(line), "{line}");
+    }
+    // To change them is refused, and to see them is for those who may.
+    assert!(here.run("ACL SETUSER reader off").is_error());
+    assert!(here.run("ACL DELUSER reader").is_error());
+    let seen = log_in(stack.address(), "app").run("ACL LIST").text();
+    assert!(seen.starts_with("NOPERM"), "{seen}");
+}
+
+#[test]
 fn nobody_is_let_in_without_a_user() {
     if skipped_on_bare_redis() {
         return;

@@ -5,6 +5,7 @@
 //! [`answer`] is synchronous: it reads shared structures, changes its own [`Client`] and appends
 //! one reply. Only `INFO keyspace` and some of `CONFIG` need the nodes; see [`After`].
 
+mod acl;
 mod argument;
 mod clients;
 mod config;
@@ -157,6 +158,7 @@ fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) 
         }
         "select" => connection::select(local, request, out),
         _ => match name.split_once('|') {
+            Some(("acl", subcommand)) => acl::run(local, subcommand, request, out),
             Some(("client", subcommand)) => clients::run(local, subcommand, request, out),
             Some(("config", subcommand)) => return config::run(local, subcommand, request, out),
             Some((_, "help")) if help::write(name, out) => {}

@@ -3,7 +3,6 @@
 
 use super::{Local, argument};
 use crate::resp::{Request, encode, parse_i64};
-use crate::session::DEFAULT_USER;
 
 /// The remaining commands; arity is right.
 pub(super) fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) {
@@ -24,13 +23,6 @@ pub(super) fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mu
             encode::bulk(out, b"master");
             encode::integer(out, 0);
             encode::array(out, 0);
-        }
-        "acl|whoami" => {
-            let user = local.client.user();
-            let name = user
-                .as_ref()
-                .map_or(DEFAULT_USER, |user| user.name().as_bytes());
-            encode::bulk(out, name);
         }
         "module|list" => encode::array(out, 0),
         "memory|purge" => encode::simple(out, "OK"),
