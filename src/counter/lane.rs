@@ -294,6 +294,12 @@ impl<T> Lane<T> {
         self.counts
     }
 
+    /// How many replies have come, or will not: the number of the one that comes next.
+    pub fn answered(&self) -> u64 {
+        let in_flight = u64::try_from(self.fifo.len()).unwrap_or(u64::MAX);
+        self.counts.requests.saturating_sub(in_flight)
+    }
+
     /// When the oldest command in flight was appended.
     pub fn oldest(&self) -> Option<Instant> {
         self.fifo.front().map(|slot| slot.at)

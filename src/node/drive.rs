@@ -234,6 +234,7 @@ impl<T: Deliver> Driver<T> {
         let mut broken = None;
         let mut inner = self.node.inner.lock();
         let wakes = &mut self.wakes;
+        let answered = inner.lane.answered();
         let mut told = Vec::new();
         // The entry whose reply is handled: clients that it answers waited so long for the node.
         let node_us = Cell::new(0);
@@ -272,6 +273,9 @@ impl<T: Deliver> Driver<T> {
                 broken = Some(error.to_string());
                 break;
             }
+        }
+        if inner.lane.answered() != answered {
+            self.node.not_busy(&mut inner);
         }
         let revised = inner.lane.take_revised();
         if let (Some(listener), false) = (self.node.listener.get(), revised.is_empty()) {
@@ -316,6 +320,7 @@ impl<T: Deliver> Driver<T> {
             .timeouts
             .fetch_add(told.try_into().unwrap_or(0), Ordering::Relaxed);
         self.wake();
+        self.node.ask_if_busy(now);
         let hard = upstream.hard_timeout;
         let stuck = oldest.is_some_and(|oldest| oldest + hard <= now);
         stuck.then(|| format!("no answer within {hard:?}"))
@@ -340,6 +345,7 @@ impl<T: Deliver> Driver<T> {
         entry.inner.blocked = false;
         entry.inner.rest = (Vec::new(), 0);
         entry.inner.broken = None;
+        self.node.not_busy(&mut entry.inner);
         entry.step(now(), &mut self.wakes, |lane, step| {
             lane.disconnected(step, &unknown, &unsent);
         });

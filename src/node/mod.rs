@@ -12,9 +12,11 @@
 //! matters for each key, and keys of different databases are different keys. No lane is locked
 //! while a socket is read or written.
 
+mod busy;
 mod connect;
 mod drive;
 mod pool;
+mod refused;
 mod side;
 
 use std::fmt;
@@ -34,10 +36,12 @@ use crate::telemetry::histogram::Histogram;
 use crate::telemetry::{NodeState, NodeStatus};
 use crate::tls::Writer;
 
+use self::busy::Busy;
 use self::pool::Pool;
 pub use connect::{BROADCAST, TRACKING, TRACKING_LOOP};
 pub use drive::{drive, jittered};
 pub use pool::{Lost, PoolError, Pooled, error_frame};
+pub use refused::{Refused, no_answer, unreachable};
 pub use side::{SideError, open};
 
 /// Who waits for a reply.
@@ -90,6 +94,8 @@ pub struct Node<T> {
     inner: Mutex<Inner<T>>,
     /// Whether somebody has used the database.
     opened: AtomicBool,
+    /// Whether a script keeps it busy, to be asked without the lock.
+    is_busy: AtomicBool,
     /// Whether some worker will call [`Node::send`] soon.
     scheduled: AtomicBool,
     /// Wakes the driver: the socket was full, or broke while writing.
@@ -131,6 +137,8 @@ struct Inner<T> {
     spare: Vec<u8>,
     /// Sessions that wait for room.
     stalled: Vec<Waker>,
+    /// Whether a script keeps the lane from being answered.
+    busy: Busy,
     peer: Peer,
     /// For each class of flush interval.
     rounds: Vec<Round>,
@@ -188,15 +196,6 @@ pub struct Entry<'a, T> {
     inner: MutexGuard<'a, Inner<T>>,
 }
 
-/// Why a command can not be appended now. No state was changed.
-#[derive(Clone, Debug)]
-pub enum Refused {
-    /// The node is away, and why; clients get [`unreachable()`].
-    Down(Arc<str>),
-    /// Too much is in flight; the waker that was given is woken when there is room.
-    Full,
-}
-
 impl<T: Deliver> Node<T> {
     /// A node that is not connected yet; [`drive`] does that, once it is [opened](Node::open).
     /// `database` is the number for clients; on the node it is so much higher than that of the
@@ -245,11 +244,13 @@ impl<T: Deliver> Node<T> {
                 broken: None,
                 spare: Vec::new(),
                 stalled: Vec::new(),
+                busy: Busy::Unknown,
                 peer,
                 rounds,
                 rounds_of: 0,
             }),
             opened: AtomicBool::new(false),
+            is_busy: AtomicBool::new(false),
             scheduled: AtomicBool::new(false),
             attention: Notify::new(),
             counters: Counters::default(),
@@ -636,8 +637,21 @@ impl<T: Deliver> Entry<'_, T> {
     ///
     /// See [`Refused`].
     pub fn admit(&mut self, waker: &Waker) -> Result<(), Refused> {
+        match self.inner.busy_with() {
+            Some(text) => Err(Refused::Failed(Arc::clone(text))),
+            None => self.admit_behind(waker),
+        }
+    }
+
+    /// The same for what may wait for a script that keeps the node busy.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refused`].
+    pub fn admit_behind(&mut self, waker: &Waker) -> Result<(), Refused> {
         if let Link::Down(reason) = &self.inner.link {
-            return Err(Refused::Down(Arc::clone(reason)));
+            let text = unreachable(&self.node.name, reason);
+            return Err(Refused::Failed(text.into()));
         }
         if !self.inner.lane.has_room() {
             if !self
@@ -748,16 +762,6 @@ impl Link {
     fn is(&self, socket: &Arc<Writer>) -> bool {
         matches!(self, Self::Up(current) if Arc::ptr_eq(current, socket))
     }
-}
-
-/// The error of a command whose node is away, after `-`.
-pub fn unreachable(name: &str, reason: &str) -> String {
-    format!("ERR node {name} is unreachable ({reason})")
-}
-
-/// The error of a command that was sent and is not answered in time, after `-`.
-pub fn no_answer(name: &str, timeout: Duration) -> String {
-    format!("ERR node {name} gave no answer within {timeout:?}; the command may still be executed")
 }
 
 /// No flush has begun yet.

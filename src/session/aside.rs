@@ -28,7 +28,7 @@ use super::{Blocked, Client};
 use crate::command::Command;
 use crate::counter::{Effect, Lane, Step};
 use crate::key::Key;
-use crate::node::{Node, Pooled, Refused, error_frame, unreachable};
+use crate::node::{Node, Pooled, Refused, error_frame};
 use crate::resp::{Form, Protocol, Request, encode, reply, to_resp2};
 
 /// A request under way on a connection of its own.
@@ -446,7 +446,7 @@ pub(super) async fn submitted(
     loop {
         {
             let mut entry = node.enter();
-            match entry.admit(Waker::noop()) {
+            match entry.admit_behind(Waker::noop()) {
                 Ok(()) => {
                     let now = tokio::time::Instant::now().into_std();
                     let ticket = Ticket::Told(sender);
@@ -454,9 +454,9 @@ pub(super) async fn submitted(
                     break;
                 }
                 Err(Refused::Full) => {}
-                Err(Refused::Down(reason)) => {
+                Err(Refused::Failed(text)) => {
                     let mut frame = Vec::new();
-                    encode::error(&mut frame, unreachable(node.name(), &reason));
+                    encode::error(&mut frame, text.as_bytes());
                     return Err(frame);
                 }
             }

@@ -15,7 +15,7 @@ use super::dispatch::{Dispatch, Flow};
 use super::replies::{Place, Ticket};
 use crate::command::Command;
 use crate::counter::{Extent, Lane, Step};
-use crate::node::{Node, Refused, no_answer, unreachable};
+use crate::node::{Node, Refused, no_answer};
 use crate::resp::{Request, encode, parse_i64, reply};
 
 /// What a command does to the keys in which Tally keeps the numbers of batches.
@@ -126,8 +126,8 @@ impl Dispatch<'_> {
                     Ok(()) => {}
                     Err(Refused::Full) if executing => {}
                     Err(Refused::Full) => return Flow::Stall,
-                    Err(Refused::Down(reason)) => {
-                        self.error(unreachable(node.name(), &reason));
+                    Err(Refused::Failed(text)) => {
+                        self.error(text.as_bytes());
                         return Flow::Continue;
                     }
                 }
@@ -226,9 +226,9 @@ impl Crossing {
     fn send(&self, stopped: &[Arc<Node<Ticket>>]) -> Result<Told, Vec<u8>> {
         let requests = self.requests(stopped);
         let mut entry = self.carrier.enter();
-        if let Err(Refused::Down(reason)) = entry.admit(Waker::noop()) {
+        if let Err(Refused::Failed(text)) = entry.admit_behind(Waker::noop()) {
             let mut error = Vec::new();
-            encode::error(&mut error, unreachable(self.carrier.name(), &reason));
+            encode::error(&mut error, text.as_bytes());
             return Err(error);
         }
         let (ticket, reply) = oneshot::channel();

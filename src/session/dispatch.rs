@@ -6,20 +6,18 @@ use std::time::{Duration, Instant};
 
 use super::amount::delta;
 use super::batch::Tally;
-use super::local::{self, After, Local};
 use super::reads::Reads;
 use super::replies::{Place, Replies, Ticket};
 use super::state::State;
 use super::tables::Tables;
 use super::timing::{Asked, Requests, push_slow};
-use super::transaction::SELECT_WATCHED;
-use super::{Blocked, Client, Gate, Shared, subscribe};
+use super::{Client, Gate, Shared, subscribe};
 use crate::command::{self, Class, Command, Flags, Increment, LookupError};
 use crate::counter::{Answer, Mode};
 use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
-use crate::node::{Entry, Node, Refused, unreachable};
-use crate::resp::{Form, Protocol, Request, encode, parse_i64};
+use crate::node::{Entry, Node, Refused};
+use crate::resp::{Form, Protocol, Request, encode};
 use crate::telemetry::clock::wall_time;
 use crate::telemetry::{Touch, Use};
 
@@ -180,7 +178,7 @@ impl<'a> Dispatch<'a> {
     }
 
     /// Goes on with the database that the client has now.
-    fn enter_database(&mut self) {
+    pub(super) fn enter_database(&mut self) {
         self.leave();
         self.send_touched();
         let database = self.client.database();
@@ -461,105 +459,6 @@ impl<'a> Dispatch<'a> {
         }
     }
 
-    /// A command without keys that every node answers alike.
-    fn any_node(&mut self, command: &Command, request: &Request<'_>) -> Flow {
-        self.leave();
-        // One that is connected, else the first one.
-        let index = self.nodes.iter().position(|node| !node.is_away());
-        let index = index.unwrap_or(0);
-        if let Some(flow) = self.admit(index) {
-            return flow;
-        }
-        let ticket = self.ticket(command.form_of(request));
-        let now = self.now;
-        let (entry, woken) = self.lane(index);
-        entry.step(now, woken, |lane, step| {
-            lane.keyless(step, request.wire(), ticket);
-        });
-        Flow::Continue
-    }
-
-    fn local(&mut self, command: &Command, request: &Request<'_>) -> Flow {
-        if let Some(flow) = self.check_password(command, request) {
-            return flow;
-        }
-        let awaits = self.changes_database(command, request);
-        if awaits && !self.state.executing && self.replies.backlog().outstanding > 0 {
-            return Flow::Await;
-        }
-        if awaits && self.state.watch.is_some() && command.name == "select" {
-            self.reject(SELECT_WATCHED);
-            return Flow::Continue;
-        }
-        // INFO locks the lanes for a snapshot.
-        self.leave();
-        let shared = self.shared;
-        let (config, users) = (shared.live(), shared.users());
-        let local = Local {
-            config: &config,
-            stats: &shared.stats,
-            registry: &shared.registry,
-            users: &users,
-            client: self.client,
-            nodes: &|| shared.router.statuses(),
-            topics: &|kind| shared.hub.topics(kind),
-            pause: &shared.pause,
-            tracking: &shared.tracking,
-            scripts: &shared.scripts,
-            run_id: &shared.run_id,
-            started: shared.started,
-            now: self.now,
-            wall: wall_time(),
-        };
-        let start = self.made.len();
-        let after = local::answer(&local, command.name, request, self.made);
-        if self.made.get(start) == Some(&b'-') {
-            self.fate = Fate::Failed;
-        }
-        self.renew(&users);
-        if awaits {
-            self.enter_database();
-        }
-        if command.name == "reset" {
-            self.state.transaction = None;
-            self.unwatch();
-        }
-        match after {
-            After::Continue => self.mute_from(start),
-            After::Close => {
-                self.mute_from(start);
-                return Flow::Close;
-            }
-            After::Unblock(blocked, how) => self.unblock(blocked, how),
-            After::InfoKeyspace(text) => self.info_keyspace(text),
-            After::NodeConfig(config) => self.node_config(config),
-            After::Broadcast => self.broadcast(),
-            After::Monitor => {
-                self.made.truncate(start);
-                self.monitor();
-            }
-            After::Reset => {
-                shared.hub.leave(self.client);
-                shared.monitors.remove(self.client);
-                shared.tracking.end(self.client);
-                self.mute_from(start);
-            }
-        }
-        Flow::Continue
-    }
-
-    /// Whether the next request may be for another database. Lanes of different databases are not
-    /// in step, so one is left only when everything asked there has been answered: then a client
-    /// sees one order over all databases, and so does whoever looks at what it did.
-    fn changes_database(&self, command: &Command, request: &Request<'_>) -> bool {
-        let to = match command.name {
-            "select" => parse_i64(request.arg(1)),
-            "reset" => Some(0),
-            _ => return false,
-        };
-        to != Some(i64::from(self.client.database()))
-    }
-
     /// A node of the session's database; `index` comes from the ring.
     #[inline]
     pub(super) fn node(&self, index: usize) -> &'a Arc<Node<Ticket>> {
@@ -568,19 +467,6 @@ impl<'a> Dispatch<'a> {
             reason = "every database has all nodes of the ring"
         )]
         &self.nodes[index]
-    }
-
-    /// `CLIENT UNBLOCK` of a client that waits at a node.
-    fn unblock(&mut self, blocked: Blocked, how: &'static str) {
-        if self.admit(blocked.node).is_some() {
-            return;
-        }
-        let mut wire = Vec::new();
-        let id = blocked.connection.to_string();
-        encode::request(&mut wire, &["CLIENT", "UNBLOCK", &id, how]);
-        let (ticket, now) = (self.ticket(Form::Plain), self.now);
-        let (entry, woken) = self.lane(blocked.node);
-        entry.step(now, woken, |lane, step| lane.keyless(step, &wire, ticket));
     }
 
     /// Whether a key is forwarded as it is.
@@ -683,9 +569,8 @@ impl<'a> Dispatch<'a> {
             Ok(()) => None,
             Err(Refused::Full) if self.state.executing => None,
             Err(Refused::Full) => Some(Flow::Stall),
-            Err(Refused::Down(reason)) => {
-                let name = self.node(index).name();
-                self.reject(unreachable(name, &reason));
+            Err(Refused::Failed(text)) => {
+                self.reject(text.as_bytes());
                 Some(Flow::Continue)
             }
         }

@@ -13,6 +13,7 @@ mod crossing;
 mod dispatch;
 mod expiry;
 mod gate;
+mod here;
 mod keyed;
 pub mod local;
 mod login;

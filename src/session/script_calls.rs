@@ -155,9 +155,9 @@ impl Dispatch<'_> {
             || (self.may_change(command, request) && self.shared.scripts.access(request).writes)
     }
 
-    /// Ends what runs too long on any node. It goes past the lanes: what this client has sent
-    /// before may still wait there, behind the script.
-    pub(super) fn kill_script(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+    /// Ends what runs too long on any node, or tells of it. It goes past the lanes: what this client
+    /// has sent before may still wait there, behind the script.
+    pub(super) fn ask_past_lanes(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         self.leave();
         let Ok(slot) = Arc::clone(&self.shared.waits).try_acquire_owned() else {
             self.error("ERR too many clients are in WAIT or SCRIPT KILL");
@@ -168,16 +168,16 @@ impl Dispatch<'_> {
         let bound = self.shared.live().upstream.request_timeout;
         let nodes = self.shared.router.nodes().to_vec();
         tokio::spawn(async move {
-            kill(place, nodes, wire, bound).await;
+            ask_all(place, nodes, wire, bound).await;
             drop(slot);
         });
         Flow::Continue
     }
 }
 
-/// Asks all nodes at once. `OK` if one says so; else the most telling error: one that a script was
+/// Asks all nodes at once. `OK` if one says so, what runs if one tells; else the most telling error: one that a script was
 /// there, one that a node could not be asked, or that there was none.
-async fn kill(place: Place, nodes: Vec<Arc<Node<Ticket>>>, wire: Vec<u8>, bound: Duration) {
+async fn ask_all(place: Place, nodes: Vec<Arc<Node<Ticket>>>, wire: Vec<u8>, bound: Duration) {
     let mut asked = tokio::task::JoinSet::new();
     for node in nodes {
         let wire = wire.clone();
@@ -197,11 +197,16 @@ async fn kill(place: Place, nodes: Vec<Arc<Node<Ticket>>>, wire: Vec<u8>, bound:
             Err(error) => encoded(&format!("ERR {error}")),
         });
     }
+    // Of `FUNCTION STATS` the one that names a script: of the others that field is null.
+    let names_none = |frame: &[u8]| {
+        let mut fields = reply::elements(frame).into_iter().flatten();
+        fields.nth(1).is_some_and(reply::is_null)
+    };
     let rank = |frame: &Vec<u8>| match frame {
-        frame if !reply::is_error(frame) => 0,
-        frame if frame.starts_with(b"-UNKILLABLE") => 1,
-        frame if !frame.starts_with(b"-NOTBUSY") => 2,
-        _ => 3,
+        frame if !reply::is_error(frame) => u8::from(names_none(frame)),
+        frame if frame.starts_with(b"-UNKILLABLE") => 2,
+        frame if !frame.starts_with(b"-NOTBUSY") => 3,
+        _ => 4,
     };
     let best = answers.into_iter().min_by_key(rank).unwrap_or_default();
     if let Some(waker) = place.fill(&best) {

@@ -12,7 +12,7 @@ use crate::counter::{Effect, Extent};
 use crate::fan_out::{self, Cursor, Gather};
 use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
-use crate::node::{Came, Deliver, Node, Refused, unreachable};
+use crate::node::{Came, Deliver, Node, Refused};
 use crate::resp::{Form, Request, encode, parse_i64, reply};
 use crate::telemetry::Use;
 
@@ -140,7 +140,7 @@ impl Dispatch<'_> {
             | EveryNode::Function => fan_out::first(),
             EveryNode::Scan => return self.scan(command, request),
             EveryNode::Wait => return self.wait(command, request),
-            EveryNode::Kill => return self.kill_script(command, request),
+            EveryNode::Kill => return self.ask_past_lanes(command, request),
         };
         match kind {
             EveryNode::ScriptLoad => self.shared.scripts.brought(request.arg(2)),
@@ -175,13 +175,12 @@ impl Dispatch<'_> {
         let gather = Gather::new(2 * count, place, fan_out::count_keys());
         for index in 0..count {
             let (waker, now) = (self.waker, self.now);
-            let name = self.node(index).name();
             let (entry, woken) = self.lane(index);
             let all = Ticket::Part(Arc::clone(&gather), 2 * index);
             let own = Ticket::Part(Arc::clone(&gather), 2 * index + 1);
-            if let Err(Refused::Down(reason)) = entry.admit(waker) {
+            if let Err(Refused::Failed(text)) = entry.admit(waker) {
                 let mut frame = Vec::new();
-                encode::error(&mut frame, unreachable(name, &reason));
+                encode::error(&mut frame, text.as_bytes());
                 woken.extend(all.deliver(&frame, Came::here(now)));
                 woken.extend(own.deliver(&frame, Came::here(now)));
                 continue;
@@ -240,11 +239,11 @@ impl Dispatch<'_> {
             let mut wire = Vec::new();
             encode::request(&mut wire, &args);
             let ticket = Ticket::Part(Arc::clone(&gather), part);
-            let (waker, name) = (self.waker, self.node(index).name());
+            let waker = self.waker;
             let (entry, woken) = self.lane(index);
-            if let Err(Refused::Down(reason)) = entry.admit(waker) {
+            if let Err(Refused::Failed(text)) = entry.admit(waker) {
                 let mut frame = Vec::new();
-                encode::error(&mut frame, unreachable(name, &reason));
+                encode::error(&mut frame, text.as_bytes());
                 woken.extend(ticket.deliver(&frame, Came::here(now)));
                 continue;
             }
@@ -363,9 +362,9 @@ impl Dispatch<'_> {
         for (part, (node, database)) in asked.into_iter().enumerate() {
             let mut entry = node.enter();
             let ticket = Ticket::Part(Arc::clone(&gather), part);
-            if let Err(Refused::Down(reason)) = entry.admit(self.waker) {
+            if let Err(Refused::Failed(text)) = entry.admit(self.waker) {
                 let mut frame = Vec::new();
-                encode::error(&mut frame, unreachable(node.name(), &reason));
+                encode::error(&mut frame, text.as_bytes());
                 self.woken
                     .extend(ticket.deliver(&frame, Came::here(self.now)));
                 continue;
@@ -423,9 +422,9 @@ impl Dispatch<'_> {
         let gather = Gather::new(lanes.len(), place, merge);
         for (part, node) in lanes.iter().enumerate() {
             let mut entry = node.enter();
-            if let Err(Refused::Down(reason)) = entry.admit(self.waker) {
+            if let Err(Refused::Failed(text)) = entry.admit(self.waker) {
                 let mut frame = Vec::new();
-                encode::error(&mut frame, unreachable(node.name(), &reason));
+                encode::error(&mut frame, text.as_bytes());
                 let came = Came::here(self.now);
                 self.woken.extend(gather.part(part, &frame, came));
                 continue;

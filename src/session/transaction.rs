@@ -21,7 +21,7 @@ use crate::command::{
     self, Class, Command, EveryNode, Flags, KeysError, Messages, Transaction as Bracket,
 };
 use crate::counter::{Effect, Extent};
-use crate::node::{Came, Refused, unreachable};
+use crate::node::{Came, Refused};
 use crate::resp::{Form, Request, Span, encode, reply};
 use crate::telemetry::Use;
 
@@ -231,9 +231,18 @@ impl Dispatch<'_> {
             }
         };
         let most = self.shared.live().server.query_buffer_bytes;
+        let nodes = self.nodes;
+        let busy = |node: usize| nodes.get(node).and_then(|node| node.busy());
         let Some(transaction) = &mut self.state.transaction else {
             return Flow::Continue;
         };
+        if let Part::Node(node) = part
+            && let Some(text) = busy(node)
+        {
+            transaction.refuse();
+            self.reject(text.as_bytes());
+            return Flow::Continue;
+        }
         if !transaction.refused {
             let spans = request.spans();
             let bytes = request.wire().len() + size_of_val(spans) + size_of::<Queued>();
@@ -357,6 +366,11 @@ impl Dispatch<'_> {
         }
         if self.state.aside.is_some() || self.state.watch.is_some() {
             return self.exec_aside(transaction);
+        }
+        let mut nodes = transaction.nodes().into_iter();
+        if let Some(text) = nodes.find_map(|at| self.node(at).busy()) {
+            self.abort(text.as_bytes());
+            return Flow::Continue;
         }
         if let Some(flow) = transaction
             .nodes()
@@ -509,13 +523,12 @@ impl Dispatch<'_> {
         }
         encode::request(&mut wire, &[b"EXEC"]);
         let elements = Box::new(Elements { places, is_all });
-        let node = self.node(index);
         let (waker, now) = (self.waker, self.now);
         let (entry, woken) = self.lane(index);
-        if let Err(Refused::Down(reason)) = entry.admit(waker) {
+        if let Err(Refused::Failed(text)) = entry.admit(waker) {
             // It went away since the transaction was admitted.
             let mut frame = Vec::new();
-            encode::error(&mut frame, unreachable(node.name(), &reason));
+            encode::error(&mut frame, text.as_bytes());
             woken.extend(elements.fill(&frame, Came { now, node_us: 0 }));
             return;
         }

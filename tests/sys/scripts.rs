@@ -107,3 +107,58 @@ fn a_script_that_does_not_end_is_killed_and_its_lane_goes_on() {
         assert!(runner.call(&["SET", key, "v"]).is_ok());
     }
 }
+
+#[test]
+fn others_are_told_that_a_script_keeps_a_node_busy() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let (there, here) = (stack.key_on(0, "k"), stack.key_on(1, "k"));
+    let mut client = stack.connect();
+    assert!(client.run("CONFIG SET busy-reply-threshold 10").is_ok());
+    assert!(client.run(&format!("SET {there} 1")).is_ok());
+    let mut queued = stack.connect();
+    assert!(queued.run("MULTI").is_ok());
+    let queue = format!("SET {there} 2");
+    assert_eq!(queued.run(&queue).text(), "QUEUED");
+    let mut runner = stack.connect();
+    runner.send(&["EVAL", "while true do end", "1", &here]);
+    // Its lane has something to answer for longer than a reply takes.
+    let told = eventually(Duration::from_secs(10), || {
+        client.run("PING").text().starts_with("BUSY ")
+    });
+    assert!(told, "nobody is told");
+    let busy = stack.nodes[1].connect().run("PING").text();
+    assert!(busy.starts_with("BUSY "), "{busy}");
+    for line in [
+        format!("SET {here} 1"),
+        format!("INCR {here}"),
+        format!("MGET {there} {here}"),
+        format!("DEL {here} {there}"),
+        "DBSIZE".to_owned(),
+        format!("BLPOP {here} 1"),
+        format!("EVAL \"return 1\" 1 {here}"),
+    ] {
+        assert_eq!(client.run(&line).text(), busy, "{line}");
+    }
+    // The other node is not concerned.
+    assert_eq!(client.run(&format!("GET {there}")).text(), "1");
+    assert!(client.run("MULTI").is_ok());
+    assert_eq!(client.run(&format!("SET {here} 1")).text(), busy);
+    let aborted = client.run("EXEC").text();
+    assert!(aborted.starts_with("EXECABORT "), "{aborted}");
+    assert_eq!(queued.run("EXEC").elements().len(), 1);
+    let killed = client.run("FUNCTION KILL").text();
+    assert!(killed.starts_with("BUSY "), "{killed}");
+    let stats = format!("{:?}", client.run("FUNCTION STATS"));
+    assert!(stats.contains("running_script"), "{stats}");
+    assert!(client.run("SCRIPT KILL").is_ok());
+    let reply = Reply::parse(&runner.read_frame()).text();
+    assert!(reply.contains("Script killed by user"), "{reply}");
+    let over = eventually(Duration::from_secs(10), || {
+        client.run("PING").text() == "PONG"
+    });
+    assert!(over, "it stays busy");
+    assert!(client.run(&format!("SET {here} 1")).is_ok());
+}

@@ -227,12 +227,12 @@ const IMMUTABLE: &[&str] = &[
 
 /// Parameters of Redis 7.0 that say when a node takes writes, how it keeps, expires and frees
 /// keys, and what it notifies of. Nothing that concerns its files, network and passwords, nor what Tally itself relies on,
-/// nor when a script that runs too long is answered with BUSY: the lane of its node waits for it.
 /// A node forgets what was set here when it restarts, as Redis does.
 const NODE_PARAMETERS: &[&str] = &[
     "active-expire-effort",
     "activedefrag",
     "activerehashing",
+    "busy-reply-threshold",
     "hash-max-listpack-entries",
     "hash-max-listpack-value",
     "hash-max-ziplist-entries",
@@ -249,6 +249,7 @@ const NODE_PARAMETERS: &[&str] = &[
     "list-compress-depth",
     "list-max-listpack-size",
     "list-max-ziplist-size",
+    "lua-time-limit",
     "maxmemory",
     "maxmemory-policy",
     "maxmemory-samples",
