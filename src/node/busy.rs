@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::{Deliver, Inner, Node};
@@ -14,14 +15,13 @@ use crate::resp::{encode, reply};
 
 /// Whether a script keeps a lane from being answered.
 #[derive(Debug, Default)]
-pub(super) enum Busy {
-    /// Nobody has asked.
-    #[default]
-    Unknown,
-    /// It was asked while the reply of this number was late.
-    Asked(u64),
-    /// It said so, with this error.
-    Said(Arc<str>),
+pub(super) struct Busy {
+    /// Whether a connection is being asked: one at a time.
+    is_asking: bool,
+    /// The last reply that was late when it was asked, by its number.
+    asked_of: Option<u64>,
+    /// What it said, until a reply comes.
+    said: Option<Arc<str>>,
 }
 
 impl<T: Deliver> Node<T> {
@@ -38,19 +38,13 @@ impl<T: Deliver> Node<T> {
     pub(super) fn ask_if_busy(self: &Arc<Self>, now: Instant) {
         let late = {
             let mut inner = self.inner.lock();
+            let late = inner.lane.answered();
             let oldest = inner.lane.oldest();
-            let Some(late) = oldest
-                .filter(|oldest| *oldest + LATE <= now)
-                .map(|_| inner.lane.answered())
-            else {
-                return;
-            };
-            if matches!(inner.busy, Busy::Said(_))
-                || matches!(inner.busy, Busy::Asked(of) if of == late)
-            {
+            let is_late = oldest.is_some_and(|oldest| oldest + LATE <= now);
+            if !is_late || inner.busy.is_asking || inner.busy.asked_of == Some(late) {
                 return;
             }
-            inner.busy = Busy::Asked(late);
+            inner.busy.is_asking = true;
             late
         };
         let node = Arc::clone(self);
@@ -75,40 +69,36 @@ impl<T: Deliver> Node<T> {
     /// Takes the answer, if the reply of that number is still late.
     fn said(&self, late: u64, said: Result<Option<String>, ()>) {
         let mut inner = self.inner.lock();
-        if !matches!(inner.busy, Busy::Asked(of) if of == late) || inner.lane.answered() != late {
+        inner.busy.is_asking = false;
+        // Without an answer it is asked again: it takes no connections before it has been busy for
+        // long enough.
+        let Ok(said) = said else {
             return;
-        }
-        match said {
-            Ok(Some(text)) => {
-                tracing::warn!(node = self.name, %text, "a script keeps a node busy");
-                inner.busy = Busy::Said(text.into());
-                self.is_busy.store(true, Ordering::Relaxed);
-                let stalled = std::mem::take(&mut inner.stalled);
-                drop(inner);
-                stalled.into_iter().for_each(std::task::Waker::wake);
-            }
-            Ok(None) => {}
-            // It takes no connections before it is busy for long enough: asked again.
-            Err(()) => inner.busy = Busy::Unknown,
+        };
+        inner.busy.asked_of = Some(late);
+        let is_late = inner.lane.oldest().is_some() && inner.lane.answered() == late;
+        if let Some(text) = said.filter(|_| is_late) {
+            tracing::warn!(node = self.name, %text, "a script keeps a node busy");
+            inner.busy.said = Some(text.into());
+            self.is_busy.store(true, Ordering::Relaxed);
+            let stalled = std::mem::take(&mut inner.stalled);
+            drop(inner);
+            stalled.into_iter().for_each(Waker::wake);
         }
     }
 
     /// A reply has come, or none will.
     pub(super) fn not_busy(&self, inner: &mut Inner<T>) {
-        if matches!(inner.busy, Busy::Said(_)) {
+        if inner.busy.said.take().is_some() {
             self.is_busy.store(false, Ordering::Relaxed);
         }
-        inner.busy = Busy::Unknown;
     }
 }
 
 impl<T> Inner<T> {
     /// What it said, if it did.
     pub(super) fn busy_with(&self) -> Option<&Arc<str>> {
-        match &self.busy {
-            Busy::Said(text) => Some(text),
-            Busy::Unknown | Busy::Asked(_) => None,
-        }
+        self.busy.said.as_ref()
     }
 }
 

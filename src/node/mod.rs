@@ -244,7 +244,7 @@ impl<T: Deliver> Node<T> {
                 broken: None,
                 spare: Vec::new(),
                 stalled: Vec::new(),
-                busy: Busy::Unknown,
+                busy: Busy::default(),
                 peer,
                 rounds,
                 rounds_of: 0,
