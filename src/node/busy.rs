@@ -1,7 +1,7 @@
 //! A node that runs a script for too long tells everybody so (`BUSY`), but for the connection that
 //! the script came on: that is the lane, where nothing is answered before the script.
 //!
-//! So when a reply is late, a pooled connection is asked. If that hears `BUSY`, the script is the
+//! So when a reply is late and a script was sent, a pooled connection is asked. If that hears `BUSY`, the script is the
 //! command whose reply is late, and commands for the lane get that error at once, as on Redis,
 //! until it has come. What was appended before waits for the script and its own answer.
 
@@ -10,12 +10,14 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::{Deliver, Inner, Node};
+use super::{Deliver, Entry, Inner, Node};
 use crate::resp::{encode, reply};
 
 /// Whether a script keeps a lane from being answered.
 #[derive(Debug, Default)]
 pub(super) struct Busy {
+    /// Whether a client's script was sent since the lane was last empty.
+    has_script: bool,
     /// Whether a connection is being asked: one at a time.
     is_asking: bool,
     /// The last reply that was late when it was asked, by its number.
@@ -41,7 +43,11 @@ impl<T: Deliver> Node<T> {
             let late = inner.lane.answered();
             let oldest = inner.lane.oldest();
             let is_late = oldest.is_some_and(|oldest| oldest + LATE <= now);
-            if !is_late || inner.busy.is_asking || inner.busy.asked_of == Some(late) {
+            if !inner.busy.has_script
+                || !is_late
+                || inner.busy.is_asking
+                || inner.busy.asked_of == Some(late)
+            {
                 return;
             }
             inner.busy.is_asking = true;
@@ -89,9 +95,17 @@ impl<T: Deliver> Node<T> {
 
     /// A reply has come, or none will.
     pub(super) fn not_busy(&self, inner: &mut Inner<T>) {
+        inner.busy.has_script &= inner.lane.in_flight() > 0;
         if inner.busy.said.take().is_some() {
             self.is_busy.store(false, Ordering::Relaxed);
         }
+    }
+}
+
+impl<T> Entry<'_, T> {
+    /// Says that what is submitted next is, or has in it, a script of a client.
+    pub fn note_script(&mut self) {
+        self.inner.busy.has_script = true;
     }
 }
 

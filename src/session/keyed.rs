@@ -86,6 +86,9 @@ impl Dispatch<'_> {
         };
         let now = self.now;
         let (entry, woken) = self.lane(index);
+        if command.class == Class::Script {
+            entry.note_script();
+        }
         if let Some(wire) = told {
             let ticket = Ticket::Second(Box::new(ticket));
             entry.step(now, woken, |lane, step| {

@@ -503,7 +503,7 @@ impl Dispatch<'_> {
         let mut wire = Vec::new();
         let mut keys = Vec::new();
         let mut positions = Vec::new();
-        let mut whole = false;
+        let (mut whole, mut has_script) = (false, false);
         let mut names = Vec::new();
         encode::request(&mut wire, &[b"MULTI"]);
         for (queued, place) in commands {
@@ -514,6 +514,7 @@ impl Dispatch<'_> {
                 keys.extend(positions.iter().map(|at| request.arg(*at)));
             }
             whole |= command::needs_whole_node(queued.command, &request);
+            has_script |= queued.command.class == Class::Script;
             match queued.command.name {
                 "evalsha" | "evalsha_ro" => names.push(request.arg(1)),
                 "eval" | "eval_ro" => self.shared.scripts.brought(request.arg(1)),
@@ -536,6 +537,9 @@ impl Dispatch<'_> {
             self.remind(index, name);
         }
         let (entry, woken) = self.lane(index);
+        if has_script {
+            entry.note_script();
+        }
         let ticket = Ticket::Elements(elements);
         entry.step(now, woken, |lane, step| {
             if whole && !step.table.rules().forwards_all() {
