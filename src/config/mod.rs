@@ -263,8 +263,30 @@ pub struct Journal {
     pub path: Option<PathBuf>,
     /// Least bytes for increments in it.
     pub bytes: usize,
-    /// Whether it is written to the disk every second; else when the system does.
-    pub fsync: bool,
+    /// When it is written to the disk.
+    pub fsync: Fsync,
+}
+
+/// When the journal is written to the disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fsync {
+    /// Before what it holds is acknowledged.
+    Always,
+    /// Every second.
+    EverySecond,
+    /// When the system does.
+    No,
+}
+
+impl Fsync {
+    /// As the configuration spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::EverySecond => "everysec",
+            Self::No => "no",
+        }
+    }
 }
 
 /// What is between `MULTI` and `EXEC`.

@@ -57,7 +57,7 @@ impl Config {
             .map(|path| path.to_string_lossy());
         out.text("path", path.as_deref().unwrap_or("off"));
         out.text("size", &size_text(self.journal.bytes));
-        out.text("fsync", if self.journal.fsync { "everysec" } else { "no" });
+        out.text("fsync", self.journal.fsync.name());
         out.section("[transactions]");
         out.text("cross_node", self.transactions.cross_node.name());
         self.upstream_to_toml(&mut out);

@@ -19,7 +19,7 @@ use super::tls::{admin_tls, tls};
 use super::units::{GIB, KIB, MIB};
 use super::users::users;
 use super::{
-    Admin, Config, CrossNode, Fault, Faults, Journal, LogFormat, Ring, Server, SlowLog, Tls,
+    Admin, Config, CrossNode, Fault, Faults, Fsync, Journal, LogFormat, Ring, Server, SlowLog, Tls,
     Transactions, Upstream,
 };
 use crate::ring::Hash;
@@ -107,12 +107,11 @@ fn journal(reader: &mut Reader, value: Option<Value>) -> Journal {
         fsync: reader.text(
             "journal.fsync",
             raw.fsync,
-            true,
-            "\"everysec\" or \"no\"; the mode \"exact\" is what acknowledges nothing before it is safe",
-            |text| match text {
-                "everysec" => Some(true),
-                "no" => Some(false),
-                _ => None,
+            Fsync::EverySecond,
+            "\"always\", \"everysec\" or \"no\"",
+            |text| {
+                let known = [Fsync::Always, Fsync::EverySecond, Fsync::No];
+                known.into_iter().find(|fsync| fsync.name() == text)
             },
         ),
     }

@@ -129,6 +129,11 @@ impl<T> Lane<T> {
         (self.series.unsettled(), self.series.unanswered())
     }
 
+    /// The note by which the last batch was sealed, see [`flush::Ledger::seal`].
+    pub fn sealed_at(&self) -> u64 {
+        self.sealed_at
+    }
+
     /// The key on the node in which it keeps the number of the last flush batch.
     pub fn marker(&self) -> &[u8] {
         self.series.marker()
@@ -182,7 +187,7 @@ impl<T> Lane<T> {
                 self.counts.batches += 1;
                 self.counts.keys += u64::try_from(batch.len()).unwrap_or(u64::MAX);
                 let number = self.series.send(batch, &mut self.wire);
-                self.series.keep(number, table.ledger());
+                self.sealed_at = self.series.keep(number, table.ledger());
                 self.push(now, InFlight::Flush(number));
             }
             if ended {

@@ -64,6 +64,8 @@ pub struct Lane<T> {
     pub(super) revised: Vec<Key>,
     pub(super) counts: Counts,
     pub(super) series: Series,
+    /// The note by which the last batch was sealed.
+    pub(super) sealed_at: u64,
     /// How many connections were lost, and whether the present one tells of changes by others.
     pub(super) lost: u32,
     pub(super) tells: bool,
@@ -245,6 +247,7 @@ impl<T> Lane<T> {
             revised: Vec::new(),
             counts: Counts::default(),
             series,
+            sealed_at: 0,
             lost: 0,
             tells: false,
             clock: None,

@@ -18,6 +18,8 @@ pub struct Recovered {
     /// What was pending some time before the machine lost power, each with the lower half of the
     /// number of the last batch when it began to be.
     pub suspects: Vec<(u32, Increment)>,
+    /// Whether the machine lost power: a batch may be missing that was sealed and not sent.
+    pub after_outage: bool,
 }
 
 impl Recovered {
@@ -48,7 +50,8 @@ impl<T> Lane<T> {
                 counter.deadline = increment.deadline.or(counter.deadline);
             });
         }
-        let series = Series::resume(instance, database, epoch, recovered.batches);
+        let gaps = recovered.after_outage;
+        let series = Series::resume((instance, database, epoch), recovered.batches, gaps);
         let mut lane = Self::new(limits, series);
         lane.unsent = recovered.pending;
         lane.suspects = recovered.suspects;

@@ -14,7 +14,7 @@ use twox_hash::XxHash3_64;
 
 use super::rules::{Classes, Mode, Policy, Rules};
 use super::state::{Answer, Counter, State, Telling};
-use crate::flush::{Increment, Ledger, Slot};
+use crate::flush::{Commits, Increment, Ledger, Slot};
 use crate::key::Key;
 use crate::rule::{Rule, holds};
 
@@ -178,6 +178,11 @@ impl KeyTable {
     /// Where what is acknowledged and not settled stands.
     pub(super) fn ledger(&self) -> Option<Ledger> {
         self.ledger
+    }
+
+    /// Where it is numbered what has to be on the disk before it is acknowledged, if so wished.
+    pub fn commits(&self) -> Option<&'static Commits> {
+        self.ledger.and_then(Ledger::commits)
     }
 
     /// Whether increments of `key` can be acknowledged before Redis has applied them.

@@ -24,10 +24,12 @@
 //! The answer has the epoch that is its own from now on, above that of any process before.
 
 mod answer;
+mod commits;
 mod series;
 mod slots;
 
 pub use answer::{Deadline, Reading, Refusal};
+pub use commits::{Commits, Wait};
 pub use series::{Batch, Cause, Forgotten, Series, Settled, Verdict};
 pub use slots::{Damaged, Found, Ledger, MAX_KEY_BYTES, SLOT_WORDS, Slot, Slots, Standing};
 

@@ -44,6 +44,8 @@ pub struct Series {
     owned: bool,
     /// The marker's number when it became so.
     taken_at: u64,
+    /// Up to this number a batch may be missing that was never sent.
+    gaps_to: u64,
     /// Another process goes on with the series.
     fenced: bool,
     /// The script's name on the node.
@@ -198,6 +200,7 @@ impl Series {
             stalled: None,
             owned: true,
             taken_at: 0,
+            gaps_to: 0,
             fenced: false,
             sha: Vec::new(),
             body: Vec::new(),
@@ -206,12 +209,12 @@ impl Series {
 
     /// The series of a process that is gone: `batches`, by their numbers, were sealed and may have
     /// been applied. Before anything else is sent the series is taken over, with an `epoch` at
-    /// least as high as this one.
+    /// least as high as this one. `gaps`: some may be missing that were sealed and not sent, which
+    /// is nothing that the node has lost.
     pub fn resume(
-        instance: &str,
-        database: u32,
-        epoch: u64,
+        (instance, database, epoch): (&str, u32, u64),
         batches: BTreeMap<u64, Vec<Increment>>,
+        gaps: bool,
     ) -> Self {
         let last = batches.last_key_value().map_or(0, |(number, _)| *number);
         let batch = |(number, increments)| Batch {
@@ -222,6 +225,7 @@ impl Series {
         };
         Self {
             next: last + 1,
+            gaps_to: if gaps { last } else { 0 },
             batches: batches.into_iter().map(batch).collect(),
             stalled: Some(Stall::default()),
             owned: false,
@@ -289,10 +293,12 @@ impl Series {
     }
 
     /// Batch `number` stands in `ledger` from now on; to be called before its bytes are sent.
-    pub fn keep(&self, number: u64, ledger: Option<Ledger>) {
+    /// Returns the number of the note of that, see [`Ledger::seal`].
+    pub fn keep(&self, number: u64, ledger: Option<Ledger>) -> u64 {
         let batch = self.batches.iter().find(|batch| batch.number == number);
-        if let (Some(ledger), Some(batch)) = (ledger, batch) {
-            ledger.seal(number, &batch.increments);
+        match (ledger, batch) {
+            (Some(ledger), Some(batch)) => ledger.seal(number, &batch.increments),
+            _ => 0,
         }
     }
 
@@ -380,6 +386,7 @@ impl Series {
                     let lost = self.settled() - answer.number;
                     self.kept.clear();
                     let told = self.stalled.is_some_and(|stall| stall.resync);
+                    let told = told || number <= self.gaps_to;
                     self.stall(Stall {
                         resync: true,
                         ..Stall::default()

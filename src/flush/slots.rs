@@ -24,7 +24,9 @@
 //!
 //! When the machine lost power, a slot may be as it was some time before: one that is pending may
 //! have been sealed and applied since. It was not if no batch was applied after it was taken, which
-//! its word 4 tells; else nobody knows.
+//! its word 4 tells; else nobody knows. With [`Commits`] it never was: a batch leaves when it is on
+//! the disk that its slots have its number, and a slot is pending on the disk before its increments
+//! are acknowledged.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use twox_hash::XxHash3_64;
 
-use super::Increment;
+use super::{Commits, Increment};
 use crate::key::Key;
 
 /// Words of one slot: 128 bytes, two cache lines.
@@ -45,6 +47,8 @@ pub const MAX_KEY_BYTES: usize = 8 * (SLOT_WORDS - KEY);
 #[derive(Debug)]
 pub struct Slots {
     words: &'static [AtomicU64],
+    /// Where every note is numbered, if somebody waits until it is on the disk.
+    commits: Option<&'static Commits>,
     free: Mutex<Free>,
 }
 
@@ -121,8 +125,15 @@ impl Slots {
         }
         Self {
             words,
+            commits: None,
             free: Mutex::new(free),
         }
+    }
+
+    /// The same; what changes in them is noted there from now on.
+    #[must_use]
+    pub fn with_commits(self, commits: Option<&'static Commits>) -> Self {
+        Self { commits, ..self }
     }
 
     /// How many slots there are.
@@ -200,6 +211,13 @@ impl Slots {
         self.words.get(slot.index() * SLOT_WORDS + at)
     }
 
+    /// Words were stored that have to be on the disk before somebody goes on. Returns the note's
+    /// number; 0 where nobody waits for the disk.
+    #[inline]
+    fn noted(&self) -> u64 {
+        self.commits.map_or(0, Commits::note)
+    }
+
     #[inline]
     fn store(&self, slot: Slot, at: usize, value: u64) {
         if let Some(word) = self.word(slot, at) {
@@ -256,9 +274,10 @@ impl Ledger {
             }
             self.slots.store(slot, at, u64::from_le_bytes(bytes));
         }
-        self.note(slot, standing);
+        self.describe(slot, standing);
         // From now on it counts.
         self.slots.store(slot, STATE, PENDING);
+        self.slots.noted();
         Some(slot)
     }
 
@@ -266,26 +285,40 @@ impl Ledger {
     #[inline]
     pub fn set_delta(self, slot: Slot, delta: i64) {
         self.slots.store(slot, DELTA, delta.cast_unsigned());
+        self.slots.noted();
     }
 
     /// What a pending slot says of its key.
     pub fn note(self, slot: Slot, standing: &Standing) {
+        self.describe(slot, standing);
+        self.slots.noted();
+    }
+
+    fn describe(self, slot: Slot, standing: &Standing) {
         let due = if standing.due { DUE } else { 0 };
         let deadline = standing.deadline.unwrap_or_default() & !DUE | due;
         self.slots.store(slot, DEADLINE, deadline);
         self.slots.store(slot, LAST, standing.last.cast_unsigned());
-        self.set_delta(slot, standing.delta);
+        self.slots
+            .store(slot, DELTA, standing.delta.cast_unsigned());
     }
 
     /// A batch has got its number: its slots do not change any more. To be called before its first
-    /// byte is sent.
-    pub fn seal(self, number: u64, increments: &[Increment]) {
+    /// byte is sent; with [`Commits`] none may be before the note whose number this returns is on
+    /// the disk.
+    pub fn seal(self, number: u64, increments: &[Increment]) -> u64 {
         self.number(number);
         for increment in increments {
             if let Some(slot) = increment.slot {
                 self.slots.store(slot, STATE, number);
             }
         }
+        self.slots.noted()
+    }
+
+    /// Where notes are numbered, if somebody waits until they are on the disk.
+    pub fn commits(self) -> Option<&'static Commits> {
+        self.slots.commits
     }
 
     /// What was in the slot is settled, or nothing was.

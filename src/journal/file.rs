@@ -77,7 +77,12 @@ fn make(path: &Path, bytes: usize) -> Result<(), JournalError> {
         Header(&header).write(&new_instance());
         io::Write::write_all(&mut &file, &text(&header))?;
         file.sync_all()?;
-        fs::rename(&new, path)
+        fs::rename(&new, path)?;
+        // Else a power cut may take the name away.
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     })();
     if made.is_err() {
         // Else it would keep the room that the disk still had.
@@ -162,10 +167,18 @@ impl<'a> Header<'a> {
         boot.is_empty() || boot == boot_id()
     }
 
-    /// A process has the file; or it leaves it in good order.
-    pub(super) fn set_in_use(self, in_use: bool) {
+    /// A process has the file, and waits for the disk before it acknowledges or sends anything, or
+    /// does not; or it leaves the file in good order.
+    pub(super) fn set_in_use(self, in_use: bool, commits: bool) {
+        self.set(COMMITS, 0);
         let boot = if in_use { boot_id() } else { String::new() };
         set_text(self.0.get(BOOT).unwrap_or_default(), boot.as_bytes());
+        self.set(COMMITS, commits.into());
+    }
+
+    /// Whether the last process waited for the disk before it sent anything.
+    pub(super) fn commits(self) -> bool {
+        self.get(COMMITS) == 1
     }
 
     pub(super) fn epoch(self) -> u64 {
@@ -296,6 +309,7 @@ const EPOCH: usize = 2;
 const CHECK: usize = 3;
 const INSTANCE: std::ops::Range<usize> = 4..9;
 const BOOT: std::ops::Range<usize> = 9..14;
+const COMMITS: usize = 14;
 
 /// Places in a series.
 const NAME: std::ops::Range<usize> = 1..33;

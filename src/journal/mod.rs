@@ -9,7 +9,8 @@
 //!
 //! All words are little-endian u64. An increment is one store into the map; no system call is made
 //! for it, and whatever ends the process, the kernel keeps the page. What a power cut keeps is
-//! what the kernel had written: [`Journal::sync`] has it write all.
+//! what the kernel had written: [`Journal::sync`] has it write all. With `fsync = "always"` whoever
+//! acknowledges an increment or sends a batch waits for that, see [`Commits`].
 
 mod file;
 mod inspect;
@@ -24,8 +25,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::config::Fsync;
 use crate::counter::Recovered;
-use crate::flush::{Damaged, Ledger, Slots};
+use crate::flush::{Commits, Damaged, Ledger, Slots};
 use crate::telemetry::random_run_id;
 use file::{HEADER_WORDS, Header, SERIES, SERIES_WORDS, Series};
 
@@ -36,6 +38,7 @@ pub use inspect::inspect;
 pub struct Journal {
     words: &'static [AtomicU64],
     slots: &'static Slots,
+    commits: Option<&'static Commits>,
     /// Held for its lock, and for syncing.
     file: Arc<File>,
     /// The number of each series.
@@ -104,12 +107,18 @@ pub enum JournalError {
 
 impl Journal {
     /// Opens the journal at `path`, with at least `bytes` of slots; makes it, and the directories
-    /// on the way, if there is none. The disk's room is taken now.
+    /// on the way, if there is none. The disk's room is taken now. With [`Fsync::Always`] there are
+    /// [`Journal::commits`]. Before anything is acknowledged the caller has it [synced](Self::sync)
+    /// once, so that a power cut finds whose journal it is.
     ///
     /// # Errors
     ///
     /// See [`JournalError`].
-    pub fn open(path: &Path, bytes: usize) -> Result<(Self, Vec<Unsettled>), JournalError> {
+    pub fn open(
+        path: &Path,
+        bytes: usize,
+        fsync: Fsync,
+    ) -> Result<(Self, Vec<Unsettled>), JournalError> {
         let file = file::open(path, bytes)?;
         let io = |what| {
             move |source| JournalError::Io {
@@ -128,7 +137,9 @@ impl Journal {
         let (_, slots) = words
             .split_at_checked(HEADER_WORDS + SERIES * SERIES_WORDS)
             .unwrap_or_default();
-        let slots: &'static Slots = Box::leak(Box::new(Slots::new(slots)));
+        let commits = (fsync == Fsync::Always).then(|| &*Box::leak(Box::default()));
+        let slots = Slots::new(slots).with_commits(commits);
+        let slots: &'static Slots = Box::leak(Box::new(slots));
         let (mut unsettled, mut known) = (Vec::new(), HashMap::new());
         for number in 0..SERIES {
             let Some(series) = Series::at(words, number) else {
@@ -139,13 +150,17 @@ impl Journal {
             };
             let number = u16::try_from(number).unwrap_or(u16::MAX);
             known.insert((node.clone(), database), number);
+            let after_outage = !header.is_as_left();
             unsettled.push(Unsettled {
                 node,
                 database,
-                recovered: Recovered::default(),
+                recovered: Recovered {
+                    after_outage,
+                    ..Recovered::default()
+                },
             });
         }
-        let is_as_left = header.is_as_left();
+        let is_pending = header.is_as_left() || header.commits();
         for found in slots.read() {
             let found = found.map_err(|damaged: Damaged| foreign(damaged.to_string()))?;
             let series = unsettled.get_mut(usize::from(found.series));
@@ -155,18 +170,19 @@ impl Journal {
                     let batch = series.recovered.batches.entry(number).or_default();
                     batch.push(found.increment);
                 }
-                None if is_as_left => series.recovered.pending.push(found.increment),
+                None if is_pending => series.recovered.pending.push(found.increment),
                 None => {
                     let suspect = (found.taken_after, found.increment);
                     series.recovered.suspects.push(suspect);
                 }
             }
         }
-        header.set_in_use(true);
+        header.set_in_use(true, commits.is_some());
         unsettled.retain(|series| !series.recovered.is_empty());
         let journal = Self {
             words,
             slots,
+            commits,
             file: Arc::new(file),
             known: Arc::new(Mutex::new(known)),
             instance: instance.into(),
@@ -215,6 +231,12 @@ impl Journal {
         Ok((Ledger::new(self.slots, number, last), Trace(series)))
     }
 
+    /// Where everything is noted that has to be on the disk before somebody goes on, with
+    /// [`Fsync::Always`].
+    pub fn commits(&self) -> Option<&'static Commits> {
+        self.commits
+    }
+
     /// Has the kernel write everything. Cost: a disk's write, milliseconds; blocks.
     ///
     /// # Errors
@@ -232,7 +254,7 @@ impl Journal {
     /// The disk's.
     pub fn leave(&self) -> io::Result<()> {
         self.sync()?;
-        Header::of(self.words).set_in_use(false);
+        Header::of(self.words).set_in_use(false, false);
         self.sync()
     }
 }
@@ -286,13 +308,13 @@ mod tests {
     fn copied(folder: &tempfile::TempDir, bytes: usize) -> (Journal, Vec<Unsettled>) {
         let copy = path(folder).with_extension("copy");
         std::fs::copy(path(folder), &copy).unwrap();
-        Journal::open(&copy, bytes).unwrap()
+        Journal::open(&copy, bytes, Fsync::No).unwrap()
     }
 
     #[test]
     fn the_next_process_finds_what_was_noted() {
         let folder = tempfile::tempdir().unwrap();
-        let (journal, unsettled) = Journal::open(&path(&folder), 1 << 10).unwrap();
+        let (journal, unsettled) = Journal::open(&path(&folder), 1 << 10, Fsync::No).unwrap();
         assert!(unsettled.is_empty());
         assert_eq!(journal.usage(), (0, 8));
         let name = "n".repeat(255);
@@ -323,15 +345,15 @@ mod tests {
     #[test]
     fn one_process_has_it_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
-        let _first = Journal::open(&path(&folder), 0).unwrap();
-        let second = Journal::open(&path(&folder), 0);
+        let _first = Journal::open(&path(&folder), 0, Fsync::No).unwrap();
+        let second = Journal::open(&path(&folder), 0, Fsync::No);
         assert!(matches!(second, Err(JournalError::Locked { .. })));
     }
 
     #[test]
     fn series_end() {
         let folder = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(&path(&folder), 0).unwrap();
+        let (journal, _) = Journal::open(&path(&folder), 0, Fsync::No).unwrap();
         for node in 0..SERIES {
             journal.series(&node.to_string(), 0).unwrap();
         }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{Script, connect};
 use super::{Came, Deliver, KEPT_BUFFER, Link, Node, no_answer, now, unreachable};
 use crate::counter::{Lane, Losses, Step};
+use crate::flush::Wait;
 use crate::key::Key;
 use crate::resp::{ReplyScanner, encode, reply};
 use crate::telemetry::clock::wall_time;
@@ -115,11 +116,13 @@ impl<T: Deliver> Driver<T> {
         let mut watch = ticker(WATCH);
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
         let mut scanner = ReplyScanner::new();
+        let mut wait = Wait::default();
         loop {
-            let (blocked, window, is_treated) = {
+            let (blocked, held_for, window, is_treated) = {
                 let inner = self.node.inner.lock();
                 let is_treated = inner.rounds_of != inner.lane.treatments();
-                (inner.blocked, inner.lane.next_window(), is_treated)
+                let (blocked, held_for) = (inner.blocked, inner.held_for);
+                (blocked, held_for, inner.lane.next_window(), is_treated)
             };
             if is_treated {
                 flush = self.flushes();
@@ -136,7 +139,10 @@ impl<T: Deliver> Driver<T> {
                     }
                     Err(error) => return error.to_string(),
                 },
-                ready = writer.writable(), if blocked => {
+                () = self.node.kept(held_for, &mut wait) => {
+                    self.node.write_out(true);
+                }
+                ready = writer.writable(), if blocked && held_for.is_none() => {
                     if let Err(error) = ready {
                         return error.to_string();
                     }
@@ -344,6 +350,7 @@ impl<T: Deliver> Driver<T> {
         entry.inner.writing = false;
         entry.inner.blocked = false;
         entry.inner.rest = (Vec::new(), 0);
+        entry.inner.held_for = None;
         entry.inner.broken = None;
         self.node.not_busy(&mut entry.inner);
         entry.step(now(), &mut self.wakes, |lane, step| {

@@ -18,6 +18,7 @@ mod drive;
 mod pool;
 mod refused;
 mod side;
+mod write;
 
 use std::fmt;
 use std::io;
@@ -131,6 +132,8 @@ struct Inner<T> {
     /// What it did not take whole, and how much of it it did take. Empty when what it did not take
     /// waits encrypted.
     rest: (Vec<u8>, usize),
+    /// The note that has to be on the disk before `rest` may be written: it holds batches.
+    held_for: Option<u64>,
     /// Why the socket takes nothing any more.
     broken: Option<io::Error>,
     /// An empty buffer, to be the next `wire`.
@@ -241,6 +244,7 @@ impl<T: Deliver> Node<T> {
                 writing: false,
                 blocked: false,
                 rest: (Vec::new(), 0),
+                held_for: None,
                 broken: None,
                 spare: Vec::new(),
                 stalled: Vec::new(),
@@ -401,65 +405,6 @@ impl<T: Deliver> Node<T> {
         Entry {
             node: self,
             inner: self.inner.lock(),
-        }
-    }
-
-    /// Says that the lane has something to send; true when the caller is the first to say so and
-    /// has to see to it that [`Node::send`] is called.
-    pub fn schedule(&self) -> bool {
-        !self.scheduled.swap(true, Ordering::AcqRel)
-    }
-
-    /// Writes what the lane has to send, as far as the socket takes it. Does not block: what is
-    /// left is the driver's.
-    pub fn send(&self) {
-        self.scheduled.store(false, Ordering::Release);
-        self.write_out(false);
-    }
-
-    /// Writes until the socket is full or nothing is left. While the socket is full only the
-    /// driver writes (`resume`): anybody else would try in vain at every command.
-    fn write_out(&self, resume: bool) {
-        loop {
-            let mut inner = self.inner.lock();
-            let Link::Up(socket) = &inner.link else {
-                return;
-            };
-            if inner.writing || inner.broken.is_some() || (inner.blocked && !resume) {
-                return;
-            }
-            let socket = Arc::clone(socket);
-            let blocked = inner.blocked;
-            let (buffer, start) = if blocked {
-                std::mem::take(&mut inner.rest)
-            } else {
-                let spare = std::mem::take(&mut inner.spare);
-                let now = tokio::time::Instant::now().into_std();
-                (inner.lane.take_wire(&self.table, now, spare), 0)
-            };
-            if buffer.is_empty() && !blocked {
-                inner.spare = buffer;
-                return;
-            }
-            inner.writing = true;
-            drop(inner);
-            let written = socket.write(buffer.get(start..).unwrap_or_default());
-            let mut inner = self.inner.lock();
-            if !inner.link.is(&socket) {
-                // The connection was replaced meanwhile; its driver has settled everything.
-                return;
-            }
-            inner.writing = false;
-            inner.broken = written.broken;
-            inner.blocked = !written.flushed;
-            if inner.blocked {
-                inner.rest = (buffer, start + written.count);
-                drop(inner);
-                self.attention.notify_one();
-                return;
-            }
-            inner.spare = buffer;
-            shrink(&mut inner.spare);
         }
     }
 
@@ -776,13 +721,6 @@ fn rounds(rules: &Rules) -> Vec<Round> {
 /// The present, by tokio's clock, which tests can pause.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-/// Gives memory back after a burst.
-fn shrink(buffer: &mut Vec<u8>) {
-    if buffer.capacity() > KEPT_BUFFER {
-        *buffer = Vec::new();
-    }
 }
 
 /// Between two looks at a flush.

@@ -1,13 +1,18 @@
-//! The journal's life beside the server's: opened before it, synced every second, left in good order.
+//! The journal's life beside the server's: opened before it, synced every second or whenever
+//! somebody waits for it, left in good order.
 
 use std::future::pending;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::ServeError;
 use super::notify::Notify;
-use crate::config::Config;
+use crate::config::{Config, Fsync};
+use crate::flush::Commits;
 use crate::journal::{Journal, Unsettled};
 use crate::session::Shared;
 use crate::telemetry::Stats;
@@ -19,7 +24,7 @@ pub(super) fn open(config: &Config) -> Result<Option<(Journal, Vec<Unsettled>)>,
         tracing::warn!("there is no journal: a crash loses what is not flushed");
         return Ok(None);
     };
-    let (journal, unsettled) = Journal::open(path, config.journal.bytes)?;
+    let (journal, unsettled) = Journal::open(path, config.journal.bytes, config.journal.fsync)?;
     for Unsettled {
         node,
         database,
@@ -47,12 +52,25 @@ pub(super) fn open(config: &Config) -> Result<Option<(Journal, Vec<Unsettled>)>,
     Ok(Some((journal, unsettled)))
 }
 
-/// Has what is in the journal written to the disk every second, if so wished, until it is dropped.
-/// A write that takes longer than that delays the next.
-pub(super) async fn sync(journal: Option<&Journal>, wished: bool, stats: &Stats) {
-    let Some(journal) = journal.filter(|_| wished) else {
+/// Has the journal written to the disk as it is configured, until it is dropped; for ever without a
+/// journal. With [`Fsync::Always`] a failure is the end: nothing can be acknowledged any more, and
+/// after one the system may take pages for written that are not.
+pub(super) async fn sync(
+    journal: Option<&Journal>,
+    fsync: Fsync,
+    stats: &Arc<Stats>,
+) -> Result<(), ServeError> {
+    let Some(journal) = journal.filter(|_| fsync != Fsync::No) else {
         return pending().await;
     };
+    if let Some(commits) = journal.commits() {
+        return commit(journal, commits, stats).await;
+    }
+    every_second(journal, stats).await
+}
+
+/// Every second; a write that takes longer delays the next.
+async fn every_second(journal: &Journal, stats: &Stats) -> ! {
     let mut ticker = interval(PERIOD);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -67,6 +85,47 @@ pub(super) async fn sync(journal: Option<&Journal>, wished: bool, stats: &Stats)
             }
             // The process ends.
             Err(_) => {}
+        }
+    }
+}
+
+/// Whenever somebody waits for it, on a thread of its own: as often as the disk allows.
+async fn commit(
+    journal: &Journal,
+    commits: &'static Commits,
+    stats: &Arc<Stats>,
+) -> Result<(), ServeError> {
+    let (journal, stats) = (journal.clone(), Arc::clone(stats));
+    let (failed, failure) = oneshot::channel();
+    let run = move || {
+        while let Some(note) = commits.next() {
+            if let Err(error) = journal.sync() {
+                stats.journal_sync_errors.increment();
+                // Nobody listens at the end.
+                return drop(failed.send(error));
+            }
+            stats.journal_last_sync.set(wall_time().as_secs());
+            commits.keep(note);
+        }
+    };
+    let thread = std::thread::Builder::new().name("journal".into());
+    let thread = thread.spawn(run).map_err(ServeError::Worker)?;
+    let _end = Ends(commits, Some(thread));
+    match failure.await {
+        Ok(error) => Err(ServeError::Sync(error)),
+        Err(_) => pending().await,
+    }
+}
+
+/// Ends the thread that writes the disk.
+struct Ends(&'static Commits, Option<JoinHandle<()>>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.end();
+        if let Some(thread) = self.1.take() {
+            // It has nothing to say but what it said.
+            drop(thread.join());
         }
     }
 }

@@ -79,6 +79,9 @@ pub enum ServeError {
         /// Whether a journal keeps them.
         kept: bool,
     },
+    /// The journal can not be written to the disk.
+    #[error("the journal could not be written to the disk: {0}; nothing more can be acknowledged")]
+    Sync(io::Error),
     /// The journal can not be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -134,6 +137,10 @@ async fn serve(config: Config, load: Load, ready: Ready) -> Result<(), ServeErro
     let http = config.admin.listen.map(accept::listen).transpose()?;
     let (journal, unsettled) = journal::open(&config)?.unzip();
     let router = router(&config, journal.as_ref(), unsettled.unwrap_or_default())?;
+    if let Some(journal) = &journal {
+        // Whose journal it is, and for which nodes, is to be known whenever the power is cut.
+        journal.sync().map_err(ServeError::Sync)?;
+    }
     let shared = Shared::new(
         Arc::clone(&config),
         Arc::new(router),
@@ -163,7 +170,7 @@ async fn serve(config: Config, load: Load, ready: Ready) -> Result<(), ServeErro
     let served = tokio::select! {
         served = until_stopped(&shared, &workers, ports, ready, (&mut signals, &notify)) => served,
         () = watch::watch(&shared, journal.as_ref()) => Ok(()),
-        () = journal::sync(journal.as_ref(), config.journal.fsync, &shared.stats) => Ok(()),
+        synced = journal::sync(journal.as_ref(), config.journal.fsync, &shared.stats) => synced,
         () = journal::tell(&shared, &notify) => Ok(()),
         () = notify.watchdog(&workers) => Ok(()),
         () = hang_ups.reload_each(&reloader) => Ok(()),

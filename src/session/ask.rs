@@ -10,6 +10,7 @@ use super::replies::Replies;
 use super::state::State;
 use super::timing::{Notes, Requests};
 use super::{Client, Shared};
+use crate::flush::Wait;
 use crate::resp::{Limits, Protocol, RequestScanner, encode};
 
 /// The answer to a request.
@@ -45,7 +46,11 @@ pub async fn ask(shared: &Shared, request: &[&[u8]], counted: bool) -> Answer {
         notes: Notes::default(),
         requests: Requests::default(),
     };
-    poll_fn(|cx| asking.poll(cx)).await
+    let answer = poll_fn(|cx| asking.poll(cx)).await;
+    if let Some(commits) = shared.commits {
+        commits.kept(commits.noted(), &mut Wait::default()).await;
+    }
+    answer
 }
 
 struct Asking<'a> {

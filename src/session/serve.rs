@@ -18,6 +18,7 @@ use super::state::State;
 use super::timing::{Notes, Requests};
 use super::{Activity, Client, Shared};
 use crate::config::Config;
+use crate::flush::{Commits, Wait};
 use crate::resp::{Limits, ProtocolError, RequestScanner, encode};
 use crate::tls::Stream;
 
@@ -65,6 +66,9 @@ struct Session {
     /// Replies being written, and how much of them has been.
     out: Vec<u8>,
     written: usize,
+    /// The note that has to be on the disk before `out` may be written.
+    told_at: u64,
+    wait: Wait,
     input: Input,
     parting: Parting,
     made: Vec<u8>,
@@ -129,6 +133,8 @@ impl Session {
             state: State::default(),
             out: Vec::new(),
             written: 0,
+            told_at: 0,
+            wait: Wait::default(),
             input: Input::Open,
             parting: Parting {
                 quiet: QUIET,
@@ -202,6 +208,9 @@ impl Session {
             self.client.set_waiting(waits);
             if backlog.overrun {
                 return Poll::Ready(End::OutputLimit);
+            }
+            if !idle && backlog.bytes > MADE_BYTES && !self.is_kept() {
+                return Poll::Pending;
             }
             match executed {
                 Executed::Some => continue,
@@ -333,8 +342,14 @@ impl Session {
         }
     }
 
+    /// Whether what the replies to be written tell of is on the disk, as far as that is wished.
+    fn is_kept(&self) -> bool {
+        let commits = self.shared.commits;
+        commits.is_none_or(|commits| commits.is_kept(self.told_at))
+    }
+
     /// Writes ready replies. Returns whether everything ready is written; else the waker is
-    /// registered with the socket.
+    /// registered with the socket, or with who writes the disk.
     fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         loop {
             if self.written == self.out.len() {
@@ -356,6 +371,12 @@ impl Session {
                         Poll::Pending => Ok(false),
                     };
                 }
+                self.told_at = self.shared.commits.map_or(0, Commits::noted);
+            }
+            if let Some(commits) = self.shared.commits
+                && !commits.watch(self.told_at, &mut self.wait, cx.waker())
+            {
+                return Ok(false);
             }
             let rest = self.out.get(self.written..).unwrap_or_default();
             match Pin::new(&mut self.stream).poll_write(cx, rest) {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::login::Logins;
 use super::{Monitors, Pause, Registry, Scripts, Ticket, Tracking, Users};
 use crate::config::Config;
+use crate::flush::Commits;
 use crate::limit::Catalogue;
 use crate::node::{Changes, Node};
 use crate::pubsub::Hub;
@@ -57,6 +58,8 @@ pub struct Shared {
     pub(super) crossings: Arc<Mutex<()>>,
     /// Where passwords are checked that take long.
     pub(super) logins: Arc<Logins>,
+    /// Where it is noted what has to be on the disk before a reply leaves, if so wished.
+    pub(super) commits: Option<&'static Commits>,
     sender: SendSoon,
 }
 
@@ -78,6 +81,7 @@ impl Shared {
             let listener: Arc<dyn Changes> = tracking.clone();
             node.set_listener(listener);
         }
+        let commits = router.all().find_map(|node| node.table().commits());
         Self {
             monitors: Arc::default(),
             pause: Arc::default(),
@@ -94,6 +98,7 @@ impl Shared {
             waits: Arc::new(Semaphore::new(MAX_WAITS)),
             crossings: Arc::default(),
             logins: Arc::default(),
+            commits,
             sender,
             live: Arc::new(RwLock::new(Arc::clone(&config))),
             config,

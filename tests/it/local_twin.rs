@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use tally::command;
 use tally::config::{
-    Admin, Cache, Config, Counters, CrossNode, Journal, Mode, Ring, Secret, Server as ServerConfig,
-    Transactions, Upstream,
+    Admin, Cache, Config, Counters, CrossNode, Fsync, Journal, Mode, Ring, Secret,
+    Server as ServerConfig, Transactions, Upstream,
 };
 use tally::limit::Catalogue;
 use tally::resp::{Request, Span, encode};
@@ -542,7 +542,7 @@ fn config(password: Option<&str>) -> Config {
         journal: Journal {
             path: None,
             bytes: 0,
-            fsync: false,
+            fsync: Fsync::No,
         },
         transactions: Transactions {
             cross_node: CrossNode::Reject,

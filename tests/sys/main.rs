@@ -25,6 +25,7 @@ mod concurrency;
 mod connection;
 mod databases;
 mod deadlines;
+mod durable;
 mod faults;
 mod figures;
 mod handshake;

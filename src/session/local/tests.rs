@@ -9,7 +9,8 @@ use tokio::time::Instant as Clock;
 use super::*;
 use crate::command;
 use crate::config::{
-    Admin, Cache, Counters, CrossNode, Journal, Mode, Ring, Secret, Server, Transactions, Upstream,
+    Admin, Cache, Counters, CrossNode, Fsync, Journal, Mode, Ring, Secret, Server, Transactions,
+    Upstream,
 };
 use crate::limit::Catalogue;
 use crate::resp::Span;
@@ -158,7 +159,7 @@ fn config(password: Option<&str>) -> Config {
         journal: Journal {
             path: None,
             bytes: 0,
-            fsync: false,
+            fsync: Fsync::No,
         },
         transactions: Transactions {
             cross_node: CrossNode::Reject,

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use tally::counter::{Answer, KeyTable};
+use tally::flush::Commits;
 use tally::resp::encode;
 
 use super::sim::Plan;
@@ -20,6 +21,8 @@ pub(crate) struct Operation {
     pub(crate) argv: Argv,
     pub(crate) began: u64,
     pub(crate) ended: u64,
+    /// What was noted in the journal by then.
+    pub(crate) told_at: u64,
     /// One frame, or one for each key of an `MGET`.
     pub(crate) parts: Vec<Option<Vec<u8>>>,
 }
@@ -34,6 +37,8 @@ pub(crate) struct Book {
     pub(crate) open: usize,
     /// The client whose command is being submitted.
     pub(crate) busy: Option<usize>,
+    /// What has to be on the disk before a reply leaves.
+    pub(crate) commits: Option<&'static Commits>,
     /// The story of the run, if it is told.
     pub(crate) log: Option<Vec<String>>,
 }
@@ -47,6 +52,7 @@ impl Book {
             plan,
             open: 0,
             busy: None,
+            commits: None,
             log: None,
         }
     }
@@ -72,6 +78,7 @@ impl Book {
             argv: argv.to_vec(),
             began,
             ended: u64::MAX,
+            told_at: 0,
             parts: vec![None; parts],
         });
         id
@@ -82,9 +89,23 @@ impl Book {
         self.note(|| format!("#{id}.{part} <- {}", frame.escape_ascii()));
         let operation = &mut self.operations[id];
         operation.ended = ended;
+        operation.told_at = self.commits.map_or(0, Commits::noted);
         let before = operation.parts[part].replace(frame.to_vec());
         assert!(before.is_none(), "answered twice: {operation:?}");
         self.open -= usize::from(operation.parts.iter().all(Option::is_some));
+    }
+
+    /// The process ends: replies that waited for the disk have not left.
+    pub(crate) fn keep_back(&mut self, instead: &[u8]) {
+        let Some(commits) = self.commits else {
+            return;
+        };
+        let told = |part: &Option<_>| part.is_some();
+        for operation in &mut self.operations {
+            if operation.parts.iter().any(told) && !commits.is_kept(operation.told_at) {
+                operation.parts.fill(Some(instead.to_vec()));
+            }
+        }
     }
 
     /// `INCRBY` or `GET` without the lane, if the table answers it.

@@ -358,6 +358,37 @@ fn a_machine_without_power_counts_nothing_twice() {
     });
 }
 
+/// Power is lost, or the process is killed, where replies and batches wait for the disk.
+fn committing(random: &mut Random) -> Plan {
+    Plan {
+        outages: true,
+        commits: true,
+        kills: random.one_in(3),
+        losses: random.one_in(2),
+        commands: 120,
+        ..counting(random)
+    }
+}
+
+#[test]
+fn a_machine_without_power_loses_nothing_that_was_on_the_disk_before_its_reply() {
+    many(1500, committing, |sim| {
+        nothing_lost(sim);
+        assert_eq!(sim.forgotten, 0, "batches that the node had acknowledged");
+    });
+}
+
+#[test]
+fn every_key_has_one_order_over_power_cuts() {
+    let plan = |random: &mut Random| Plan {
+        command: simple_command,
+        commands: 50,
+        keys: &["a", "b"],
+        ..committing(random)
+    };
+    many(1000, plan, explained);
+}
+
 #[test]
 fn every_key_has_one_order_over_the_end_of_the_process() {
     let plan = |random: &mut Random| Plan {

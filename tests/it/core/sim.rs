@@ -9,7 +9,7 @@ use tally::counter::{
     Condition, Effect, Expiry, Extent, Fates, KeyTable, Lane, Limits, Losses, Mode, Recovered,
     Rules, Source, Step, TableLimits, Timed, Treatment, When,
 };
-use tally::flush::{Ledger, SLOT_WORDS, Series, Slots};
+use tally::flush::{Commits, Ledger, SLOT_WORDS, Series, Slots};
 use tally::key::Key;
 use tally::resp::parse_i64;
 
@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) kills: bool,
     /// The machine loses power: of each slot the journal has the last or an earlier state.
     pub(crate) outages: bool,
+    /// Replies and batches wait until what they tell of is on the disk.
+    pub(crate) commits: bool,
     /// Commands in flight are told of a timeout.
     pub(crate) timeouts: bool,
     /// Nobody but the test does anything.
@@ -72,8 +74,13 @@ pub(crate) struct Sim {
     slots: Option<&'static Slots>,
     /// How often the process was killed.
     killed: u64,
-    /// What was written of the journal some time ago.
-    written: Vec<u64>,
+    /// What the disk has of the journal.
+    disk: Vec<u64>,
+    commits: Option<&'static Commits>,
+    /// The disk is being written, up to this note.
+    syncing: Option<u64>,
+    /// Bytes with batches that wait for the disk, and for which note.
+    held: Option<(u64, Vec<u8>)>,
     /// There is no connection.
     pub(crate) away: bool,
     snapshot: Option<Node>,
@@ -111,6 +118,7 @@ impl Plan {
             restores: false,
             kills: false,
             outages: false,
+            commits: false,
             timeouts: false,
             quiet: false,
             foreign: false,
@@ -140,7 +148,7 @@ fn process(
     seed: u64,
     words: Option<&'static [AtomicU64]>,
     now: Instant,
-    outage: bool,
+    (commits, outage): (Option<&'static Commits>, bool),
 ) -> (KeyTable, Lane<Ticket>, Option<&'static Slots>) {
     let table = table(plan, seed);
     let Some(words) = words else {
@@ -150,16 +158,19 @@ fn process(
     let Some((last, words)) = words.split_last() else {
         panic!("a journal has words");
     };
-    let slots: &'static Slots = Box::leak(Box::new(Slots::new(words)));
+    let slots: &'static Slots = Box::leak(Box::new(Slots::new(words).with_commits(commits)));
     let table = table.with_ledger(Some(Ledger::new(slots, 0, last)));
-    let mut recovered = Recovered::default();
+    let mut recovered = Recovered {
+        after_outage: outage,
+        ..Recovered::default()
+    };
     for found in slots.read().map(Result::unwrap) {
         match found.number {
             Some(number) => {
                 let batch = recovered.batches.entry(number).or_default();
                 batch.push(found.increment);
             }
-            None if outage => {
+            None if outage && commits.is_none() => {
                 let suspect = (found.taken_after, found.increment);
                 recovered.suspects.push(suspect);
             }
@@ -195,14 +206,18 @@ impl Sim {
         let words: Option<&[_]> =
             (plan.kills || plan.outages).then(|| &*Box::leak(words.collect::<Box<_>>()));
         let now = tokio::time::Instant::now().into_std();
-        let (table, lane, slots) = process(&plan, seed, words, now, false);
+        let commits = plan.commits.then(|| &*Box::leak(Box::default()));
+        let (table, lane, slots) = process(&plan, seed, words, now, (commits, false));
         let mut sim = Self {
             table,
             lane,
             slots,
             words,
             killed: 0,
-            written: Vec::new(),
+            disk: vec![0; words.map_or(0, <[_]>::len)],
+            commits,
+            syncing: None,
+            held: None,
             node: Node::default(),
             now,
             losses: HashMap::new(),
@@ -216,6 +231,7 @@ impl Sim {
             executed: 0,
             book: Book::new(plan, seed),
         };
+        sim.book.commits = commits;
         sim.connect();
         sim
     }
@@ -239,6 +255,9 @@ impl Sim {
     /// Something other than a client's command.
     fn happen(&mut self) {
         let plan = self.book.plan;
+        if plan.outages && self.book.random.one_in(4) {
+            self.turn_disk();
+        }
         if self.away && self.book.random.one_in(6) {
             self.connect();
         }
@@ -275,7 +294,6 @@ impl Sim {
                 self.book.note(|| "the node forgets the script".into());
                 self.node.script = false;
             }
-            23 if plan.outages && self.book.random.one_in(3) => self.written = self.contents(),
             26 if plan.outages && self.book.random.one_in(3) => self.lose_power(),
             26 if plan.kills && self.book.random.one_in(2) => self.kill(),
             25 if plan.evicts && self.book.random.one_in(2) => self.evict(),
@@ -375,8 +393,56 @@ impl Sim {
     /// The lane's bytes leave.
     pub(crate) fn send(&mut self) {
         if !self.away {
+            if self.held.is_some() {
+                return;
+            }
             let bytes = self.lane.take_wire(&self.table, self.now, Vec::new());
-            self.inbox.extend(bytes);
+            self.held = Some((self.lane.sealed_at(), bytes));
+            self.let_go();
+        }
+    }
+
+    /// What was held leaves, if what it waits for is on the disk.
+    fn let_go(&mut self) {
+        let Some((note, bytes)) = self.held.take() else {
+            return;
+        };
+        match self.commits {
+            Some(commits) if !commits.is_kept(note) => self.held = Some((note, bytes)),
+            _ => self.inbox.extend(bytes),
+        }
+    }
+
+    /// The system writes some of the journal, of its own accord or because it was asked for all.
+    fn turn_disk(&mut self) {
+        let some = |random: &mut Random| random.one_in(3);
+        match (self.syncing.take(), self.commits) {
+            (None, Some(commits)) if self.book.random.one_in(2) => {
+                self.syncing = Some(commits.noted());
+                self.write_back(some);
+            }
+            (None, _) => self.write_back(some),
+            (Some(note), Some(commits)) => {
+                self.write_back(|_| true);
+                commits.keep(note);
+                self.let_go();
+            }
+            (Some(_), None) => {}
+        }
+    }
+
+    /// Some slots are written to the disk as they are.
+    fn write_back(&mut self, chosen: impl Fn(&mut Random) -> bool) {
+        let Some(words) = self.words else {
+            return;
+        };
+        let slots = self.disk.chunks_mut(SLOT_WORDS);
+        for (disk, slot) in slots.zip(words.chunks(SLOT_WORDS)) {
+            if chosen(&mut self.book.random) {
+                for (to, from) in disk.iter_mut().zip(slot) {
+                    *to = from.load(Ordering::Relaxed);
+                }
+            }
         }
     }
 
@@ -439,6 +505,7 @@ impl Sim {
         self.node.hang_up();
         self.inbox.clear();
         self.outbox.clear();
+        self.held = None;
         self.book.note(|| "connection lost".into());
         self.step(|lane, step| lane.disconnected(step, UNKNOWN, UNSENT));
         self.keep_losses();
@@ -446,25 +513,15 @@ impl Sim {
         assert_eq!(self.lane.in_flight(), 0, "{:?}", self.lane);
     }
 
-    /// The journal's words.
-    fn contents(&self) -> Vec<u64> {
-        let words = self.words.into_iter().flatten();
-        words.map(|word| word.load(Ordering::Relaxed)).collect()
-    }
-
-    /// Pages of the journal are as they were written last, or as they are.
+    /// Pages of the journal are as the disk has them.
     fn lose_power(&mut self) {
-        let (Some(words), false) = (self.words, self.written.is_empty()) else {
+        let Some(words) = self.words else {
             return;
         };
+        self.write_back(|random| random.one_in(3));
         self.part();
-        let written = std::mem::take(&mut self.written);
-        for (slot, before) in words.chunks(SLOT_WORDS).zip(written.chunks(SLOT_WORDS)) {
-            if self.book.random.one_in(2) {
-                for (word, before) in slot.iter().zip(before) {
-                    word.store(*before, Ordering::Relaxed);
-                }
-            }
+        for (word, disk) in words.iter().zip(&self.disk) {
+            word.store(*disk, Ordering::Relaxed);
         }
         self.book.note(|| "power lost".into());
         self.start_anew(true);
@@ -488,9 +545,20 @@ impl Sim {
 
     fn start_anew(&mut self, outage: bool) {
         self.killed += 1;
+        self.book.keep_back(UNKNOWN);
+        self.commits = self.commits.map(|_| &*Box::leak(Box::default()));
+        self.book.commits = self.commits;
+        self.syncing = None;
+        // A process begins with that.
+        self.write_back(|_| true);
         let seed = self.book.random.next();
-        (self.table, self.lane, self.slots) =
-            process(&self.book.plan, seed, self.words, self.now, outage);
+        (self.table, self.lane, self.slots) = process(
+            &self.book.plan,
+            seed,
+            self.words,
+            self.now,
+            (self.commits, outage),
+        );
     }
 
     /// A new connection, on which the script was loaded.
@@ -583,6 +651,8 @@ impl Sim {
                 self.advance(5);
             }
             self.send();
+            self.syncing = self.commits.map(Commits::noted);
+            self.turn_disk();
             self.execute(usize::MAX);
             while self.read_one() {}
             if self.lane.unsent_bytes() > 0 {
