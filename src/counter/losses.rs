@@ -2,7 +2,7 @@
 
 use super::lane::Lane;
 use super::table::KeyTable;
-use crate::flush::{Cause, Increment};
+use crate::flush::{Cause, Increment, Slot};
 
 /// Acknowledged increments that did not reach their key, for the log and the metrics. The first
 /// [`Losses::LISTED`] of each kind are named, all are counted.
@@ -75,21 +75,45 @@ impl<T> Lane<T> {
     }
 }
 
+impl KeyTable {
+    /// What is in the slot is given up, and is to be named.
+    pub(super) fn give_up(&self, slot: Option<Slot>) {
+        if let (Some(ledger), Some(slot)) = (self.ledger(), slot) {
+            ledger.give_up(slot);
+        }
+    }
+
+    /// Somebody was told of these losses: the journal need not keep them any more. Until then a
+    /// process that is killed leaves them to the next one, which tells of them.
+    pub fn named(&self, losses: &Losses) {
+        let refused = losses.refused.iter().map(|(increment, _)| increment);
+        for increment in refused.chain(&losses.in_doubt) {
+            self.release(increment.slot);
+        }
+    }
+}
+
 impl Losses {
     /// Most losses of a kind kept by name between two calls of [`super::Lane::take_losses`].
     pub const LISTED: usize = 1000;
 
-    pub(super) fn refuse(&mut self, increment: Increment, cause: Cause) {
+    /// Gives the increment back where it will not be named.
+    pub(super) fn refuse(&mut self, increment: Increment, cause: Cause) -> Result<(), Increment> {
         self.refused_count += 1;
-        if self.refused.len() < Self::LISTED {
-            self.refused.push((increment, cause));
+        if self.refused.len() >= Self::LISTED {
+            return Err(increment);
         }
+        self.refused.push((increment, cause));
+        Ok(())
     }
 
-    pub(super) fn doubt(&mut self, increment: Increment) {
+    /// The same.
+    pub(super) fn doubt(&mut self, increment: Increment) -> Result<(), Increment> {
         self.in_doubt_count += 1;
-        if self.in_doubt.len() < Self::LISTED {
-            self.in_doubt.push(increment);
+        if self.in_doubt.len() >= Self::LISTED {
+            return Err(increment);
         }
+        self.in_doubt.push(increment);
+        Ok(())
     }
 }

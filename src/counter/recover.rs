@@ -18,6 +18,8 @@ pub struct Recovered {
     /// What was pending some time before the machine lost power, each with the lower half of the
     /// number of the last batch when it began to be.
     pub suspects: Vec<(u32, Increment)>,
+    /// What was given up, and perhaps not named.
+    pub in_doubt: Vec<Increment>,
     /// Whether the machine lost power: a batch may be missing that was sealed and not sent.
     pub after_outage: bool,
 }
@@ -25,7 +27,9 @@ pub struct Recovered {
 impl Recovered {
     /// Whether everything had been settled.
     pub fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.pending.is_empty() && self.suspects.is_empty()
+        let lists = [&self.pending, &self.in_doubt];
+        let is_empty = lists.iter().all(|list| list.is_empty());
+        is_empty && self.batches.is_empty() && self.suspects.is_empty()
     }
 }
 
@@ -55,6 +59,11 @@ impl<T> Lane<T> {
         let mut lane = Self::new(limits, series);
         lane.unsent = recovered.pending;
         lane.suspects = recovered.suspects;
+        for increment in recovered.in_doubt {
+            if let Err(increment) = lane.losses.doubt(increment) {
+                table.release(increment.slot);
+            }
+        }
         lane
     }
 

@@ -62,7 +62,6 @@ impl<T> Lane<T> {
                 counter.cooling |= counter.is_clean();
             }
             drop(place);
-            step.table.release(increment.slot);
             keys.push((increment.key.clone(), step.table.is_worth(&increment)));
             if cause.is_some() {
                 self.revised.push(increment.key.clone());
@@ -70,7 +69,12 @@ impl<T> Lane<T> {
             match cause {
                 Some(cause) if cause.is_refusal() => {
                     self.counts.refused += u64::from(increment.count);
-                    self.losses.refuse(increment, cause);
+                    // Its slot is free when it was named; until then its batch's number stands for
+                    // it, whose exceptions the marker keeps.
+                    if let Err(increment) = self.losses.refuse(increment, cause) {
+                        step.table.release(increment.slot);
+                    }
+                    continue;
                 }
                 Some(Cause::Expired) => {
                     self.counts.expired += u64::from(increment.count);
@@ -78,6 +82,7 @@ impl<T> Lane<T> {
                 }
                 _ => self.counts.applied += u64::from(increment.count),
             }
+            step.table.release(increment.slot);
         }
         for (key, reading) in settled.readings {
             let mut place = step.table.lock(key.as_bytes());
@@ -111,11 +116,13 @@ impl<T> Lane<T> {
                 counter.forget(increment.delta);
             }
             drop(place);
-            step.table.release(increment.slot);
+            step.table.give_up(increment.slot);
             keys.push((increment.key.clone(), true));
             self.revised.push(increment.key.clone());
             self.counts.in_doubt += u64::from(increment.count);
-            self.losses.doubt(increment);
+            if let Err(increment) = self.losses.doubt(increment) {
+                step.table.release(increment.slot);
+            }
         }
         self.after_flush(step, keys, None);
     }

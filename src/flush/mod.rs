@@ -31,7 +31,7 @@ mod slots;
 pub use answer::{Deadline, Reading, Refusal};
 pub use commits::{Commits, Wait};
 pub use series::{Batch, Cause, Forgotten, Series, Settled, Verdict};
-pub use slots::{Damaged, Found, Ledger, MAX_KEY_BYTES, SLOT_WORDS, Slot, Slots, Standing};
+pub use slots::{Damaged, Found, Ledger, MAX_KEY_BYTES, SLOT_WORDS, Slot, Slots, Stage, Standing};
 
 use crate::key::Key;
 

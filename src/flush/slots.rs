@@ -3,11 +3,11 @@
 //!
 //! A slot holds the increments of one key that go, or went, in one batch. It is *pending* while
 //! increments are added, *sealed* from the moment its batch has a number, and *free* again when
-//! that batch is settled. The next increment of a sealed key takes a slot of its own, so what is
+//! that batch is settled. One that is given up is *in doubt* until somebody was told. The next increment of a sealed key takes a slot of its own, so what is
 //! in a sealed slot never changes.
 //!
 //! ```text
-//!   word 0      state: free, pending, or the number of the batch
+//!   word 0      state: free, pending, in doubt, or the number of the batch
 //!   word 1      sum of the acknowledged increments (two's complement)
 //!   word 2      deadline in milliseconds since 1970, 0 for none; the top bit: Redis was not told
 //!   word 3      the value that Redis gave last (two's complement)
@@ -91,12 +91,23 @@ pub struct Standing {
 pub struct Found {
     /// Which series it belongs to.
     pub series: u16,
-    /// The batch that it was sealed into; `None` while it is pending.
-    pub number: Option<u64>,
+    /// Where its increments are.
+    pub stage: Stage,
     /// The lower half of the number of the last batch when it was taken.
     pub taken_after: u32,
     /// What it holds. How many increments that is the sum of is not kept: zero.
     pub increment: Increment,
+}
+
+/// Where a slot's increments are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stage {
+    /// In no batch yet.
+    Pending,
+    /// In the batch of this number.
+    Sealed(u64),
+    /// Given up; perhaps nobody was told.
+    InDoubt,
 }
 
 /// A slot whose words do not belong together.
@@ -181,7 +192,11 @@ impl Slots {
         let deadline = load(DEADLINE);
         Ok(Some(Found {
             series: u16::try_from(series).map_err(|_| damaged)?,
-            number: Some(state).filter(|state| *state != PENDING),
+            stage: match state {
+                PENDING => Stage::Pending,
+                IN_DOUBT => Stage::InDoubt,
+                number => Stage::Sealed(number),
+            },
             taken_after: u32::try_from(fixed >> 32).map_err(|_| damaged)?,
             increment: Increment {
                 key: Key::new(key),
@@ -321,6 +336,11 @@ impl Ledger {
         self.slots.commits
     }
 
+    /// What is in the slot is given up: it is free once somebody was told.
+    pub fn give_up(self, slot: Slot) {
+        self.slots.store(slot, STATE, IN_DOUBT);
+    }
+
     /// What was in the slot is settled, or nothing was.
     pub fn release(self, slot: Slot) {
         self.slots.store(slot, STATE, FREE);
@@ -356,6 +376,7 @@ const KEY: usize = 6;
 /// States that are no batch's number; those begin with 1.
 const FREE: u64 = 0;
 const PENDING: u64 = u64::MAX;
+const IN_DOUBT: u64 = u64::MAX - 1;
 
 /// Beside a deadline that Redis was not told.
 const DUE: u64 = 1 << 63;
@@ -377,11 +398,11 @@ mod tests {
         Ledger::new(slots, series, Box::leak(Box::new(AtomicU64::new(0))))
     }
 
-    fn found(slots: &Slots) -> Vec<(String, Option<u64>, Standing)> {
+    fn found(slots: &Slots) -> Vec<(String, Stage, Standing)> {
         let slots = slots.read().map(Result::unwrap);
         let parts = slots.map(|found| {
             let key = String::from_utf8_lossy(found.increment.key.as_bytes()).into_owned();
-            (key, found.number, found.increment.standing())
+            (key, found.stage, found.increment.standing())
         });
         parts.collect()
     }
@@ -404,8 +425,8 @@ mod tests {
         let after = over(words);
         let delta = i64::MAX;
         let want = [
-            (long, None, Standing { delta, ..standing }),
-            ("b".into(), Some(7), Standing::default()),
+            (long, Stage::Pending, Standing { delta, ..standing }),
+            ("b".into(), Stage::Sealed(7), Standing::default()),
         ];
         assert_eq!(found(after), want);
         assert_eq!(after.taken(), 2);

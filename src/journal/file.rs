@@ -79,10 +79,9 @@ fn make(path: &Path, bytes: usize) -> Result<(), JournalError> {
         file.sync_all()?;
         fs::rename(&new, path)?;
         // Else a power cut may take the name away.
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        let folder = path.parent().map(Path::as_os_str);
+        let folder = folder.filter(|folder| !folder.is_empty());
+        File::open(folder.unwrap_or_else(|| ".".as_ref()))?.sync_all()
     })();
     if made.is_err() {
         // Else it would keep the room that the disk still had.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::JournalError;
 use super::file::{HEADER_WORDS, Header, SERIES, SERIES_WORDS, Series};
-use crate::flush::Slots;
+use crate::flush::{Slots, Stage};
 
 /// Says what is in the journal at `path`, which may be in use meanwhile: then some of it may have
 /// changed between two lines. Nothing is written.
@@ -74,9 +74,10 @@ fn describe(words: &'static [AtomicU64]) -> Result<String, String> {
         };
         let increment = found.increment;
         let node = names.get(usize::from(found.series));
-        let mut text = match found.number {
-            Some(number) => format!("batch {number}"),
-            None => "pending".to_owned(),
+        let mut text = match found.stage {
+            Stage::Sealed(number) => format!("batch {number}"),
+            Stage::Pending => "pending".to_owned(),
+            Stage::InDoubt => "in doubt".to_owned(),
         };
         write!(
             text,

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 
 use crate::config::Fsync;
 use crate::counter::Recovered;
-use crate::flush::{Commits, Damaged, Ledger, Slots};
+use crate::flush::{Commits, Damaged, Ledger, Slots, Stage};
 use crate::telemetry::random_run_id;
 use file::{HEADER_WORDS, Header, SERIES, SERIES_WORDS, Series};
 
@@ -161,22 +161,7 @@ impl Journal {
             });
         }
         let is_pending = header.is_as_left() || header.commits();
-        for found in slots.read() {
-            let found = found.map_err(|damaged: Damaged| foreign(damaged.to_string()))?;
-            let series = unsettled.get_mut(usize::from(found.series));
-            let series = series.ok_or_else(|| foreign("a slot names no series".into()))?;
-            match found.number {
-                Some(number) => {
-                    let batch = series.recovered.batches.entry(number).or_default();
-                    batch.push(found.increment);
-                }
-                None if is_pending => series.recovered.pending.push(found.increment),
-                None => {
-                    let suspect = (found.taken_after, found.increment);
-                    series.recovered.suspects.push(suspect);
-                }
-            }
-        }
+        sort(slots, is_pending, &mut unsettled).map_err(foreign)?;
         header.set_in_use(true, commits.is_some());
         unsettled.retain(|series| !series.recovered.is_empty());
         let journal = Self {
@@ -270,6 +255,29 @@ impl Trace {
     pub fn note(&self, run_id: &str, client_id: i64) {
         self.0.connect(run_id, client_id);
     }
+}
+
+/// Adds what is in the slots to the series that they name; `is_pending` says that what is in no
+/// batch was in none that was sent.
+fn sort(slots: &Slots, is_pending: bool, unsettled: &mut [Unsettled]) -> Result<(), String> {
+    for found in slots.read() {
+        let found = found.map_err(|damaged: Damaged| damaged.to_string())?;
+        let series = unsettled.get_mut(usize::from(found.series));
+        let recovered = &mut series.ok_or("a slot names no series")?.recovered;
+        match found.stage {
+            Stage::InDoubt => recovered.in_doubt.push(found.increment),
+            Stage::Sealed(number) => {
+                let batch = recovered.batches.entry(number).or_default();
+                batch.push(found.increment);
+            }
+            Stage::Pending if is_pending => recovered.pending.push(found.increment),
+            Stage::Pending => {
+                let suspect = (found.taken_after, found.increment);
+                recovered.suspects.push(suspect);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What stands in the words of `place` as text.

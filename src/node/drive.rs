@@ -149,11 +149,8 @@ impl<T: Deliver> Driver<T> {
                     self.node.write_out(true);
                 }
                 () = self.node.attention.notified() => {
-                    if self.node.moved.load(Ordering::Acquire) {
-                        return "its address was changed".into();
-                    }
-                    if let Some(error) = self.node.inner.lock().broken.take() {
-                        return error.to_string();
+                    if let Some(reason) = self.is_over() {
+                        return reason;
                     }
                 }
                 () = until(window), if window.is_some() => {
@@ -177,6 +174,15 @@ impl<T: Deliver> Driver<T> {
                 }
             }
         }
+    }
+
+    /// Why the connection can not go on, if so.
+    fn is_over(&self) -> Option<String> {
+        if self.node.moved.load(Ordering::Acquire) {
+            return Some("its address was changed".into());
+        }
+        let broken = self.node.inner.lock().broken.take();
+        broken.map(|error| error.to_string())
     }
 
     /// A ticker for each flush interval of the rules in force.
@@ -444,6 +450,7 @@ impl<T: Deliver> Driver<T> {
                 "the node has lost batches that it had acknowledged"
             );
         }
+        self.node.table.named(losses);
         self.stats.expired_increments.add(losses.expired_count);
         self.stats.dead_letters.add(losses.refused_count);
         self.stats.in_doubt.add(losses.in_doubt_count);

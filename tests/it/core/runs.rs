@@ -425,6 +425,18 @@ fn only_what_the_marker_s_loss_leaves_open_is_in_doubt() {
 }
 
 #[test]
+fn what_is_given_up_is_named_though_the_process_is_killed_before_it_could_be() {
+    let plan = |random: &mut Random| Plan {
+        losses: true,
+        evicts: true,
+        kills: true,
+        commands: 120,
+        ..counting(random)
+    };
+    many(1500, plan, exact);
+}
+
+#[test]
 fn a_node_that_comes_back_with_less_is_written_to_again() {
     let plan = |random: &mut Random| Plan {
         losses: random.one_in(2),

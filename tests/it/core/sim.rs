@@ -9,7 +9,7 @@ use tally::counter::{
     Condition, Effect, Expiry, Extent, Fates, KeyTable, Lane, Limits, Losses, Mode, Recovered,
     Rules, Source, Step, TableLimits, Timed, Treatment, When,
 };
-use tally::flush::{Commits, Ledger, SLOT_WORDS, Series, Slots};
+use tally::flush::{Commits, Ledger, SLOT_WORDS, Series, Slots, Stage};
 use tally::key::Key;
 use tally::resp::parse_i64;
 
@@ -165,16 +165,17 @@ fn process(
         ..Recovered::default()
     };
     for found in slots.read().map(Result::unwrap) {
-        match found.number {
-            Some(number) => {
+        match found.stage {
+            Stage::InDoubt => recovered.in_doubt.push(found.increment),
+            Stage::Sealed(number) => {
                 let batch = recovered.batches.entry(number).or_default();
                 batch.push(found.increment);
             }
-            None if outage && commits.is_none() => {
+            Stage::Pending if outage && commits.is_none() => {
                 let suspect = (found.taken_after, found.increment);
                 recovered.suspects.push(suspect);
             }
-            None => recovered.pending.push(found.increment),
+            Stage::Pending => recovered.pending.push(found.increment),
         }
     }
     let lane = Lane::recover(plan.lane, ("sim", 0, 1), recovered, &table, now);
@@ -473,6 +474,12 @@ impl Sim {
             return false;
         };
         self.step(|lane, step| lane.on_reply(step, &reply)).unwrap();
+        let plan = self.book.plan;
+        if plan.kills && plan.evicts && self.book.random.one_in(8) {
+            // Before anybody was told of what is given up.
+            self.kill();
+            return true;
+        }
         self.keep_losses();
         true
     }
@@ -588,12 +595,14 @@ impl Sim {
     }
 
     fn keep_losses(&mut self) {
+        let losses = self.lane.take_losses();
+        self.table.named(&losses);
         let Losses {
             refused,
             in_doubt,
             forgotten_count,
             ..
-        } = self.lane.take_losses();
+        } = losses;
         self.forgotten += forgotten_count;
         for (increment, _) in refused {
             let lost = self.losses.entry(increment.key.as_bytes().to_vec());
