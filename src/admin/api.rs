@@ -100,15 +100,32 @@ pub(super) struct Details {
     ttl_ms: Option<i64>,
 }
 
+/// In which database a key is looked up.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place {
+    #[serde(default)]
+    database: u32,
+}
+
 /// Looks a key up by its name, as a client's `GET` and `PTTL` would.
 pub(super) async fn counter(
     Extract(state): Extract<Arc<State>>,
     Path(key): Path<String>,
+    place: Result<Query<Place>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Details>, Failure> {
     state.look();
+    let Query(Place { database }) =
+        place.map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    if database >= state.shared.config.server.databases {
+        return Err(Failure::new(
+            StatusCode::BAD_REQUEST,
+            "there is no such database",
+        ));
+    }
     let key = key.as_bytes();
-    let ttl = state.ask(&[b"PTTL", key], false).await?;
-    let answer = state.ask(&[b"GET", key], false).await?;
+    let ttl = state.ask(database, &[b"PTTL", key], false).await?;
+    let answer = state.ask(database, &[b"GET", key], false).await?;
     for frame in [&ttl.frame, &answer.frame] {
         if reply::is_error(frame) {
             return Err(Failure::of_reply(reply::text(frame).unwrap_or_default()));
@@ -127,15 +144,16 @@ pub(super) async fn counter(
         count @ Value::Count(_) => count,
     };
     let mut board = state.board.lock();
-    board.learn(key, value);
+    board.learn(database, key, value);
     let untracked = Tracked {
+        database,
         node: state.shared.router.index(key),
         value,
         from_memory: answer.from_memory,
         valued: board.ticks(),
         ..Tracked::default()
     };
-    let tracked = board.key(key).unwrap_or(&untracked);
+    let tracked = board.key(database, key).unwrap_or(&untracked);
     Ok(Json(Details {
         counter: view::counter(&state.shared, &board, key, tracked, true),
         ttl_ms: reply::integer(&ttl.frame).filter(|ms| *ms >= 0),

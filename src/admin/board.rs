@@ -4,7 +4,7 @@
 //! requests that are). What happens to those keys is then read off the key table once a second:
 //! a counter's rate is exact, and costs its clients nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::trends::{Point, Trends};
@@ -15,7 +15,8 @@ use crate::telemetry::{NodeStatus, Touch, Use};
 /// The state behind the API.
 #[derive(Debug)]
 pub(super) struct Board {
-    keys: HashMap<Box<[u8]>, Tracked>,
+    /// By database.
+    keys: BTreeMap<u32, HashMap<Box<[u8]>, Tracked>>,
     ticks: u64,
     last: Option<(Instant, Totals)>,
     pub(super) trends: Trends,
@@ -47,6 +48,8 @@ pub(super) struct NodeTrack {
 /// A key that was asked for.
 #[derive(Debug, Default)]
 pub(super) struct Tracked {
+    /// Its database.
+    pub(super) database: u32,
     /// Index of its node.
     pub(super) node: usize,
     pub(super) value: Value,
@@ -134,7 +137,7 @@ impl Board {
         let mut tracks = Vec::new();
         tracks.resize_with(nodes, NodeTrack::default);
         Self {
-            keys: HashMap::new(),
+            keys: BTreeMap::new(),
             ticks: 0,
             last: None,
             trends: Trends::default(),
@@ -142,14 +145,14 @@ impl Board {
         }
     }
 
-    /// A second has passed. `look` says a key's node, and what is known of it there.
+    /// A second has passed. `look` says the node of a database's key, and what is known of it there.
     pub(super) fn tick(
         &mut self,
         now: Instant,
         totals: Totals,
         statuses: Vec<NodeStatus>,
         (touches, dropped): (Vec<Touch>, u64),
-        look: impl Fn(&[u8]) -> (usize, Peek),
+        look: impl Fn(u32, &[u8]) -> (usize, Peek),
     ) {
         self.ticks += 1;
         let (before, last) = self.last.replace((now, totals)).unwrap_or((now, totals));
@@ -169,7 +172,7 @@ impl Board {
         for (track, status) in self.nodes.iter_mut().zip(statuses) {
             track.update(status, elapsed);
         }
-        for tracked in self.keys.values_mut() {
+        for tracked in self.keys.values_mut().flat_map(HashMap::values_mut) {
             tracked.next_second();
         }
         // Those that were dropped were like those that were kept.
@@ -180,10 +183,12 @@ impl Board {
                 u32::try_from(all).unwrap_or(u32::MAX)
             });
         }
-        for (key, tracked) in &mut self.keys {
-            let (node, peek) = look(key);
-            tracked.node = node;
-            tracked.see(peek, self.ticks);
+        for (database, keys) in &mut self.keys {
+            for (key, tracked) in keys {
+                let (node, peek) = look(*database, key);
+                tracked.node = node;
+                tracked.see(peek, self.ticks);
+            }
         }
         self.forget();
     }
@@ -193,12 +198,16 @@ impl Board {
         if key.len() > MAX_KEY_BYTES {
             return;
         }
-        if !self.keys.contains_key(key) {
-            let mut tracked = Tracked::default();
+        let keys = self.keys.entry(touch.database).or_default();
+        if !keys.contains_key(key) {
+            let mut tracked = Tracked {
+                database: touch.database,
+                ..Tracked::default()
+            };
             tracked.next_second();
-            self.keys.insert(key.into(), tracked);
+            keys.insert(key.into(), tracked);
         }
-        let Some(tracked) = self.keys.get_mut(key) else {
+        let Some(tracked) = keys.get_mut(key) else {
             return;
         };
         tracked.touched = self.ticks;
@@ -220,21 +229,25 @@ impl Board {
 
     /// Keys whose value somebody has to ask for: asked for lately, and not known here. The least
     /// lately looked at first.
-    pub(super) fn wanted(&self, most: usize) -> Vec<Box<[u8]>> {
-        let wanted = self.keys.iter().filter(|(_, tracked)| {
+    pub(super) fn wanted(&self, most: usize) -> Vec<(u32, Box<[u8]>)> {
+        let wanted = self.keys().filter(|(_, tracked)| {
             let old = tracked.valued < self.ticks;
             let useful = tracked.value != Value::Other;
             !tracked.from_memory && tracked.stale && old && useful
         });
-        let mut wanted: Vec<_> = wanted.map(|(key, tracked)| (tracked.valued, key)).collect();
+        let place = |(key, tracked): (_, &Tracked)| (tracked.valued, tracked.database, key);
+        let mut wanted: Vec<_> = wanted.map(place).collect();
         wanted.sort_unstable();
         let wanted = wanted.into_iter().take(most);
-        wanted.map(|(_, key)| key.clone()).collect()
+        wanted
+            .map(|(_, database, key)| (database, Box::from(key)))
+            .collect()
     }
 
     /// A node said what a key's value is.
-    pub(super) fn learn(&mut self, key: &[u8], value: Value) {
-        if let Some(tracked) = self.keys.get_mut(key) {
+    pub(super) fn learn(&mut self, database: u32, key: &[u8], value: Value) {
+        let keys = self.keys.get_mut(&database);
+        if let Some(tracked) = keys.and_then(|keys| keys.get_mut(key)) {
             tracked.value = value;
             tracked.valued = self.ticks;
             tracked.stale = false;
@@ -243,17 +256,18 @@ impl Board {
 
     /// Every key that is known to be no other thing than a counter.
     pub(super) fn counters(&self) -> impl Iterator<Item = (&[u8], &Tracked)> {
-        let keys = self.keys.iter().map(|(key, tracked)| (&**key, tracked));
-        keys.filter(|(_, tracked)| tracked.value.count().is_some())
+        self.keys()
+            .filter(|(_, tracked)| tracked.value.count().is_some())
     }
 
     /// Every key, whatever its value.
     pub(super) fn keys(&self) -> impl Iterator<Item = (&[u8], &Tracked)> {
-        self.keys.iter().map(|(key, tracked)| (&**key, tracked))
+        let keys = self.keys.values().flatten();
+        keys.map(|(key, tracked)| (&**key, tracked))
     }
 
-    pub(super) fn key(&self, key: &[u8]) -> Option<&Tracked> {
-        self.keys.get(key)
+    pub(super) fn key(&self, database: u32, key: &[u8]) -> Option<&Tracked> {
+        self.keys.get(&database)?.get(key)
     }
 
     /// Seconds so far.
@@ -268,7 +282,7 @@ impl Board {
 
     /// Keeps the busiest and the latest keys when there are too many.
     fn forget(&mut self) {
-        if self.keys.len() <= MAX_KEYS {
+        if self.keys.values().map(HashMap::len).sum::<usize>() <= MAX_KEYS {
             return;
         }
         let rank = |tracked: &Tracked| {
@@ -276,12 +290,13 @@ impl Board {
             // Whole numbers compare; a tenth is below what one touch leaves.
             (busy * 10.0, tracked.touched)
         };
-        let mut ranks: Vec<_> = self.keys.values().map(rank).collect();
+        let mut ranks: Vec<_> = self.keys().map(|(_, tracked)| rank(tracked)).collect();
         let order = |a: &(f64, u64), b: &(f64, u64)| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1));
         let (_, least, _) = ranks.select_nth_unstable_by(KEPT_KEYS, order);
         let least = *least;
-        self.keys
-            .retain(|_, tracked| order(&rank(tracked), &least).is_lt());
+        for keys in self.keys.values_mut() {
+            keys.retain(|_, tracked| order(&rank(tracked), &least).is_lt());
+        }
     }
 }
 
@@ -378,6 +393,7 @@ mod tests {
     fn touch(key: &str, how: Use) -> Touch {
         Touch {
             key: Key::new(key.as_bytes()),
+            database: 0,
             how,
         }
     }
@@ -398,7 +414,7 @@ mod tests {
 
         fn second(&mut self, touches: Vec<Touch>, peek: impl Fn(&[u8]) -> Peek) {
             self.now += Duration::from_secs(1);
-            let look = |key: &[u8]| (0, peek(key));
+            let look = |_, key: &[u8]| (0, peek(key));
             self.board
                 .tick(self.now, Totals::default(), Vec::new(), (touches, 0), look);
         }
@@ -413,7 +429,7 @@ mod tests {
             // Sampled touches of a warm key are no increments to be counted again.
             bench.second(vec![touch("k", Use::Counted)], peek);
         }
-        let tracked = bench.board.key(b"k").unwrap();
+        let tracked = bench.board.key(0, b"k").unwrap();
         assert_eq!(tracked.rises, [1, 0, 7, 7]);
         assert_eq!(tracked.value, Value::Count(114));
         assert_eq!(tracked.pending, 7);
@@ -424,9 +440,9 @@ mod tests {
     fn a_cold_counter_s_value_is_asked_for_once_per_touch() {
         let mut bench = Bench::new();
         bench.second(vec![touch("k", Use::Rose(1))], |_| Peek::Unknown);
-        assert_eq!(bench.board.wanted(9), [Box::from(*b"k")]);
+        assert_eq!(bench.board.wanted(9), [(0, Box::from(*b"k"))]);
         assert_eq!(bench.board.counters().count(), 0);
-        bench.board.learn(b"k", Value::Count(5));
+        bench.board.learn(0, b"k", Value::Count(5));
         assert!(bench.board.wanted(9).is_empty());
         bench.second(Vec::new(), |_| Peek::Unknown);
         assert!(bench.board.wanted(9).is_empty(), "nobody touched it");
@@ -436,13 +452,26 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_two_databases_are_two_keys() {
+        let mut bench = Bench::new();
+        let mut touches = vec![touch("k", Use::Rose(1)); 3];
+        touches[0].database = 7;
+        bench.second(touches, |_| Peek::Unknown);
+        bench.board.learn(7, b"k", Value::Count(1));
+        let tracked = |database| bench.board.key(database, b"k").unwrap();
+        assert_eq!([&tracked(0).rises, &tracked(7).rises], [&[2], &[1]]);
+        assert_eq!(tracked(7).value, Value::Count(1));
+        assert_eq!(bench.board.wanted(9), [(0, Box::from(*b"k"))]);
+    }
+
+    #[test]
     fn reads_and_writes_are_told_apart() {
         let mut bench = Bench::new();
         let mut touches = vec![touch("w", Use::Rose(1)); 20];
         touches.push(touch("r", Use::Read(30)));
         bench.second(touches, |_| Peek::Unknown);
         let rates = |key: &[u8]| {
-            let tracked = bench.board.key(key).unwrap();
+            let tracked = bench.board.key(0, key).unwrap();
             [tracked.rate(), tracked.reads()]
         };
         assert_eq!(rates(b"w").map(f64::to_bits), [20.0, 0.0].map(f64::to_bits));
@@ -454,10 +483,10 @@ mod tests {
         let mut board = Board::new(0);
         let touches = vec![touch("a", Use::Rose(3)), touch("b", Use::Read(1))];
         let now = tokio::time::Instant::now().into_std();
-        let look = |_: &[u8]| (0, Peek::Unknown);
+        let look = |_, _: &[u8]| (0, Peek::Unknown);
         board.tick(now, Totals::default(), Vec::new(), (touches, 8), look);
-        assert_eq!(board.key(b"a").unwrap().rises, [15]);
-        assert_eq!(board.key(b"b").unwrap().reads, [5]);
+        assert_eq!(board.key(0, b"a").unwrap().rises, [15]);
+        assert_eq!(board.key(0, b"b").unwrap().reads, [5]);
     }
 
     #[test]
@@ -473,7 +502,7 @@ mod tests {
                 .collect(),
             |_| Peek::Unknown,
         );
-        assert!(bench.board.key(b"busy").is_some());
+        assert!(bench.board.key(0, b"busy").is_some());
         assert!(bench.board.keys().count() <= MAX_KEYS);
     }
 

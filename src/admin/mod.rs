@@ -192,9 +192,14 @@ impl State {
     }
 
     /// Asks as a client would, but not for ever.
-    async fn ask(&self, request: &[&[u8]], counted: bool) -> Result<Answer, Failure> {
+    async fn ask(
+        &self,
+        database: u32,
+        request: &[&[u8]],
+        counted: bool,
+    ) -> Result<Answer, Failure> {
         let bound = self.shared.live().upstream.hard_timeout;
-        let answer = ask(&self.shared, request, counted);
+        let answer = ask(&self.shared, database, request, counted);
         tokio::time::timeout(bound, answer).await.map_err(|_| {
             let text = format!("the node has no room within {bound:?}");
             Failure::new(StatusCode::SERVICE_UNAVAILABLE, text)

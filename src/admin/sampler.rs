@@ -40,9 +40,10 @@ fn tick(state: &State) {
     let statuses = shared.router.statuses();
     let touches = shared.stats.seen.take();
     let mut board = state.board.lock();
-    board.tick(now, totals, statuses, touches, |key| {
+    board.tick(now, totals, statuses, touches, |database, key| {
         let node = shared.router.index(key);
-        (node, shared.router.node(0, node).table().peek(key, now))
+        let table = shared.router.node(database, node).table();
+        (node, table.peek(key, now))
     });
     let (writes, reads) = view::hot_keys(shared, &board);
     shared.stats.hot_keys.set(writes, reads);
@@ -55,13 +56,13 @@ fn tick(state: &State) {
 /// Asks nodes for values, a bounded number at once.
 fn ask(state: &Arc<State>, places: &Arc<Semaphore>) {
     let wanted = state.board.lock().wanted(places.available_permits());
-    for key in wanted {
+    for (database, key) in wanted {
         let Ok(place) = Arc::clone(places).try_acquire_owned() else {
             return;
         };
         let state = Arc::clone(state);
         tokio::spawn(async move {
-            if let Ok(answer) = state.ask(&[b"GET", &key], false).await {
+            if let Ok(answer) = state.ask(database, &[b"GET", &key], false).await {
                 let value = if reply::is_error(&answer.frame) {
                     // Another type, or the node is away: then the next touch asks again.
                     Value::Other
@@ -69,7 +70,7 @@ fn ask(state: &Arc<State>, places: &Arc<Semaphore>) {
                     Value::of_text(reply::text(&answer.frame))
                 };
                 if !is_away(&answer.frame) {
-                    state.board.lock().learn(&key, value);
+                    state.board.lock().learn(database, &key, value);
                 }
             }
             drop(place);

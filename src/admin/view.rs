@@ -72,6 +72,7 @@ pub(super) struct NodeView {
 #[derive(Debug, Serialize)]
 pub(super) struct CounterView {
     key: String,
+    database: u32,
     value: Option<i64>,
     /// Rise per second over the last ten.
     rate: f64,
@@ -134,6 +135,7 @@ pub(super) struct LimitsView {
 #[derive(Debug, Serialize)]
 struct LimitView {
     key: String,
+    database: u32,
     /// Per second over the last ten.
     calls: f64,
     count: Option<i64>,
@@ -331,6 +333,7 @@ pub(super) fn hot_keys(shared: &Shared, board: &Board) -> (Vec<HotKey>, Vec<HotK
     let keys = |sort| {
         let hot = |(key, tracked): (&[u8], &Tracked)| HotKey {
             key: Key::new(key),
+            database: tracked.database,
             writes: tracked.rate(),
             reads: tracked.reads(),
             value: tracked.value.count(),
@@ -368,11 +371,13 @@ pub(super) fn limits(shared: &Shared, board: &Board) -> LimitsView {
         .filter(|(_, tracked)| tracked.calls() > 0.0)
         .collect();
     called.sort_unstable_by(|(key, a), (other, b)| {
-        b.calls().total_cmp(&a.calls()).then(key.cmp(other))
+        let order = b.calls().total_cmp(&a.calls()).then(key.cmp(other));
+        order.then(a.database.cmp(&b.database))
     });
     called.truncate(TOP);
     let view = |(key, tracked): (&[u8], &Tracked)| LimitView {
         key: shown(key),
+        database: tracked.database,
         calls: tracked.calls(),
         count: tracked.value.count(),
         limit: tracked.limit,
@@ -414,6 +419,7 @@ fn order(found: &mut [(&[u8], &Tracked)], sort: Sort) {
             Sort::Key => key.cmp(other),
             _ => most_first.then(value).then(key.cmp(other)),
         }
+        .then(a.database.cmp(&b.database))
     });
 }
 
@@ -427,6 +433,7 @@ pub(super) fn counter(
     let node = shared.router.node(0, tracked.node).name().to_owned();
     CounterView {
         key: shown(key),
+        database: tracked.database,
         value: tracked.value.count(),
         rate: tracked.rate(),
         reads: tracked.reads(),

@@ -38,7 +38,7 @@ pub(super) async fn record(
             "Tally is stopping; the visit was not recorded",
         ));
     }
-    let answer = state.ask(&[b"INCR", &key], true).await?;
+    let answer = state.ask(0, &[b"INCR", &key], true).await?;
     match reply::integer(&answer.frame) {
         Some(_) => Ok(Json(Recorded {
             status: "success",
@@ -56,7 +56,7 @@ pub(super) async fn count(
     Path(page_id): Path<String>,
 ) -> Result<Json<Visits>, Failure> {
     let key = key(&state, &page_id)?;
-    let answer = state.ask(&[b"GET", &key], true).await?;
+    let answer = state.ask(0, &[b"GET", &key], true).await?;
     let text = reply::text(&answer.frame).unwrap_or_default();
     if reply::is_error(&answer.frame) {
         return Err(Failure::of_reply(text));

@@ -445,7 +445,7 @@ impl<T: Deliver> Node<T> {
             state,
             redis_version: inner.peer.version.clone(),
             run_id: inner.peer.run_id.clone(),
-            tracking: inner.peer.tracking,
+            tracking: inner.peer.tracking && matches!(inner.link, Link::Up(_)),
             in_flight: inner.lane.in_flight(),
             unsent_bytes: inner.lane.unsent_bytes() + inner.rest.0.len() - inner.rest.1,
             requests: inner.lane.counts().requests,

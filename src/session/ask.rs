@@ -23,16 +23,18 @@ pub struct Answer {
 }
 
 /// Executes one request as if a client had sent it: the same table, the same lanes, the same
-/// order. `counted` says whether it is part of the statistics; what is asked only to show it is not.
+/// order, in `database`. `counted` says whether it is part of the statistics; what is asked only to show it is not.
 ///
 /// Waits while the node has no room; then nothing has happened, so that dropping the future is
 /// safe. Later the request may be executed whether or not the future is dropped. A node that
 /// gives no answer leads to an error within `upstream.request_timeout`.
-pub async fn ask(shared: &Shared, request: &[&[u8]], counted: bool) -> Answer {
+pub async fn ask(shared: &Shared, database: u32, request: &[&[u8]], counted: bool) -> Answer {
     let now = tokio::time::Instant::now().into_std();
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let client = Client::new(0, nowhere, nowhere, now, true);
     client.set_protocol(Protocol::Resp3);
+    client.set_database(database);
+    shared.router.open(database);
     let mut wire = Vec::new();
     encode::request(&mut wire, request);
     let mut asking = Asking {

@@ -131,7 +131,7 @@ impl<'a> Dispatch<'a> {
             positions: Vec::new(),
             seen: Vec::new(),
             unseen: 0,
-            is_seen: database == 0 && shared.stats.seen.is_watched(),
+            is_seen: shared.stats.seen.is_watched(),
             salt: u64::from(now.saturating_duration_since(shared.started).subsec_nanos()),
             command: NO_COMMAND,
             fate: Fate::Here,
@@ -185,7 +185,6 @@ impl<'a> Dispatch<'a> {
         self.shared.router.open(database);
         self.nodes = self.shared.router.database(database);
         self.tables = Tables::new(self.nodes);
-        self.is_seen &= database == 0;
     }
 
     /// Executes one request. On [`Flow::Stall`] and [`Flow::Await`] nothing has happened.
@@ -454,8 +453,8 @@ impl<'a> Dispatch<'a> {
         if self.seen.len() == MAX_SEEN {
             self.unseen += 1;
         } else {
-            let key = Key::new(key);
-            self.seen.push(Touch { key, how });
+            let (key, database) = (Key::new(key), self.client.database());
+            self.seen.push(Touch { key, database, how });
         }
     }
 

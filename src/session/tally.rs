@@ -128,7 +128,7 @@ impl Dispatch<'_> {
             encode::bulk(out, name.as_bytes());
             encode::array(out, list.len());
             for hot in list {
-                encode::map(out, protocol, 5);
+                encode::map(out, protocol, 6);
                 encode::bulk(out, b"key");
                 encode::bulk(out, hot.key.as_bytes());
                 for (name, rate) in [
@@ -145,6 +145,8 @@ impl Dispatch<'_> {
                 }
                 encode::bulk(out, b"node");
                 encode::bulk(out, hot.node.as_bytes());
+                encode::bulk(out, b"database");
+                encode::integer(out, i64::from(hot.database));
             }
         }
         Flow::Continue

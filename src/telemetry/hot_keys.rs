@@ -9,6 +9,8 @@ use crate::key::Key;
 pub struct HotKey {
     /// Which.
     pub key: Key,
+    /// Of which database.
+    pub database: u32,
     /// Increments, or how much it rose, per second over the last ten.
     pub writes: f64,
     /// Reads per second over the last ten, about.

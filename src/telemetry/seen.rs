@@ -15,6 +15,8 @@ use crate::key::Key;
 pub struct Touch {
     /// Which.
     pub key: Key,
+    /// Of which database.
+    pub database: u32,
     /// What was done with it.
     pub how: Use,
 }
@@ -145,6 +147,7 @@ mod tests {
         let seen = Seen::default();
         let touch = Touch {
             key: Key::new(b"k"),
+            database: 0,
             how: Use::Read(1),
         };
         seen.offer(vec![touch; MAX_TOUCHES + 5], 2);

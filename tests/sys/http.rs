@@ -278,6 +278,30 @@ fn metrics_and_info_tell_the_same() {
 }
 
 #[test]
+fn the_api_knows_counters_of_all_databases() {
+    let stack = stack(&[]);
+    let mut client = stack.connect();
+    for (database, amount) in [(0, 5), (3, 70)] {
+        assert!(client.run(&format!("SELECT {database}")).is_ok());
+        client.run(&format!("INCRBY page {amount}"));
+    }
+    let mut got = Value::Null;
+    let found = eventually(PATIENCE, || {
+        got = get(&stack, "/api/v1/counters").json();
+        let counters = got["counters"].as_array().unwrap().iter();
+        let pairs = counters.map(|c| (c["database"].as_u64(), c["value"].as_i64()));
+        pairs.eq([(Some(3), Some(70)), (Some(0), Some(5))])
+    });
+    assert!(found, "{got}");
+    for (database, value) in [("", 5), ("?database=3", 70)] {
+        let one = get(&stack, &format!("/api/v1/counters/page{database}")).json();
+        assert_eq!(one["value"], value);
+    }
+    let other = |number: u32| get(&stack, &format!("/api/v1/counters/page?database={number}"));
+    assert_eq!([other(15).status, other(16).status], [404, 400]);
+}
+
+#[test]
 fn the_api_knows_counters_however_slow() {
     for mode in ["\"buffered\"", "\"exact\"", "\"through\""] {
         let stack = stack(&[("counters.mode", mode)]);

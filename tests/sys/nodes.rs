@@ -73,6 +73,16 @@ fn a_dead_node_fails_fast_by_name_and_alone() {
         }
     }
     assert_eq!(client.run(&format!("GET {alive}")).text(), "101");
+    let info = client.run("INFO nodes").text();
+    let tracking = |node: &str| {
+        let line = info.lines().find(|line| line.starts_with(node));
+        line.is_some_and(|line| line.contains("tracking=1"))
+    };
+    assert_eq!(
+        [tracking("node0"), tracking("node1")],
+        [false, true],
+        "{info}"
+    );
     // A part that fails makes the whole reply that error.
     for line in [
         format!("MGET {alive} {dead}x {dead}"),

@@ -101,6 +101,28 @@ fn hot_keys_are_told_by_writes_and_by_reads() {
 }
 
 #[test]
+fn hot_keys_of_all_databases_are_told() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    assert!(client.run("SELECT 3").is_ok());
+    let mut hot = Reply::Nil;
+    let told = eventually(Duration::from_secs(10), || {
+        client.run_all(&vec!["INCR written"; 300]);
+        hot = client.run("TALLY HOTKEYS 1");
+        let writes = field(&hot, "writes").elements().to_vec();
+        let place = writes.first().map(|key| {
+            let rate: f64 = field(key, "writes_per_second").text().parse().unwrap();
+            (field(key, "database").integer(), rate > 1.0)
+        });
+        place == Some((3, true))
+    });
+    assert!(told, "{hot:?}");
+}
+
+#[test]
 fn flush_answers_when_everything_is_applied() {
     if skipped_on_bare_redis() {
         return;
