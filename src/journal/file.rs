@@ -205,7 +205,7 @@ impl<'a> Header<'a> {
 
 /// Names this start of the machine (Linux's `boot_id`); empty where there is no such thing, and a
 /// power cut can not be told then.
-fn boot_id() -> String {
+pub(super) fn boot_id() -> String {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim_end().to_owned()
 }

@@ -177,6 +177,12 @@ impl Journal {
         Ok((journal, unsettled))
     }
 
+    /// Whether a power cut of the machine can be told from the end of the process: where it says
+    /// that it was started anew.
+    pub fn tells_power_cuts() -> bool {
+        !file::boot_id().is_empty()
+    }
+
     /// Names this journal in the markers on the nodes: the same for every process that opens it.
     pub fn instance(&self) -> &str {
         &self.instance

@@ -25,6 +25,12 @@ pub(super) fn open(config: &Config) -> Result<Option<(Journal, Vec<Unsettled>)>,
         return Ok(None);
     };
     let (journal, unsettled) = Journal::open(path, config.journal.bytes, config.journal.fsync)?;
+    if !Journal::tells_power_cuts() {
+        tracing::warn!(
+            "/proc/sys/kernel/random/boot_id can not be read: after a power cut of the machine \
+             increments may be counted twice"
+        );
+    }
     for Unsettled {
         node,
         database,

@@ -129,7 +129,9 @@ fn no_answer_over_http_leaves_before_the_disk_has_it() {
     let http = disk.stack.tally.as_ref().unwrap().http_address();
     let visit = || {
         let mut http = Connection::open(http);
-        http.write_raw(b"POST /visit/home HTTP/1.1\r\nHost: tally\r\nConnection: close\r\n\r\n");
+        http.write_raw(
+            b"POST /visit/home HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        );
         http
     };
     for _ in 0..5 {
