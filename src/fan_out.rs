@@ -135,6 +135,23 @@ pub fn array() -> Merge {
     })
 }
 
+/// Each part is an array of elements whose places in the whole are told by their positions, those of
+/// all parts together in ascending order.
+pub fn interleaved(positions: Vec<Vec<usize>>) -> Merge {
+    merged(move |parts, out| {
+        let mut elements: Vec<(usize, &[u8])> = Vec::new();
+        for (frame, positions) in parts.frames().zip(positions) {
+            let frames = reply::elements(frame).into_iter().flatten();
+            elements.extend(positions.into_iter().zip(frames));
+        }
+        elements.sort_unstable_by_key(|(position, _)| *position);
+        encode::array(out, elements.len());
+        for (_, element) in elements {
+            out.extend_from_slice(element);
+        }
+    })
+}
+
 /// The parts are arrays of keys: all of them but Tally's own.
 pub fn keys() -> Merge {
     merged(|parts, out| append_keys(parts.frames(), out))

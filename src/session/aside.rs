@@ -189,6 +189,8 @@ impl Dispatch<'_> {
             // Without its session an answer is dropped, and what it holds closed.
             drop(sender.send(run.await));
         });
+        // `CLIENT LIST` tells what it waits in.
+        self.tally.last_command = Some(self.command);
         self.state.aside = Some(Aside { answer, wait });
     }
 

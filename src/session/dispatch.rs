@@ -38,7 +38,7 @@ pub(super) struct Dispatch<'a> {
     pub(super) made: &'a mut Vec<u8>,
     pub(super) woken: &'a mut Vec<Waker>,
     /// Nodes that were given something to send.
-    touched: Vec<usize>,
+    pub(super) touched: Vec<usize>,
     pub(super) tally: Tally,
     pub(super) positions: Vec<usize>,
     /// Keys to tell [`Seen`](crate::telemetry::Seen) of; empty while nobody watches.
@@ -253,7 +253,7 @@ impl<'a> Dispatch<'a> {
             Class::MultiGet => self.get_many(command, request),
             Class::Peek | Class::Keyed => self.keyed(command, request),
             Class::Script => self.script(command, request),
-            Class::PerNode { merge, peek } => self.per_node(command, request, merge, peek),
+            Class::PerNode { peek, .. } => self.per_node(command, request, peek),
             Class::EveryNode(kind) => self.every_node(command, kind, request),
             Class::AnyNode => self.any_node(command, request),
             Class::PubSub(messages) => self.messages(messages, request),

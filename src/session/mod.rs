@@ -11,6 +11,7 @@ mod batch;
 mod client;
 mod crossing;
 mod dispatch;
+mod exec;
 mod expiry;
 mod gate;
 mod here;

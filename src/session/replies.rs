@@ -42,8 +42,10 @@ pub enum Ticket {
 /// Who waits for the elements of a node's reply to `EXEC`.
 #[derive(Debug)]
 pub struct Elements {
+    /// The elements of the client's array.
+    pub replies: Arc<Replies>,
     /// One for each command, in order.
-    pub places: Vec<Place>,
+    pub tickets: Vec<Ticket>,
     /// Whether the client's `EXEC` holds nothing else that was sent: an error of the node is its
     /// whole reply.
     pub is_all: bool,
@@ -97,18 +99,17 @@ fn second(frame: &[u8]) -> Cow<'_, [u8]> {
 }
 
 impl Elements {
-    /// Takes the node's reply to `EXEC`: each place its element. An error, or the null of a
+    /// Takes the node's reply to `EXEC`: each ticket its element. An error, or the null of a
     /// transaction whose watched keys were changed, is for all of them.
     pub fn fill(self, frame: &[u8], came: Came) -> Option<Waker> {
         let mut elements = reply::elements(frame);
         let refusal = (elements.is_none() && self.is_all).then_some(frame);
-        if let Some(place) = self.places.first() {
-            place.replies.node_replied(came, refusal);
-        }
+        self.replies.node_replied(came, refusal);
+        let came = Came::here(came.now);
         let mut waker = None;
-        for place in self.places {
+        for ticket in self.tickets {
             let element = elements.as_mut().and_then(Iterator::next).unwrap_or(frame);
-            waker = place.fill_at(element, came.now).or(waker);
+            waker = ticket.deliver(element, came).or(waker);
         }
         waker
     }

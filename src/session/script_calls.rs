@@ -94,16 +94,9 @@ impl Dispatch<'_> {
     /// Loads a script whose body is known, if the lane was not given it on its present connection.
     pub(super) fn remind(&mut self, index: usize, name: &[u8]) {
         let at = (self.client.database(), index);
-        let scripts = &self.shared.scripts;
-        let now = self.now;
+        let (scripts, now) = (&self.shared.scripts, self.now);
         let (entry, woken) = self.lane(index);
-        if let Some(body) = scripts.missing(at, entry.connection(), name) {
-            let mut load = Vec::new();
-            encode::request(&mut load, &[b"SCRIPT".as_slice(), b"LOAD", &body]);
-            entry.step(now, woken, |lane, step| {
-                lane.keyless(step, &load, Ticket::Nobody);
-            });
-        }
+        scripts.load_missing(at, name, entry, now, woken);
     }
 
     /// Asks a node which functions there are now, behind a change of them.

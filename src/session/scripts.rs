@@ -5,15 +5,16 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
+use std::time::Instant;
 
 use dashmap::{DashMap, DashSet};
 use memchr::memmem;
 
-use super::replies::Place;
+use super::replies::{Place, Ticket};
 use crate::command::{self, Flags};
 use crate::limit::{self, Call, Catalogue, Kind, Script};
-use crate::node::Came;
-use crate::resp::{Request, reply};
+use crate::node::{Came, Entry};
+use crate::resp::{Request, encode, reply};
 
 /// Knows limit scripts by their bodies, and by the names of those that clients have brought.
 #[derive(Debug)]
@@ -127,6 +128,25 @@ impl Scripts {
         (before != Some(connection)).then_some(body)
     }
 
+    /// Loads a script whose body is known, if the lane `at`, which is locked, was not given it on
+    /// its present connection.
+    pub(super) fn load_missing(
+        &self,
+        at: At,
+        name: &[u8],
+        entry: &mut Entry<'_, Ticket>,
+        now: Instant,
+        woken: &mut Vec<Waker>,
+    ) {
+        if let Some(body) = self.missing(at, entry.connection(), name) {
+            let mut load = Vec::new();
+            encode::request(&mut load, &[b"SCRIPT".as_slice(), b"LOAD", &body]);
+            entry.step(now, woken, |lane, step| {
+                lane.keyless(step, &load, Ticket::Nobody);
+            });
+        }
+    }
+
     /// Sees to it that the node is reminded if it does not know the script after all; `None` for
     /// one whose body is not known here.
     pub(super) fn reminded(
@@ -167,6 +187,13 @@ impl Scripts {
         }
         let body = Arc::clone(self.texts.get(&sha(request.arg(1))?)?.value());
         Some(body.to_vec().into())
+    }
+
+    /// Whether the script of a request calls no command, so that its keys are no more than
+    /// arguments to it.
+    pub(super) fn calls_nothing(&self, request: &Request<'_>) -> bool {
+        let body = self.body(request);
+        body.is_some_and(|body| !hides_calls(&body) && memmem::find(&body, b"redis").is_none())
     }
 
     /// What the script of a request does with data, as far as its text tells.
@@ -257,11 +284,16 @@ impl ScriptAccess {
     };
 }
 
+/// Whether a script may come to `redis` without naming it.
+fn hides_calls(body: &[u8]) -> bool {
+    let ways = [&b"_G"[..], b"fenv", b"load", b"server"];
+    ways.iter().any(|word| memmem::find(body, word).is_some())
+}
+
 /// Reads it off the names of the commands that a script calls. Anything where they are not plain to
 /// see, as text in quotes behind `redis.call(` and `redis.pcall(`, may do anything.
 fn script_access(body: &[u8]) -> ScriptAccess {
-    let hides = [&b"_G"[..], b"fenv", b"load", b"server"];
-    if hides.iter().any(|word| memmem::find(body, word).is_some()) {
+    if hides_calls(body) {
         return ScriptAccess::ANY;
     }
     let mut access = ScriptAccess {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::dispatch::{Dispatch, Flow, SAMPLED};
 use super::local::{InfoText, NodeConfig, NodeKeyspace, finish_info};
 use super::replies::{Place, Ticket};
-use crate::command::{self, Command, EveryNode, Merge};
+use crate::command::{self, Class, Command, EveryNode, Merge};
 use crate::counter::{Effect, Extent};
 use crate::fan_out::{self, Cursor, Gather};
 use crate::flush::RESERVED_PREFIX;
@@ -60,7 +60,6 @@ impl Dispatch<'_> {
         &mut self,
         command: &Command,
         request: &Request<'_>,
-        merge: Merge,
         peek: bool,
     ) -> Flow {
         let mut positions = Vec::new();
@@ -68,41 +67,22 @@ impl Dispatch<'_> {
             self.error(error.to_string());
             return Flow::Continue;
         }
-        let stride = if command.name == "mset" { 2 } else { 1 };
-        if request.len() != 1 + positions.len() * stride {
+        if !is_whole(command, request, positions.len()) {
             // An odd number of arguments: Redis's error.
             self.error(command::LookupError::Arity.text(request));
             return Flow::Continue;
         }
-        let mut parts: Vec<(usize, Vec<usize>)> = Vec::new();
-        for at in positions {
-            let index = self.shared.router.index(request.arg(at));
-            match parts.iter_mut().find(|(node, _)| *node == index) {
-                Some((_, positions)) => positions.push(at),
-                None => parts.push((index, vec![at])),
-            }
-        }
+        let parts = self.by_node(request, &positions);
         let keys = parts.iter().flat_map(|(_, positions)| positions);
         if let Some(flow) = self.admit_all(keys.map(|at| request.arg(*at))) {
             return flow;
         }
         let effect = if peek { Effect::Peek } else { Effect::Barrier };
-        let merge = match merge {
-            Merge::Sum => fan_out::sum(),
-            Merge::Ok => fan_out::first(),
-        };
         let place = self.place(command.form);
-        let gather = Gather::new(parts.len(), place, merge);
+        let gather = Gather::new(parts.len(), place, merge_of(command, &parts));
         for (part, (index, positions)) in parts.into_iter().enumerate() {
             let keys: Vec<&[u8]> = positions.iter().map(|at| request.arg(*at)).collect();
-            let mut wire = Vec::new();
-            encode::array(&mut wire, 1 + positions.len() * stride);
-            encode::bulk(&mut wire, request.arg(0));
-            for at in positions {
-                for arg in at..at + stride {
-                    encode::bulk(&mut wire, request.arg(arg));
-                }
-            }
+            let wire = for_keys(command, request, &positions);
             let ticket = Ticket::Part(Arc::clone(&gather), part);
             let now = self.now;
             let (entry, woken) = self.lane(index);
@@ -111,6 +91,24 @@ impl Dispatch<'_> {
             });
         }
         Flow::Continue
+    }
+
+    /// The arguments at these positions by the nodes of their keys, each node in the order in which
+    /// it comes first.
+    pub(super) fn by_node(
+        &self,
+        request: &Request<'_>,
+        positions: &[usize],
+    ) -> Vec<(usize, Vec<usize>)> {
+        let mut parts: Vec<(usize, Vec<usize>)> = Vec::new();
+        for at in positions {
+            let index = self.shared.router.index(request.arg(*at));
+            match parts.iter_mut().find(|(node, _)| *node == index) {
+                Some((_, positions)) => positions.push(*at),
+                None => parts.push((index, vec![*at])),
+            }
+        }
+        parts
     }
 
     /// A command for all nodes.
@@ -477,6 +475,42 @@ const SCAN_COUNT: usize = 10;
 
 /// Most nodes that one `SCAN` asks.
 const SCANNED_AHEAD: usize = 16;
+
+/// How many arguments go with a key.
+fn stride(command: &Command) -> usize {
+    if command.name == "mset" { 2 } else { 1 }
+}
+
+/// Whether each of so many keys has all its arguments.
+pub(super) fn is_whole(command: &Command, request: &Request<'_>, keys: usize) -> bool {
+    request.len() == 1 + keys * stride(command)
+}
+
+/// The command for the keys at these positions alone.
+pub(super) fn for_keys(command: &Command, request: &Request<'_>, positions: &[usize]) -> Vec<u8> {
+    let stride = stride(command);
+    let mut wire = Vec::new();
+    encode::array(&mut wire, 1 + positions.len() * stride);
+    encode::bulk(&mut wire, request.arg(0));
+    for at in positions {
+        for arg in *at..at + stride {
+            encode::bulk(&mut wire, request.arg(arg));
+        }
+    }
+    wire
+}
+
+/// How the replies of several nodes become one: what each was asked for are arguments at these
+/// positions.
+pub(super) fn merge_of(command: &Command, parts: &[(usize, Vec<usize>)]) -> fan_out::Merge {
+    match command.class {
+        Class::PerNode {
+            merge: Merge::Sum, ..
+        } => fan_out::sum(),
+        Class::MultiGet => fan_out::interleaved(parts.iter().map(|(_, at)| at.clone()).collect()),
+        _ => fan_out::first(),
+    }
+}
 
 /// The request under another name.
 fn renamed(request: &Request<'_>, name: &[u8]) -> Vec<u8> {

@@ -11,63 +11,53 @@
 //! stands before and after it are transactions of their own.
 
 use std::mem::size_of;
-use std::sync::Arc;
 
-use super::amount::delta;
-use super::dispatch::{Dispatch, Fate, Flow, clamped};
+use super::dispatch::{Dispatch, Fate, Flow};
 use super::reads::Changed;
-use super::replies::{Elements, Place, Ticket};
+use super::spread::is_whole;
 use crate::command::{
     self, Class, Command, EveryNode, Flags, KeysError, Messages, Transaction as Bracket,
 };
-use crate::counter::{Effect, Extent};
-use crate::node::{Came, Refused};
-use crate::resp::{Form, Request, Span, encode, reply};
-use crate::telemetry::Use;
+use crate::resp::{Request, Span, encode};
 
 /// What a client has queued since `MULTI`.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
-    commands: Vec<Queued>,
+    pub(super) commands: Vec<Queued>,
     bytes: usize,
     /// The node of its keys, once there is one.
     node: Option<usize>,
     /// A command was refused: so will be `EXEC`.
-    refused: bool,
+    pub(super) refused: bool,
     /// There is a command that concerns several databases.
     crosses: bool,
     /// There is a `SELECT`.
-    selects: bool,
+    pub(super) selects: bool,
 }
 
 #[derive(Debug)]
-struct Queued {
-    command: &'static Command,
+pub(super) struct Queued {
+    pub(super) command: &'static Command,
     wire: Box<[u8]>,
     spans: Box<[Span]>,
-    part: Part,
+    pub(super) part: Part,
 }
 
 /// Where a queued command is executed.
 #[derive(Debug)]
-enum Part {
+pub(super) enum Part {
     /// At this node, in one transaction with the others there.
     Node(usize),
     /// A script without keys: wherever the others are.
     Keyless,
     /// Here.
     Here,
+    /// At each of these nodes for some of its keys, whose positions these are.
+    Spread(Vec<(usize, Vec<usize>)>),
     /// As outside of a transaction.
     Apart,
     /// Nowhere: it can only fail, with this error.
     Nowhere(KeysError),
-}
-
-/// The commands for one node that follow each other.
-struct Run<'a> {
-    node: usize,
-    /// With the places of their replies.
-    commands: Vec<(&'a Queued, Place)>,
 }
 
 impl Transaction {
@@ -79,36 +69,38 @@ impl Transaction {
     }
 
     /// The commands for the node of the watched keys that are executed with the watch.
-    fn watched(&self) -> impl Iterator<Item = &Queued> {
+    pub(super) fn watched(&self) -> impl Iterator<Item = &Queued> {
         let before = |queued: &&Queued| !matches!(queued.part, Part::Apart);
         let commands = self.commands.iter().take_while(before);
         commands.filter(|queued| self.node_of(queued).is_some())
     }
 
     /// Nodes that its commands are sent to.
-    fn nodes(&self) -> Vec<usize> {
-        let mut nodes: Vec<usize> = self
-            .commands
-            .iter()
-            .filter_map(|queued| self.node_of(queued))
-            .collect();
+    pub(super) fn nodes(&self) -> Vec<usize> {
+        let mut nodes = Vec::new();
+        for queued in &self.commands {
+            nodes.extend(self.node_of(queued));
+            if let Part::Spread(parts) = &queued.part {
+                nodes.extend(parts.iter().map(|(node, _)| *node));
+            }
+        }
         nodes.sort_unstable();
         nodes.dedup();
         nodes
     }
 
-    fn node_of(&self, queued: &Queued) -> Option<usize> {
+    pub(super) fn node_of(&self, queued: &Queued) -> Option<usize> {
         match queued.part {
             Part::Node(node) => Some(node),
             // As outside of a transaction: the first node.
             Part::Keyless => Some(self.node.unwrap_or(0)),
-            Part::Here | Part::Apart | Part::Nowhere(_) => None,
+            Part::Spread(_) | Part::Here | Part::Apart | Part::Nowhere(_) => None,
         }
     }
 }
 
 impl Queued {
-    fn request(&self) -> Request<'_> {
+    pub(super) fn request(&self) -> Request<'_> {
         Request::new(&self.wire, &self.spans)
     }
 }
@@ -236,9 +228,12 @@ impl Dispatch<'_> {
         let Some(transaction) = &mut self.state.transaction else {
             return Flow::Continue;
         };
-        if let Part::Node(node) = part
-            && let Some(text) = busy(node)
-        {
+        let said = match &part {
+            Part::Node(node) => busy(*node),
+            Part::Spread(parts) => parts.iter().find_map(|(node, _)| busy(*node)),
+            _ => None,
+        };
+        if let Some(text) = said {
             transaction.refuse();
             self.reject(text.as_bytes());
             return Flow::Continue;
@@ -251,8 +246,13 @@ impl Dispatch<'_> {
                 self.reject("ERR the transaction is too large");
                 return Flow::Continue;
             }
-            if let Part::Node(node) = part {
-                transaction.node.get_or_insert(node);
+            match &part {
+                Part::Node(node) => _ = transaction.node.get_or_insert(*node),
+                Part::Spread(parts) => {
+                    let first = parts.first().map_or(0, |(node, _)| *node);
+                    transaction.node.get_or_insert(first);
+                }
+                _ => {}
             }
             transaction.crosses |= crosses(command);
             transaction.selects |= command.name == "select";
@@ -307,20 +307,25 @@ impl Dispatch<'_> {
         if let Err(error) = command::key_positions(command, request, &mut positions) {
             return Ok(Part::Nowhere(error));
         }
-        let mut index = None;
-        for at in positions {
-            let key = request.arg(at);
-            if let Some(error) = Self::reserved(key) {
+        for at in &positions {
+            if let Some(error) = Self::reserved(request.arg(*at)) {
                 return Err(error.into());
             }
-            let here = self.shared.router.index(key);
-            if *index.get_or_insert(here) != here {
-                return match command.class {
-                    Class::PerNode { .. } | Class::MultiGet if self.splits() => Ok(Part::Apart),
-                    _ => Err(CROSS_SLOT.into()),
-                };
-            }
         }
+        let parts = self.by_node(request, &positions);
+        if parts.len() > 1 {
+            return match command.class {
+                Class::Script if self.shared.scripts.calls_nothing(request) => Ok(Part::Keyless),
+                Class::PerNode { .. } | Class::MultiGet if !self.splits() => Err(CROSS_SLOT.into()),
+                // Without a value for each key: its error.
+                Class::PerNode { .. } if !is_whole(command, request, positions.len()) => {
+                    Ok(Part::Apart)
+                }
+                Class::PerNode { .. } | Class::MultiGet => Ok(Part::Spread(parts)),
+                _ => Err(CROSS_SLOT.into()),
+            };
+        }
+        let index = parts.first().map(|(index, _)| *index);
         let whole = command::needs_whole_node(command, request);
         if whole && self.state.watch.is_some() {
             return Err(UNNAMED_WATCHED.into());
@@ -344,219 +349,9 @@ impl Dispatch<'_> {
     }
 
     /// Whether the parts of a transaction on several nodes are executed as one each.
-    fn splits(&self) -> bool {
+    pub(super) fn splits(&self) -> bool {
         self.state.watch.is_none()
             && self.shared.live().transactions.cross_node == crate::config::CrossNode::Split
-    }
-
-    /// `EXEC`. Nothing is executed while a node that is needed is away or has no room.
-    fn exec(&mut self) -> Flow {
-        let Some(transaction) = self.state.transaction.take() else {
-            self.error("ERR EXEC without MULTI");
-            return Flow::Continue;
-        };
-        if transaction.refused {
-            self.unwatch();
-            self.error("EXECABORT Transaction discarded because of previous errors.");
-            return Flow::Continue;
-        }
-        if transaction.selects && self.replies.backlog().outstanding > 0 {
-            self.state.transaction = Some(transaction);
-            return Flow::Await;
-        }
-        if self.state.aside.is_some() || self.state.watch.is_some() {
-            return self.exec_aside(transaction);
-        }
-        let mut nodes = transaction.nodes().into_iter();
-        if let Some(text) = nodes.find_map(|at| self.node(at).busy()) {
-            self.abort(text.as_bytes());
-            return Flow::Continue;
-        }
-        if let Some(flow) = transaction
-            .nodes()
-            .into_iter()
-            .find_map(|at| self.admit(at))
-        {
-            if flow == Flow::Stall {
-                self.state.transaction = Some(transaction);
-            }
-            return flow;
-        }
-        self.exec_admitted(&transaction, None)
-    }
-
-    /// `EXEC` after `WATCH`: the commands for the node go where the keys are watched, and the rest
-    /// follows if they were executed.
-    fn exec_aside(&mut self, transaction: Transaction) -> Flow {
-        if let Some(watch) = self.state.watch.as_ref() {
-            if let Some(flow) = self.admit_aside(watch.index) {
-                if matches!(flow, Flow::Stall | Flow::Await) {
-                    self.state.transaction = Some(transaction);
-                } else {
-                    self.unwatch();
-                }
-                return flow;
-            }
-            let first = transaction.watched().map(|queued| queued.request());
-            let mut wire = Vec::new();
-            let mut keys = Vec::new();
-            let mut positions = Vec::new();
-            let mut commands = 0;
-            encode::request(&mut wire, &[b"MULTI"]);
-            for (queued, request) in transaction.watched().zip(first) {
-                wire.extend_from_slice(request.wire());
-                if command::key_positions(queued.command, &request, &mut positions).is_ok() {
-                    keys.extend(positions.iter().map(|at| request.arg(*at)));
-                }
-                commands += 1;
-            }
-            encode::request(&mut wire, &[b"EXEC"]);
-            if let Some(watch) = self.state.watch.take() {
-                self.exec_watched(watch, &keys, (wire, commands));
-            }
-        }
-        let Some(answer) = self.poll_aside() else {
-            self.state.transaction = Some(transaction);
-            return Flow::Stall;
-        };
-        if reply::elements(&answer.frame).is_none() {
-            self.pass(&answer.frame, Form::NullArray);
-            return Flow::Continue;
-        }
-        self.exec_admitted(&transaction, Some(&answer.frame))
-    }
-
-    /// Executes what is queued, all but what `executed` is the reply to.
-    fn exec_admitted(&mut self, transaction: &Transaction, executed: Option<&[u8]>) -> Flow {
-        let whole = self.place(Form::NullArray);
-        let within = self.replies.within();
-        let outside = std::mem::replace(&mut self.replies, Arc::clone(&within));
-        let (command, fate) = (self.command, self.fate);
-        self.state.executing = true;
-        let flow = self.execute_all(transaction, executed);
-        self.push_made();
-        self.state.executing = false;
-        self.replies = outside;
-        (self.command, self.fate) = (command, fate);
-        let last = within.close(transaction.commands.len(), whole);
-        self.woken.extend(last);
-        flow
-    }
-
-    /// Executes what is queued; the replies are the elements of the array.
-    fn execute_all(&mut self, transaction: &Transaction, executed: Option<&[u8]>) -> Flow {
-        let mut flow = Flow::Continue;
-        let mut executed = executed.and_then(reply::elements);
-        let mut runs: Vec<Run<'_>> = Vec::new();
-        let apart = |queued: &Queued| matches!(queued.part, Part::Apart);
-        let is_all = transaction.nodes().len() == 1 && !transaction.commands.iter().any(apart);
-        for queued in &transaction.commands {
-            let request = queued.request();
-            self.command = queued.command;
-            match (&queued.part, transaction.node_of(queued)) {
-                (_, Some(node)) => {
-                    let place = self.place(queued.command.form_of(&request));
-                    if let Some(element) = executed.as_mut().and_then(Iterator::next) {
-                        self.note_increment(queued.command, &request);
-                        self.woken.extend(place.fill(element));
-                        self.count();
-                        continue;
-                    }
-                    match runs.iter_mut().find(|run| run.node == node) {
-                        Some(run) => run.commands.push((queued, place)),
-                        None => runs.push(Run {
-                            node,
-                            commands: vec![(queued, place)],
-                        }),
-                    }
-                }
-                (Part::Nowhere(error), _) => self.error(error.to_string()),
-                (Part::Here, _) => flow = flow.and(self.run(&request)),
-                _ => {
-                    executed = None;
-                    self.send_runs(std::mem::take(&mut runs), is_all);
-                    flow = flow.and(self.run(&request));
-                }
-            }
-            if self.shared.monitors.is_watched() {
-                self.tell_monitors(&request);
-            }
-            self.count();
-        }
-        self.send_runs(runs, is_all);
-        flow
-    }
-
-    fn send_runs(&mut self, runs: Vec<Run<'_>>, is_all: bool) {
-        for run in runs {
-            self.send_run(run, is_all);
-        }
-    }
-
-    fn send_run(&mut self, run: Run<'_>, is_all: bool) {
-        let Run {
-            node: index,
-            commands,
-        } = run;
-        let count = u32::try_from(commands.len()).unwrap_or(u32::MAX);
-        let mut places = Vec::with_capacity(commands.len());
-        let mut wire = Vec::new();
-        let mut keys = Vec::new();
-        let mut positions = Vec::new();
-        let (mut whole, mut has_script) = (false, false);
-        let mut names = Vec::new();
-        encode::request(&mut wire, &[b"MULTI"]);
-        for (queued, place) in commands {
-            places.push(place);
-            let request = queued.request();
-            wire.extend_from_slice(request.wire());
-            if command::key_positions(queued.command, &request, &mut positions).is_ok() {
-                keys.extend(positions.iter().map(|at| request.arg(*at)));
-            }
-            whole |= command::needs_whole_node(queued.command, &request);
-            has_script |= queued.command.class == Class::Script;
-            match queued.command.name {
-                "evalsha" | "evalsha_ro" => names.push(request.arg(1)),
-                "eval" | "eval_ro" => self.shared.scripts.brought(request.arg(1)),
-                _ => {}
-            }
-            self.note_increment(queued.command, &request);
-        }
-        encode::request(&mut wire, &[b"EXEC"]);
-        let elements = Box::new(Elements { places, is_all });
-        let (waker, now) = (self.waker, self.now);
-        let (entry, woken) = self.lane(index);
-        if let Err(Refused::Failed(text)) = entry.admit(waker) {
-            // It went away since the transaction was admitted.
-            let mut frame = Vec::new();
-            encode::error(&mut frame, text.as_bytes());
-            woken.extend(elements.fill(&frame, Came { now, node_us: 0 }));
-            return;
-        }
-        for name in names {
-            self.remind(index, name);
-        }
-        let (entry, woken) = self.lane(index);
-        if has_script {
-            entry.note_script();
-        }
-        let ticket = Ticket::Elements(elements);
-        entry.step(now, woken, |lane, step| {
-            if whole && !step.table.rules().forwards_all() {
-                lane.whole_node(step, &wire, Extent::Transaction(count), ticket);
-            } else {
-                lane.forward(step, &keys, &wire, Effect::Transaction(count), ticket);
-            }
-        });
-    }
-
-    fn note_increment(&mut self, command: &Command, request: &Request<'_>) {
-        if let Class::Increment(kind) = command.class
-            && let Ok(delta) = delta(kind, request.arg(2))
-        {
-            self.tally.increments += 1;
-            self.touch(request.arg(1), Use::Rose(clamped(delta)));
-        }
     }
 }
 

@@ -242,6 +242,70 @@ fn keys_of_two_nodes_are_refused_or_split() {
         Reply::Array(vec![bulk(b"1"), bulk(b"5")]),
     ];
     assert_eq!(replies[5], Reply::Array(expected));
+
+    let replies = split.connect().run_all(&[
+        "MULTI".into(),
+        format!("MSET {b} 7 {a} x"),
+        format!("MGET {b} nobody {a} {b}"),
+        format!("INCR {a}"),
+        format!("EXISTS {a} {b} {a}"),
+        format!("DEL {a} {b}"),
+        "EXEC".into(),
+    ]);
+    let elements = replies[6].elements();
+    let values = vec![bulk(b"7"), Reply::Nil, bulk(b"x"), bulk(b"7")];
+    assert!(elements[0].is_ok());
+    assert_eq!(elements[1], Reply::Array(values));
+    assert!(elements[2].is_error());
+    assert_eq!(elements[3..], [Reply::Integer(3), Reply::Integer(2)]);
+}
+
+/// What is read by one client after the other, and by transactions, is never older than what was
+/// read before it.
+#[test]
+fn split_transactions_have_one_order_on_all_nodes() {
+    const ROUNDS: usize = 400;
+    let split = ("transactions.cross_node", "\"split\"");
+    let stack = Stack::start(&[split, ("server.threads", "4")]);
+    let (a, b) = match skipped_on_bare_redis() {
+        true => ("a".into(), "b".into()),
+        false => (stack.key_on(0, "a"), stack.key_on(1, "b")),
+    };
+    let number = |reply: &Reply| reply.text().parse::<usize>().unwrap();
+    stack.connect().run(&format!("MSET {a} 0 {b} 0"));
+    let finished = std::sync::atomic::AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut writer = stack.connect();
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    let lines = ["MULTI", &format!("INCR {b}"), &format!("INCR {a}"), "EXEC"];
+                    let replies = writer.run_all(&lines.map(str::to_owned));
+                    let [x, y] = replies[3].elements() else {
+                        panic!("{replies:?}");
+                    };
+                    assert_eq!(x, y, "another transaction came between the parts");
+                }
+                finished.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            });
+        }
+        for flip in [false, true] {
+            let (first, second) = if flip { (&a, &b) } else { (&b, &a) };
+            let mut reader = stack.connect();
+            let finished = &finished;
+            scope.spawn(move || {
+                while finished.load(std::sync::atomic::Ordering::Relaxed) < 2 {
+                    let seen = number(&reader.run(&format!("GET {first}")));
+                    let then = number(&reader.run(&format!("GET {second}")));
+                    assert!(seen <= then, "{seen} was seen before {then}");
+                    let lines = ["MULTI", &format!("MGET {first} {second}"), "EXEC"];
+                    let replies = reader.run_all(&lines.map(str::to_owned));
+                    let values = replies[2].elements()[0].elements();
+                    assert_eq!(values[0], values[1], "half of a transaction was seen");
+                }
+            });
+        }
+    });
 }
 
 #[test]
