@@ -267,17 +267,18 @@ fn split_transactions_have_one_order_on_all_nodes() {
     const ROUNDS: usize = 400;
     let split = ("transactions.cross_node", "\"split\"");
     let stack = Stack::start(&[split, ("server.threads", "4")]);
-    let (a, b) = match skipped_on_bare_redis() {
-        true => ("a".into(), "b".into()),
-        false => (stack.key_on(0, "a"), stack.key_on(1, "b")),
-    };
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
     let number = |reply: &Reply| reply.text().parse::<usize>().unwrap();
     stack.connect().run(&format!("MSET {a} 0 {b} 0"));
     let finished = std::sync::atomic::AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..2 {
             let mut writer = stack.connect();
-            scope.spawn(|| {
+            let (a, b, finished) = (&a, &b, &finished);
+            scope.spawn(move || {
                 for _ in 0..ROUNDS {
                     let lines = ["MULTI", &format!("INCR {b}"), &format!("INCR {a}"), "EXEC"];
                     let replies = writer.run_all(&lines.map(str::to_owned));
