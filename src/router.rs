@@ -48,6 +48,11 @@ impl<T: Deliver> Router<T> {
         self.ring.node(key)
     }
 
+    /// Index of the node of a channel.
+    pub fn channel(&self, name: &[u8]) -> usize {
+        self.ring.channel(name)
+    }
+
     /// Whether every key that `pattern` can name belongs to the node `index`: there is only that
     /// one, or a route or a hash tag without a wildcard says so.
     pub fn holds_all(&self, pattern: &[u8], index: usize) -> bool {

@@ -1,8 +1,8 @@
 //! `docs/commands.md`, written from the table.
 
 use super::{
-    Class, Command, EveryNode, Flags, Inside, Merge, Messages, Refusal, Topics, Transaction,
-    commands,
+    Class, Command, Copying, EveryNode, Flags, Inside, Merge, Messages, Refusal, Topics,
+    Transaction, commands,
 };
 
 /// The whole page: each way of treating a command in a line, then every command with its way.
@@ -202,6 +202,7 @@ fn keyed_detail(command: &Command) -> &'static str {
             "with a pattern in `BY` or `GET`: after all pending increments of its node, if a hash tag \
              or a route keeps the pattern's keys there; else looked up on all nodes and sorted here"
         }
+        _ if Copying::of(command).is_some() => "keys on several nodes: copies, see semantics",
         _ => "",
     }
 }

@@ -4,6 +4,7 @@
 //! The one place where a command is classified; a command that is not in the table is unknown and
 //! gets Redis's error. `tests/it/command_table.rs` compares the table with a live server.
 
+mod copying;
 mod doc;
 mod flags;
 mod keys;
@@ -12,6 +13,7 @@ mod options;
 mod secrets;
 mod table;
 
+pub use copying::Copying;
 pub use doc::markdown;
 pub use flags::Flags;
 pub use keys::{CountRule, Keys, KeysError, key_positions};

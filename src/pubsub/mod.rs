@@ -167,7 +167,7 @@ impl Hub {
         if count == 0 {
             return 0;
         }
-        let node = self.router.index(channel);
+        let node = self.router.channel(channel);
         let Receivers {
             connections,
             clients,
@@ -210,7 +210,7 @@ impl Hub {
         if everywhere(topic) {
             return 0..self.nodes.len();
         }
-        let node = self.router.index(&topic.name);
+        let node = self.router.channel(&topic.name);
         node..node + 1
     }
 

@@ -4,28 +4,62 @@
 //! The names are those that the programs use by default. A program that was told other names needs
 //! a route of its own.
 
-/// Name and patterns of each. A family is placed by the hash of its name, so a change of it moves
-/// keys.
-pub(super) const FAMILIES: &[(&str, &[&str])] = &[
+/// The keys of a program.
+pub(super) struct Family {
+    /// What it is placed by, so a change of it moves keys.
+    pub(super) name: &'static str,
+    /// Patterns of its keys, and of channels as far as they are named as keys are.
+    pub(super) keys: &'static [&'static str],
+    /// Patterns of further channels: what its scripts publish is heard on their node only.
+    pub(super) channels: &'static [&'static str],
+}
+
+pub(super) const FAMILIES: &[Family] = &[
     // BullMQ, Bull: `bull:<queue>:<part>`, `bull:<queue>:<job>`
-    ("bull", &["bull:*"]),
+    family("bull", &["bull:*"]),
     // bee-queue: `bq:<queue>:<part>`
-    ("bq", &["bq:*"]),
+    family("bq", &["bq:*"]),
     // Celery and kombu: the queue by its default name and what is kept about messages of all
     // queues; results and groups of them
-    ("celery", &["celery*", "_kombu.*", "unacked*"]),
+    family("celery", &["celery*", "_kombu.*", "unacked*"]),
     // RQ: `rq:queue:<name>`, `rq:job:<id>`, ...
-    ("rq", &["rq:*"]),
+    family("rq", &["rq:*"]),
     // Dramatiq: `dramatiq:<queue>`, `dramatiq:<queue>.msgs`, `dramatiq:__acks__...`
-    ("dramatiq", &["dramatiq:*"]),
+    family("dramatiq", &["dramatiq:*"]),
     // Huey: `huey.redis.<name>`, `huey.schedule.<name>`, `huey.results.<name>`
-    ("huey", &["huey.*"]),
+    family("huey", &["huey.*"]),
     // arq: `arq:queue`, `arq:job:<id>`, `arq:in-progress:<id>`, ...
-    ("arq", &["arq:*"]),
+    family("arq", &["arq:*"]),
     // Resque: `resque:queue:<name>`, `resque:queues`, ...
-    ("resque", &["resque:*"]),
+    family("resque", &["resque:*"]),
     // SAQ: `saq:<queue>:<part>`, `saq:job:<queue>:<id>`
-    ("saq", &["saq:*"]),
-    // Bottleneck: `b_<id>_<part>`
-    ("bottleneck", &["b_*_settings", "b_*_job_*", "b_*_client_*"]),
+    family("saq", &["saq:*"]),
+    // Laravel: `queues:<name>`, `queues:<name>:reserved`, ... and Horizon, behind the prefixes
+    // that an application with the default name has (`config/database.php`, `config/horizon.php`)
+    family(
+        "laravel",
+        &[
+            "queues:*",
+            "laravel_database_queues:*",
+            "laravel-database-queues:*",
+            "laravel_horizon:*",
+            "laravel-horizon:*",
+        ],
+    ),
+    // python-redis-lock: `lock:<name>`, `lock-signal:<name>`
+    family("lock", &["lock:*", "lock-signal:*"]),
+    // Bottleneck: `b_<id>_<part>`; channels `b_<id>`, `b_<id>_<client>`
+    Family {
+        name: "bottleneck",
+        keys: &["b_*_settings", "b_*_job_*", "b_*_client_*"],
+        channels: &["b_*"],
+    },
 ];
+
+const fn family(name: &'static str, keys: &'static [&'static str]) -> Family {
+    Family {
+        name,
+        keys,
+        channels: &[],
+    }
+}

@@ -38,6 +38,8 @@ pub struct Ring {
     shift: u32,
     /// Asked before the ring.
     routes: Routes,
+    /// Asked before the ring for channels, behind those.
+    channels: Routes,
 }
 
 impl Ring {
@@ -77,6 +79,7 @@ impl Ring {
             shift,
             points: points.into(),
             routes: Routes::default(),
+            channels: Routes::default(),
         })
     }
 
@@ -94,10 +97,13 @@ impl Ring {
     /// differ in their priority alone are on one node, whatever their name.
     #[must_use]
     pub fn with_families(mut self) -> Self {
-        for (name, patterns) in FAMILIES {
-            let index = self.place(name.as_bytes());
-            for pattern in *patterns {
+        for family in FAMILIES {
+            let index = self.place(family.name.as_bytes());
+            for pattern in family.keys {
                 self.routes.push(pattern.as_bytes(), Some(index));
+            }
+            for pattern in family.channels {
+                self.channels.push(pattern.as_bytes(), Some(index));
             }
         }
         self.routes.join_priorities();
@@ -114,6 +120,16 @@ impl Ring {
         }
         let key = self.routes.name(key);
         self.routes.node(key).unwrap_or_else(|| self.place(key))
+    }
+
+    /// Index of the node of a channel: where a key of its name would be, but for the channels of
+    /// families.
+    pub fn channel(&self, name: &[u8]) -> usize {
+        if self.points.is_empty() {
+            return 0;
+        }
+        let route = self.routes.node(name).or_else(|| self.channels.node(name));
+        route.unwrap_or_else(|| self.node(name))
     }
 
     /// Whether every key that `pattern` can name, which has one `*` or none, belongs to the node

@@ -1,11 +1,12 @@
 //! Commands for the one node of their keys.
 
+use super::copies::MAX_PARTS;
 use super::dispatch::{Dispatch, Flow};
 use super::expiry;
 use super::replies::Ticket;
 use super::rounds::Asked;
 use super::transaction::CROSS_SLOT;
-use crate::command::{self, Class, Command};
+use crate::command::{self, Class, Command, Copying};
 use crate::counter::{Effect, Extent};
 use crate::resp::Request;
 
@@ -33,6 +34,13 @@ impl Dispatch<'_> {
                 && let Some(flow) = self.sort_across(request)
             {
                 return flow;
+            }
+            let other = command::other_database(command, request);
+            if let Some(copying) = Copying::of(command)
+                && other.is_none_or(|other| other == i64::from(self.client.database()))
+                && request.len() <= MAX_PARTS
+            {
+                return self.with_copies(copying, command, request);
             }
             if command.class == Class::Script && self.shared.scripts.calls_nothing(request) {
                 if let Some(flow) = self.admit(index) {

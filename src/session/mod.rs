@@ -9,6 +9,7 @@ mod aside;
 mod ask;
 mod batch;
 mod client;
+mod copies;
 mod crossing;
 mod dispatch;
 mod exec;

@@ -170,7 +170,7 @@ impl Dispatch<'_> {
     /// clients where the node counts Tally's connection.
     fn publish(&mut self, kind: Topics, request: &Request<'_>) -> Flow {
         let channel = request.arg(1);
-        let index = self.shared.router.index(channel);
+        let index = self.shared.router.channel(channel);
         if let Some(flow) = self.admit(index) {
             return flow;
         }

@@ -183,6 +183,11 @@ fn the_keys_of_a_family_are_where_its_name_is() {
         ("resque", &["resque:queues"]),
         ("saq", &["saq:job:default:1"]),
         (
+            "laravel",
+            &["queues:mail:reserved", "laravel_database_queues:default"],
+        ),
+        ("lock", &["lock:report", "lock-signal:report"]),
+        (
             "bottleneck",
             &["b_x_settings", "b_x_job_weights", "b_x_client_last_seen"],
         ),
@@ -191,6 +196,15 @@ fn the_keys_of_a_family_are_where_its_name_is() {
             let place = plain.node(family.as_bytes());
             assert_eq!(together.node(name.as_bytes()), place, "{name}");
         }
+    }
+    for number in 0..8 {
+        let channel = format!("b_{number}");
+        let place = together.channel(channel.as_bytes());
+        assert_eq!(place, plain.node(b"bottleneck"));
+        assert_eq!(
+            together.node(channel.as_bytes()),
+            plain.node(channel.as_bytes())
+        );
     }
     for queue in ["mail", "8590e016.reply.celery.pidbox", "celery"] {
         let place = together.node(queue.as_bytes());

@@ -50,11 +50,18 @@ fn a_channel_is_routed_as_a_key() {
     }
     let stack = Stack::start(&[]);
     let (mut client, mut subscriber) = (stack.connect(), stack.connect());
-    let body = "return redis.call('PUBLISH', KEYS[1], ARGV[1])";
-    for number in 0..8 {
-        let channel = format!("bull:queue{number}:events");
+    let body = "return redis.call('PUBLISH', ARGV[1], ARGV[2])";
+    let channels = (0..8).flat_map(|number| {
+        let queue = format!("bull:queue{number}");
+        let bull = (queue.clone(), format!("{queue}:events"));
+        let bottleneck = (format!("b_{number}_settings"), format!("b_{number}"));
+        [bull, bottleneck]
+    });
+    for (key, channel) in channels {
         subscriber.run(&format!("SUBSCRIBE {channel}"));
-        let heard = client.call(&["EVAL", body, "1", &channel, "m"]).integer();
+        let heard = client
+            .call(&["EVAL", body, "1", &key, &channel, "m"])
+            .integer();
         assert_eq!(heard, 1, "{channel}");
         let message = Reply::parse(&subscriber.read_frame());
         assert_eq!(message.elements()[2], bulk("m"));
