@@ -203,6 +203,7 @@ fn new_table(threads: usize) -> KeyTable {
     let limits = TableLimits {
         max_keys: 10_000_000,
         max_cached_bytes: 1 << 30,
+        crowd: usize::MAX,
         lease: long,
         counter_lease: long,
         guard: Duration::from_secs(2),

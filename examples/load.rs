@@ -106,8 +106,8 @@ async fn serve(
             }
             writer.write_all(&wire).await?;
             for _ in 0..options.pipeline {
-                let failed = replies.next(&mut reader).await?;
-                report.answered(sent.elapsed(), failed);
+                let (failed, heard) = replies.next(&mut reader).await?;
+                report.answered(heard - sent, failed);
             }
         }
         return Ok(report);
@@ -139,9 +139,9 @@ async fn serve(
         let mut replies = Replies::default();
         loop {
             match replies.next(&mut reader).await {
-                Ok(failed) => {
+                Ok((failed, heard)) => {
                     let tick: Option<Instant> = due.borrow_mut().pop_front();
-                    report.answered(tick.map_or(Duration::ZERO, |tick| tick.elapsed()), failed);
+                    report.answered(tick.map_or(Duration::ZERO, |tick| heard - tick), failed);
                 }
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
                 Err(error) => return Err(error),
@@ -160,103 +160,113 @@ struct Replies {
     buffer: Vec<u8>,
     used: usize,
     scanner: ReplyScanner,
+    /// When what is in the buffer was read.
+    read: Option<Instant>,
 }
 
 impl Replies {
-    /// Waits for the next; whether it is an error.
-    async fn next(&mut self, reader: &mut (impl AsyncReadExt + Unpin)) -> io::Result<bool> {
+    /// Waits for the next; whether it is an error, and when it came.
+    async fn next(
+        &mut self,
+        reader: &mut (impl AsyncReadExt + Unpin),
+    ) -> io::Result<(bool, Instant)> {
         loop {
             let unread = self.buffer.get(self.used..).unwrap_or_default();
             if let Some(length) = self.scanner.scan(unread).map_err(io::Error::other)? {
                 self.used += length;
-                return Ok(reply::is_error(unread.get(..length).unwrap_or_default()));
+                let failed = reply::is_error(unread.get(..length).unwrap_or_default());
+                return Ok((failed, self.read.unwrap_or_else(Instant::now)));
             }
             self.buffer.drain(..self.used);
             self.used = 0;
             if reader.read_buf(&mut self.buffer).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            self.read = Some(Instant::now());
         }
     }
 }
 
-/// How likely each key is.
-struct Keys {
-    count: u32,
-    /// Sums of the weights up to each key, ascending to 1; empty when all are alike.
-    sums: Vec<f64>,
-}
+/// The keys in the order in which they are asked for, drawn beforehand: to draw them costs more
+/// than to ask. Each connection begins elsewhere.
+struct Keys(Vec<u32>);
 
 impl Keys {
     fn new(options: &Options) -> Self {
         let count = options.keys.max(1);
+        let mut random: u64 = 0x9E37_79B9_7F4A_7C15;
+        let mut draw = || {
+            // xorshift64*
+            random ^= random >> 12;
+            random ^= random << 25;
+            random ^= random >> 27;
+            u32::try_from(random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32).unwrap_or_default()
+        };
         if options.zipf == 0.0 {
-            return Self {
-                count,
-                sums: Vec::new(),
-            };
+            return Self((0..DRAWS).map(|_| draw() % count).collect());
         }
         let mut total = 0.0;
-        let mut sums: Vec<f64> = (1..=count)
+        // Sums of the weights up to each key.
+        let sums: Vec<f64> = (1..=count)
             .map(|rank| {
                 total += f64::from(rank).powf(-options.zipf);
                 total
             })
             .collect();
-        for sum in &mut sums {
-            *sum /= total;
-        }
-        Self { count, sums }
-    }
-
-    /// The number of a key, by a random 32-bit number.
-    fn pick(&self, random: u32) -> u32 {
-        if self.sums.is_empty() {
-            return random % self.count;
-        }
-        let point = f64::from(random) / f64::from(u32::MAX);
-        let rank = self.sums.partition_point(|sum| *sum < point);
-        u32::try_from(rank).unwrap_or_default().min(self.count - 1)
+        let pick = |random: u32| {
+            let point = f64::from(random) / f64::from(u32::MAX) * total;
+            let rank = sums.partition_point(|sum| *sum < point);
+            u32::try_from(rank).unwrap_or_default().min(count - 1)
+        };
+        Self((0..DRAWS).map(|_| pick(draw())).collect())
     }
 }
 
 /// The requests of one connection.
 struct Source {
-    options: Options,
+    command: String,
     keys: Rc<Keys>,
-    random: u64,
-    /// The key of the `INCR` before, to which the `EXPIRE` belongs.
-    pair: Option<String>,
+    next: usize,
+    prefix: String,
+    key: Vec<u8>,
+    /// Whether the `EXPIRE` of the key before is to come.
+    pair: bool,
 }
 
 impl Source {
     fn new(options: &Options, keys: Rc<Keys>, number: u32) -> Self {
+        let share = DRAWS / usize::try_from(options.connections.max(1)).unwrap_or(1);
         Self {
-            options: options.clone(),
+            command: options.command.clone(),
             keys,
-            random: 0x9E37_79B9_7F4A_7C15 ^ u64::from(number + 1) << 17,
-            pair: None,
+            next: share * usize::try_from(number).unwrap_or_default(),
+            prefix: options.prefix.clone(),
+            key: Vec::new(),
+            pair: false,
         }
     }
 
     fn write(&mut self, out: &mut Vec<u8>) {
-        if let Some(key) = self.pair.take() {
-            return encode::request(out, &["EXPIRE", &key, "100"]);
+        if std::mem::take(&mut self.pair) {
+            return encode::request(out, &[b"EXPIRE".as_slice(), &self.key, b"100"]);
         }
-        // xorshift64*
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        let random = self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
-        let number = self.keys.pick(u32::try_from(random).unwrap_or_default());
-        let key = format!("{}{number:010}", self.options.prefix);
-        match self.options.command.as_str() {
-            "get" => encode::request(out, &["GET", &key]),
-            command => {
-                encode::request(out, &["INCR", &key]);
-                self.pair = (command == "pair").then_some(key);
-            }
+        let mut number = self.keys.0.get(self.next).copied().unwrap_or_default();
+        self.next = (self.next + 1) % DRAWS;
+        let mut digits = [b'0'; 10];
+        for digit in digits.iter_mut().rev() {
+            *digit += u8::try_from(number % 10).unwrap_or_default();
+            number /= 10;
         }
+        self.key.clear();
+        self.key.extend_from_slice(self.prefix.as_bytes());
+        self.key.extend_from_slice(&digits);
+        let command: &[u8] = if self.command == "get" {
+            b"GET"
+        } else {
+            b"INCR"
+        };
+        encode::request(out, &[command, &self.key]);
+        self.pair = self.command == "pair";
     }
 }
 
@@ -321,6 +331,9 @@ fn to_u64(count: usize) -> u64 {
 
 /// Longest latency that is told apart, in microseconds: ten minutes.
 const LONGEST_US: u64 = 600_000_000;
+
+/// Keys drawn, then the same again: some seconds of requests.
+const DRAWS: usize = 1 << 22;
 
 /// Between the times at which requests go.
 const GRID: Duration = Duration::from_millis(1);

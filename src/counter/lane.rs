@@ -16,6 +16,7 @@ use super::queue::{
 use super::rules::{Classes, Mode, Rules};
 use super::state::{Answer, State, Telling};
 use super::table::{KeyTable, Place};
+use super::touches::Touches;
 use crate::flush::{Increment, Series};
 use crate::key::Key;
 use crate::resp::encode;
@@ -69,6 +70,8 @@ pub struct Lane<T> {
     /// How many connections were lost, and whether the present one tells of changes by others.
     pub(super) lost: u32,
     pub(super) tells: bool,
+    /// How often increments came of keys of which nothing is known.
+    touches: Touches,
     /// The node's clock, once it was told.
     pub(super) clock: Option<NodeClock>,
     /// Keys to be sealed at once: somebody waits.
@@ -250,6 +253,7 @@ impl<T> Lane<T> {
             sealed_at: 0,
             lost: 0,
             tells: false,
+            touches: Touches::default(),
             clock: None,
             urgent: Vec::new(),
             flushing: Classes::default(),
@@ -363,7 +367,7 @@ impl<T> Lane<T> {
         if let Some(queue) = self.line(&mut place) {
             return self.enqueue(queue, Queued::Increment { delta, ticket });
         }
-        if self.is_barred(key) {
+        if self.is_barred(key) || place.state().is_none() && self.is_seldom(step, &place) {
             drop(place);
             return self.append_increment(step.now, key, delta, ticket);
         }
@@ -382,7 +386,7 @@ impl<T> Lane<T> {
             return self.open_window(place, end, delta, ticket);
         }
         let again = match place.state() {
-            None => false,
+            None => step.table.is_crowded(),
             Some(State::Touched { until, cool_until }) => {
                 step.now < *until && cool_until.is_none_or(|until| until <= step.now)
             }
@@ -576,6 +580,16 @@ impl<T> Lane<T> {
     pub(super) fn warms(&self, table: &KeyTable, key: &[u8]) -> bool {
         let applies = self.series.is_ready() && !self.series.is_fenced();
         self.limits.warm && applies && table.buffers(key)
+    }
+
+    /// Whether an increment of a key of which nothing is known is sent and forgotten: where there
+    /// are many keys, and this one does not come often.
+    fn is_seldom(&mut self, step: &Step<'_, T>, place: &Place<'_>) -> bool {
+        step.table.is_crowded() && {
+            let policy = step.table.policy(place.name());
+            policy.mode == Mode::Buffered
+                && self.touches.touch(place.hash(), step.now) < policy.touches
+        }
     }
 
     /// A number for a run or a fetch, never 0. (After 2^32 of them they repeat; by then the one

@@ -415,7 +415,7 @@ fn counted<T>(
     at: Instant,
 ) -> State {
     let policy = step.table.policy(key.as_bytes());
-    let until = policy.touched_until(at, step.table.is_crowded());
+    let until = policy.touched_until(at);
     let mut counter = Counter::new(value, policy.class, policy.counter_fresh_until(at));
     counter.queue = queue;
     counter.told = Told::on(telling);

@@ -24,9 +24,11 @@ pub struct Policy {
     pub lease: Duration,
     /// The same for a counter without pending increments.
     pub counter_lease: Duration,
-    /// Where there are many keys: within how long of the last increment the next one makes the key
-    /// warm. At such a rate as many come between two flushes as make it worth that.
+    /// Within how long of the last increment the next one makes the key warm.
     pub touch: Duration,
+    /// Where there are many keys: how many increments make the key warm, by a count that is halved
+    /// every second.
+    pub touches: u32,
     /// How long before its deadline the key stops being answered here.
     pub guard: Duration,
     /// How long the first increment of a key at rest waits for others, in the mode exact.
@@ -164,7 +166,8 @@ impl Policy {
             },
             // Even without a cache a counter is answered from one flush to the next.
             counter_lease: cache_ttl.max(flush_interval),
-            touch: flush_interval.max(SHORTEST_TOUCH) / WORTH_BEING_WARM,
+            touch: flush_interval.max(SHORTEST_TOUCH).max(cache_ttl),
+            touches: touches(flush_interval),
             guard: guard(flush_interval),
             window,
             local_grants,
@@ -183,11 +186,9 @@ impl Policy {
         sent + self.counter_lease
     }
 
-    /// How long an increment that was sent at `sent` is remembered; shorter where there are many
-    /// keys.
-    pub(super) fn touched_until(&self, sent: Instant, is_crowded: bool) -> Instant {
-        let longest = self.touch.max(self.lease);
-        sent + if is_crowded { self.touch } else { longest }
+    /// How long an increment that was sent at `sent` is remembered.
+    pub(super) fn touched_until(&self, sent: Instant) -> Instant {
+        sent + self.touch
     }
 
     /// When answering has to end for a key of which so much is left, told in an answer to a
@@ -248,12 +249,20 @@ impl Classes {
     }
 }
 
+/// How many increments a second, by a count that is halved every second, make a key worth it to
+/// become warm, which costs as much as some six forwarded increments: twice the rate that is
+/// worth it to stay so, or a key at that rate would become warm and cold in turn.
+fn touches(flush_interval: Duration) -> u32 {
+    let a_second = 2000 * u128::from(WORTH_BEING_WARM) / flush_interval.as_millis().max(1);
+    u32::try_from(a_second).unwrap_or(u32::MAX).clamp(2, 15)
+}
+
 /// How many increments between two flushes make a key worth being warm. A batch costs Tally and
 /// the node 5 to 6 microseconds a key; forwarded, an increment costs both of them 2, against 0.4
 /// when it is answered here (measured with Redis 7.0 on one machine).
-const WORTH_BEING_WARM: u32 = 4;
+const WORTH_BEING_WARM: u32 = 3;
 
-/// Rates are told by this time at least, when flushes are more frequent.
+/// An increment is remembered so long at least.
 const SHORTEST_TOUCH: Duration = Duration::from_secs(1);
 
 /// What is acknowledged before the guard is in Redis before the deadline: it waits for the next

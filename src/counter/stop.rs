@@ -105,6 +105,7 @@ mod tests {
             let limits = TableLimits {
                 max_keys: 10,
                 max_cached_bytes: 1000,
+                crowd: 10,
                 lease: second,
                 counter_lease: second,
                 guard: second,

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod copy;
+mod place;
 mod warm;
 
 use std::sync::Arc;
@@ -9,15 +10,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 use twox_hash::XxHash3_64;
 
 use super::rules::{Classes, Mode, Policy, Rules};
-use super::state::{Answer, Counter, State, Telling};
+use super::state::{Answer, State};
 use crate::flush::{Commits, Increment, Ledger, Slot};
 use crate::key::Key;
 use crate::rule::{Rule, holds};
 
+pub(super) use place::Place;
 pub use warm::Held;
 
 /// Bounds and times of a [`KeyTable`].
@@ -28,6 +30,9 @@ pub struct TableLimits {
     pub max_keys: usize,
     /// Most bytes of cached values (keys included). Beyond it, values are not kept.
     pub max_cached_bytes: usize,
+    /// With so many keys known, counters that are touched now and then had better be cold. See
+    /// [`CROWD`].
+    pub crowd: usize,
     /// How long an answer of Redis may be repeated here. Zero: only counters with pending
     /// increments are answered. This time and those below are those of every key, unless the table
     /// is made by [`KeyTable::with_rules`].
@@ -65,6 +70,7 @@ struct Used {
     cached_bytes: AtomicUsize,
     max_keys: AtomicUsize,
     max_cached_bytes: AtomicUsize,
+    crowd: usize,
 }
 
 /// Where a GET would be answered from.
@@ -126,10 +132,11 @@ impl KeyTable {
             lease: limits.lease,
             counter_lease: limits.counter_lease,
             touch: limits.lease.max(limits.counter_lease),
+            touches: 2,
             guard: limits.guard,
             window: Duration::ZERO,
             local_grants: false,
-            worth: 0,
+            worth: 2,
             class: 0,
         });
         Self::with_rules(limits, rules, seed)
@@ -144,6 +151,7 @@ impl KeyTable {
             used: Arc::new(Used {
                 max_keys: AtomicUsize::new(limits.max_keys),
                 max_cached_bytes: AtomicUsize::new(limits.max_cached_bytes),
+                crowd: limits.crowd,
                 ..Used::default()
             }),
             cancelled: AtomicU64::new(0),
@@ -205,7 +213,7 @@ impl KeyTable {
 
     /// Whether there are so many keys that those touched now and then had better be cold.
     pub(super) fn is_crowded(&self) -> bool {
-        self.len() > CROWD
+        self.len() >= self.used.crowd
     }
 
     /// Whether a key that so many increments came for, from one flush to the next, is worth being
@@ -576,202 +584,6 @@ fn stripes(stripe_bits: u32, rules: &Rules) -> Box<[Mutex<Stripe>]> {
         .collect()
 }
 
-/// A key's place in the table, its shard locked.
-#[derive(Debug)]
-pub(super) struct Place<'a> {
-    table: &'a KeyTable,
-    stripe: MutexGuard<'a, Stripe>,
-    spot: Spot,
-    key: &'a [u8],
-}
-
-impl Place<'_> {
-    /// The key's state; `None` when it is cold.
-    #[inline]
-    pub(super) fn state(&mut self) -> Option<&mut State> {
-        self.occupied().map(|entry| &mut entry.state)
-    }
-
-    /// Appends the value as a reply if it is known; returns whether it was. Does not ask whether
-    /// the table is closed: the lane comes here only with what is not held.
-    #[inline]
-    pub(super) fn answer(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
-        let asked = (self.spot.hash, self.key);
-        self.shard().answer(asked, now, out)
-    }
-
-    #[inline]
-    fn shard(&mut self) -> &mut Shard {
-        shard_of(&mut self.stripe, self.spot)
-    }
-
-    /// Whether a whole-node command waits: nothing is answered here.
-    pub(super) fn is_closed(&mut self) -> bool {
-        self.shard().closed
-    }
-
-    /// The counter, when the key is warm.
-    pub(super) fn counter(&mut self) -> Option<&mut Counter> {
-        match self.state() {
-            Some(State::Warm(counter)) => Some(counter),
-            _ => None,
-        }
-    }
-
-    /// Counts an increment if the key is warm and that can be done here.
-    pub(super) fn add(&mut self, delta: i64, now: Instant) -> Answer {
-        let (key, ledger) = (self.key, self.table.ledger);
-        self.counter().map_or(Answer::Elsewhere, |counter| {
-            counter.add(key, delta, now, ledger)
-        })
-    }
-
-    /// What is pending changed in another way than by [`Place::add`]: the journal is told. False
-    /// when it has no room, then nothing may be acknowledged.
-    pub(super) fn note(&mut self) -> bool {
-        let (key, ledger) = (self.key, self.table.ledger);
-        let (Some(ledger), Some(counter)) = (ledger, self.counter()) else {
-            return true;
-        };
-        let standing = counter.standing();
-        match counter.slot {
-            Some(slot) => ledger.note(slot, &standing),
-            None if counter.is_pending() => counter.slot = ledger.take(key, &standing),
-            None => return true,
-        }
-        counter.slot.is_some()
-    }
-
-    /// Whether the key is warm and everything acknowledged has been applied.
-    pub(super) fn is_clean(&mut self) -> bool {
-        self.counter().is_some_and(|counter| counter.is_clean())
-    }
-
-    /// The key, to be kept.
-    pub(super) fn key(&self) -> Key {
-        Key::new(self.key)
-    }
-
-    /// Puts a warm key with something pending on the list of keys to flush, once.
-    #[inline]
-    pub(super) fn list_if_pending(&mut self) {
-        let Some(counter) = self.counter() else {
-            return;
-        };
-        if counter.listed {
-            return;
-        }
-        if counter.is_pending() {
-            counter.listed = true;
-            let (class, key) = (counter.class, Key::new(self.key));
-            list(&mut self.shard().dirty, class, &key);
-        } else {
-            let nothing = u64::from(std::mem::take(&mut counter.count));
-            self.table.cancelled.fetch_add(nothing, Ordering::Relaxed);
-        }
-    }
-
-    /// The key has been taken off the lists of what to seal: takes what is pending, if it is warm
-    /// still.
-    pub(super) fn unlist_and_seal(
-        &mut self,
-        urgent: bool,
-        telling: Option<Telling>,
-    ) -> Option<Increment> {
-        let (key, table) = (self.key(), self.table);
-        let counter = self.counter()?;
-        if urgent {
-            counter.urgent = false;
-        } else {
-            counter.listed = false;
-        }
-        let sealed = counter.seal(key, telling);
-        if let Some(increment) = &sealed {
-            self.shard().sealed += u64::from(increment.count);
-        } else {
-            let nothing = u64::from(std::mem::take(&mut counter.count));
-            table.cancelled.fetch_add(nothing, Ordering::Relaxed);
-            table.release(counter.slot.take());
-        }
-        sealed
-    }
-
-    /// An increment was counted by the lane.
-    pub(super) fn acknowledged(&mut self) {
-        self.shard().acknowledged += 1;
-    }
-
-    /// Puts the key into `state`; false when the table is full and the key new, then nothing
-    /// changes.
-    pub(super) fn try_set(&mut self, state: State) -> bool {
-        let vacant = self.occupied().is_none();
-        if vacant && self.table.len() >= self.table.max_keys() {
-            return false;
-        }
-        self.set(state);
-        true
-    }
-
-    /// Puts the key into `state`, even past the bound of keys: commands wait for it.
-    pub(super) fn set(&mut self, state: State) {
-        if let Some(entry) = self.occupied() {
-            let old = std::mem::replace(&mut entry.state, state);
-            self.table.uncount(self.key, &old);
-            return;
-        }
-        let entry = Entry {
-            key: Key::new(self.key),
-            state,
-        };
-        let seed = self.table.seed;
-        let hasher = |entry: &Entry| XxHash3_64::oneshot_with_seed(seed, entry.key.as_bytes());
-        let hash = self.spot.hash;
-        self.shard().entries.insert_unique(hash, entry, hasher);
-        self.table.used.keys.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Keeps a value as Redis gave it, if there is room for it; else the key is merely touched.
-    pub(super) fn cache(&mut self, value: Option<&[u8]>, until: Instant) {
-        let bytes = cost(self.key, value);
-        let used = &self.table.used;
-        let (cached, most) = (&used.cached_bytes, &used.max_cached_bytes);
-        if cached.load(Ordering::Relaxed) + bytes > most.load(Ordering::Relaxed) {
-            self.set(State::Touched {
-                until,
-                cool_until: None,
-            });
-            return;
-        }
-        self.set(State::Cached {
-            value: value.map(Into::into),
-            until,
-        });
-        cached.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Makes the key cold.
-    pub(super) fn clear(&mut self) {
-        let key = self.key;
-        let hash = self.spot.hash;
-        let found = self
-            .shard()
-            .entries
-            .find_entry(hash, |entry| entry.key.as_bytes() == key);
-        if let Ok(occupied) = found {
-            let (entry, _) = occupied.remove();
-            self.table.uncount(self.key, &entry.state);
-            self.table.used.keys.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    fn occupied(&mut self) -> Option<&mut Entry> {
-        let (hash, key) = (self.spot.hash, self.key);
-        self.shard()
-            .entries
-            .find_mut(hash, |entry| entry.key.as_bytes() == key)
-    }
-}
-
 /// Puts a key on the list of its class.
 fn list(dirty: &mut [Vec<Key>], class: u8, key: &Key) {
     if let Some(dirty) = dirty.get_mut(usize::from(class)) {
@@ -788,9 +600,9 @@ fn cost(key: &[u8], value: Option<&[u8]>) -> usize {
 /// (The search over all states copies a table for every step.)
 const SHARD_BITS: u32 = if cfg!(test) { 1 } else { 6 };
 
-/// A flush of as many keys takes 2 % of a core a second, so up to that number all may be warm
-/// that are touched now and then.
-const CROWD: usize = 4096;
+/// [`TableLimits::crowd`] of a node: a flush of as many keys takes 4 % of a core a second, so up to
+/// that number all may be warm that are touched now and then.
+pub const CROWD: usize = 8192;
 
 /// Bytes that a cached value costs beside its key and itself: the entry and its share of empty
 /// places (an entry is 64 bytes, a table is at most 7/8 full, and 7/16 after it has grown).

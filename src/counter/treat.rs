@@ -113,6 +113,7 @@ mod tests {
             let limits = TableLimits {
                 max_keys: 10,
                 max_cached_bytes: 1000,
+                crowd: 10,
                 lease: SECOND,
                 counter_lease: SECOND,
                 guard: SECOND,

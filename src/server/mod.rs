@@ -28,7 +28,7 @@ use reload::Reloader;
 
 use crate::admin;
 use crate::config::{self, Config};
-use crate::counter::{KeyTable, Lane, Limits, Recovered, TableLimits};
+use crate::counter::{CROWD, KeyTable, Lane, Limits, Recovered, TableLimits};
 use crate::flush::Series;
 use crate::journal::{Journal, JournalError, Unsettled};
 use crate::limit;
@@ -274,6 +274,7 @@ fn router(
     let limits = TableLimits {
         max_keys,
         max_cached_bytes,
+        crowd: CROWD,
         lease: policy.lease,
         counter_lease: policy.counter_lease,
         guard: policy.guard,

@@ -87,6 +87,7 @@ fn shared(threads: usize) -> Arc<Shared> {
     let limits = TableLimits {
         max_keys: 10_000,
         max_cached_bytes: 1 << 20,
+        crowd: 10_000,
         lease: hour,
         counter_lease: hour,
         guard: Duration::ZERO,

@@ -134,6 +134,7 @@ impl World {
         let limits = TableLimits {
             max_keys: 10,
             max_cached_bytes: 1000,
+            crowd: 10,
             lease: LEASE,
             counter_lease: LEASE,
             guard: Duration::ZERO,

@@ -19,6 +19,7 @@ impl KeyTable {
             stripe_bits: self.stripe_bits,
             seed: self.seed,
             used: Arc::new(Used {
+                crowd: self.used.crowd,
                 keys: atomic(&self.used.keys),
                 cached_bytes: atomic(&self.used.cached_bytes),
                 max_keys: atomic(&self.used.max_keys),

@@ -187,6 +187,7 @@ const RULES_TOO: &[(&str, Treatment)] = &[("[b]", THROUGH), ("?", SLOW)];
 fn vary(mut plan: Plan, random: &mut Random) -> Plan {
     plan.lane.warm = !random.one_in(6);
     plan.table.max_keys = [100, 100, 100, 2, 0][random.below(5)];
+    plan.table.crowd = [100, 2, 0][random.below(3)];
     plan.table.max_cached_bytes = [1 << 20, 1 << 20, 0, 130][random.below(4)];
     plan.table.lease = Duration::from_millis([50, 50, 5, 0][random.below(4)]);
     plan.lane.max_in_flight = [40, 40, 5][random.below(3)];

@@ -125,6 +125,7 @@ impl Plan {
             table: TableLimits {
                 max_keys: 100,
                 max_cached_bytes: 1 << 20,
+                crowd: 100,
                 lease: Duration::from_millis(50),
                 counter_lease: Duration::from_millis(50),
                 guard: Duration::from_millis(30),

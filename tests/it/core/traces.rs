@@ -3,6 +3,7 @@
 use super::book::argv;
 use super::node::Fault;
 use super::sim::{Plan, Sim};
+use tally::counter::Source;
 
 /// A world in which nothing happens by itself, with client 0 and 1.
 pub(super) fn world() -> Sim {
@@ -358,6 +359,31 @@ fn keys_beyond_the_bound_are_forwarded() {
     }
     sim.rest();
     sim.check_at_rest();
+}
+
+#[test]
+fn in_a_crowd_a_key_is_warm_while_it_comes_often() {
+    let mut plan = Plan::new(|_, _| argv(&["PING"]));
+    (plan.quiet, plan.table.crowd) = (true, 0);
+    let mut sim = Sim::new(plan, 1);
+    let seldom = sim.ask("INCRBY a 1");
+    sim.settle();
+    sim.heard(seldom, r":1\r\n");
+    assert!(sim.table.is_empty(), "sent and forgotten");
+    sim.ask("INCRBY a 1");
+    sim.settle();
+    assert_eq!(sim.table.source(b"a", sim.now), Source::Memory);
+    for increments in [2, 1] {
+        for _ in 0..increments {
+            sim.ask("INCRBY a 1");
+        }
+        sim.flush();
+        sim.settle();
+        let is_warm = sim.table.source(b"a", sim.now) == Source::Memory;
+        assert_eq!(is_warm, increments == 2, "{increments}");
+    }
+    assert!(sim.table.is_empty());
+    assert_eq!(sim.held("a"), 5);
 }
 
 #[test]
