@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::lane::{Effect, Lane, Step};
 use super::queue::Queued;
 use super::state::{Counter, State};
-use super::table::Place;
+use crate::flush::Ledger;
 
 /// A request about a key's deadline.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -110,6 +110,29 @@ impl Expiry {
 }
 
 impl Counter {
+    /// Answers a request about the key's deadline, if that can be done here; see
+    /// [`Counter::expire`]. The journal is told.
+    pub(super) fn timed(
+        &mut self,
+        key: &[u8],
+        timed: Timed,
+        now: Instant,
+        (clock, guard): (Option<NodeClock>, Duration),
+        ledger: Option<Ledger>,
+    ) -> Option<i64> {
+        let expiry = match timed {
+            Timed::Remaining(what) => return self.remaining(what, now, clock),
+            Timed::Expire(expiry) => expiry,
+        };
+        let before = (self.deadline, self.closes, self.due);
+        let done = self.expire(expiry, now, clock?.now(now), guard)?;
+        if !self.note(key, ledger) {
+            (self.deadline, self.closes, self.due) = before;
+            return None;
+        }
+        Some(i64::from(done))
+    }
+
     /// Sets a deadline here, to be sent with the next batch. Returns the reply: whether the
     /// condition held. `None` when it can not be done here: the key is not answered here, or the
     /// new deadline is too near for what is acknowledged until then to be applied in time.
@@ -182,7 +205,7 @@ impl<T> Lane<T> {
                 },
             );
         }
-        if let Some(reply) = self.timed_here(step, &mut place, timed) {
+        if let Some(reply) = place.timed(timed, step.now) {
             drop(place);
             return step.integer(ticket, reply);
         }
@@ -209,32 +232,6 @@ impl<T> Lane<T> {
         }
         drop(place);
         self.append(step.now, wire, ticket);
-    }
-
-    /// Answers from a warm key, if that can be done; see [`Counter::expire`].
-    pub(super) fn timed_here(
-        &self,
-        step: &Step<'_, T>,
-        place: &mut Place<'_>,
-        timed: Timed,
-    ) -> Option<i64> {
-        let counter = place.counter()?;
-        match timed {
-            Timed::Remaining(what) => counter.remaining(what, step.now, self.clock),
-            Timed::Expire(expiry) => {
-                let now_ms = self.clock?.now(step.now);
-                let guard = step.table.rules().guard(counter.class);
-                let before = (counter.deadline, counter.closes, counter.due);
-                let done = counter.expire(expiry, step.now, now_ms, guard)?;
-                if !place.note() {
-                    let counter = place.counter()?;
-                    (counter.deadline, counter.closes, counter.due) = before;
-                    return None;
-                }
-                place.list_if_pending();
-                Some(i64::from(done))
-            }
-        }
     }
 }
 

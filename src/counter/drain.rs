@@ -164,7 +164,7 @@ impl<T> Lane<T> {
         (timed, wire): (Timed, Box<[u8]>),
         ticket: T,
     ) -> Option<Stop> {
-        if let Some(reply) = self.timed_here(step, &mut place, timed) {
+        if let Some(reply) = place.timed(timed, step.now) {
             self.keep_line(&mut place, queue);
             drop(place);
             step.integer(ticket, reply);

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use super::deadlines::NodeClock;
 use super::losses::Losses;
 use super::queue::{
     Get, GetMany, Hold, InFlight, Parked, Queued, Run, Slot, Submission, Transaction, Wanted,
@@ -72,8 +71,6 @@ pub struct Lane<T> {
     pub(super) tells: bool,
     /// How often increments came of keys of which nothing is known.
     touches: Touches,
-    /// The node's clock, once it was told.
-    pub(super) clock: Option<NodeClock>,
     /// Keys to be sealed at once: somebody waits.
     pub(super) urgent: Vec<Key>,
     /// Flushes under way: every dirty key of these classes is to be sealed.
@@ -254,7 +251,6 @@ impl<T> Lane<T> {
             lost: 0,
             tells: false,
             touches: Touches::default(),
-            clock: None,
             urgent: Vec::new(),
             flushing: Classes::default(),
             flush_next: Classes::default(),

@@ -284,7 +284,7 @@ impl<T> Lane<T> {
             Deadline::NoKey => return None,
             Deadline::Never => {}
             Deadline::Ms(ms) => {
-                counter.deadline = self.clock?.now(at).checked_add(ms);
+                counter.deadline = step.table.clock()?.now(at).checked_add(ms);
                 counter.closes = policy.closes(at, Duration::from_millis(ms));
                 if counter.closes.is_none_or(|closes| closes <= step.now) {
                     return None;

@@ -292,7 +292,8 @@ impl<T> Lane<T> {
         match reply {
             RunReply::Counted(value, promotion) => {
                 if let Some(Promotion { time_ms, .. }) = promotion {
-                    self.clock = Some(NodeClock::told(time_ms, at, step.now));
+                    step.table
+                        .tell_clock(NodeClock::told(time_ms, at, step.now));
                 }
                 if mine {
                     let telling = self.telling();

@@ -49,7 +49,8 @@ impl<T> Lane<T> {
     }
 
     fn settle(&mut self, step: &mut Step<'_, T>, settled: Settled, at: Instant) {
-        self.clock = Some(NodeClock::told(settled.time_ms, at, step.now));
+        step.table
+            .tell_clock(NodeClock::told(settled.time_ms, at, step.now));
         let mut keys = Vec::with_capacity(settled.increments.len());
         for (increment, cause) in settled.increments {
             let mut place = step.table.lock(increment.key.as_bytes());

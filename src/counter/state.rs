@@ -278,6 +278,21 @@ impl Counter {
         Answer::Value(value)
     }
 
+    /// What is pending changed in another way than by [`Counter::add`]: the journal is told. False
+    /// when it has no room, then nothing may be acknowledged.
+    pub(super) fn note(&mut self, key: &[u8], ledger: Option<Ledger>) -> bool {
+        let Some(ledger) = ledger else {
+            return true;
+        };
+        let standing = self.standing();
+        match self.slot {
+            Some(slot) => ledger.note(slot, &standing),
+            None if self.is_pending() => self.slot = ledger.take(key, &standing),
+            None => return true,
+        }
+        self.slot.is_some()
+    }
+
     /// What is pending, as the journal has it.
     pub(super) fn standing(&self) -> Standing {
         let before = self.value.wrapping_sub(self.pending);

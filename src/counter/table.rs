@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
 use twox_hash::XxHash3_64;
 
+use super::deadlines::{NodeClock, Timed};
 use super::rules::{Classes, Mode, Policy, Rules};
 use super::state::{Answer, State};
 use crate::flush::{Commits, Increment, Ledger, Slot};
@@ -61,6 +62,8 @@ pub struct KeyTable {
     /// Changed only while no key is known; locked behind a shard.
     rules: RwLock<Arc<Rules>>,
     ledger: Option<Ledger>,
+    /// The node's, once it was told.
+    clock: RwLock<Option<NodeClock>>,
 }
 
 /// How much of the bounds is used up, by all tables that share them, and what they are.
@@ -157,6 +160,7 @@ impl KeyTable {
             cancelled: AtomicU64::new(0),
             rules: RwLock::new(Arc::new(rules)),
             ledger: None,
+            clock: RwLock::default(),
         }
     }
 
@@ -173,6 +177,7 @@ impl KeyTable {
             cancelled: AtomicU64::new(0),
             rules: RwLock::new(rules),
             ledger: None,
+            clock: RwLock::default(),
         }
     }
 
@@ -209,6 +214,16 @@ impl KeyTable {
             stripe_bits,
             ..self
         }
+    }
+
+    /// The node's clock, once it was told.
+    pub(super) fn clock(&self) -> Option<NodeClock> {
+        *self.clock.read()
+    }
+
+    /// The node said what time it is.
+    pub(super) fn tell_clock(&self, clock: NodeClock) {
+        *self.clock.write() = Some(clock);
     }
 
     /// Whether there are so many keys that those touched now and then had better be cold.
@@ -264,6 +279,17 @@ impl KeyTable {
         let spot = self.spot(key);
         let mut stripe = self.stripe(spot).lock();
         shard_of(&mut stripe, spot).increment(self, spot.hash, (key, delta), now)
+    }
+
+    /// Answers a request about a deadline if the key is warm and that can be done here.
+    pub fn timed(&self, key: &[u8], timed: Timed, now: Instant) -> Option<i64> {
+        let spot = self.spot(key);
+        let mut stripe = self.stripe(spot).lock();
+        let shard = shard_of(&mut stripe, spot);
+        if shard.closed {
+            return None;
+        }
+        shard.timed(self, (spot.hash, key), timed, now)
     }
 
     /// Keeps the table locked, if one lock guards all of it and nobody has it. Whoever holds it
@@ -582,13 +608,6 @@ fn stripes(stripe_bits: u32, rules: &Rules) -> Box<[Mutex<Stripe>]> {
     (0..1 << stripe_bits)
         .map(|_| Mutex::new(stripe()))
         .collect()
-}
-
-/// Puts a key on the list of its class.
-fn list(dirty: &mut [Vec<Key>], class: u8, key: &Key) {
-    if let Some(dirty) = dirty.get_mut(usize::from(class)) {
-        dirty.push(key.clone());
-    }
 }
 
 fn cost(key: &[u8], value: Option<&[u8]>) -> usize {

@@ -244,8 +244,12 @@ impl<'a> Dispatch<'a> {
     /// Executes a request whose command was found and is allowed.
     pub(super) fn run(&mut self, request: &Request<'_>) -> Flow {
         let command = self.command;
-        if !matches!(command.class, Class::Increment(_) | Class::Get) {
-            self.tables.let_go();
+        match command.class {
+            Class::Increment(_) | Class::Get => {}
+            Class::Peek | Class::Keyed if self.deadline_here(command, request) => {
+                return Flow::Continue;
+            }
+            _ => self.tables.let_go(),
         }
         match command.class {
             Class::Increment(kind) => self.increment(command, kind, request),

@@ -1,8 +1,32 @@
 //! Requests about deadlines that may be answered here.
 
+use super::dispatch::Dispatch;
 use crate::command::Command;
 use crate::counter::{Condition, Expiry, Remaining, Timed, When};
-use crate::resp::{Request, parse_i64};
+use crate::resp::{Request, encode, parse_i64};
+
+impl Dispatch<'_> {
+    /// Answers a request about the deadline of a warm counter, without its lane. False when it is
+    /// no such request, or the lane has to be asked; then nothing has happened.
+    pub(super) fn deadline_here(&mut self, command: &Command, request: &Request<'_>) -> bool {
+        let Some(timed) = read(command, request) else {
+            return false;
+        };
+        // Who tracks what it reads is told by the lane's way.
+        if self.is_tracked() {
+            return false;
+        }
+        let key = request.arg(1);
+        let index = self.shared.router.index(key);
+        let Some(reply) = self.tables.timed(index, key, timed, self.now) else {
+            return false;
+        };
+        if self.client.finish_command() {
+            encode::integer(self.made, reply);
+        }
+        true
+    }
+}
 
 /// Reads a request about a deadline; `None` for any other, and for one with an odd argument:
 /// Redis answers that.

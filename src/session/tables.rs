@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Ticket;
-use crate::counter::{Answer, Held};
+use crate::counter::{Answer, Held, Timed};
 use crate::node::Node;
 
 /// The tables of a database. Each that one lock guards stays locked from one request to the next,
@@ -41,6 +41,20 @@ impl<'a> Tables<'a> {
             None => self.node(index).map_or(Answer::Elsewhere, |node| {
                 node.table().increment(key, delta, now)
             }),
+        }
+    }
+
+    /// See [`KeyTable::timed`](crate::counter::KeyTable::timed).
+    pub(super) fn timed(
+        &mut self,
+        index: usize,
+        key: &[u8],
+        timed: Timed,
+        now: Instant,
+    ) -> Option<i64> {
+        match self.hold(index) {
+            Some(table) => table.timed(key, timed, now),
+            None => self.node(index)?.table().timed(key, timed, now),
         }
     }
 

@@ -27,6 +27,7 @@ impl KeyTable {
             }),
             cancelled: AtomicU64::new(self.cancelled.load(Ordering::Relaxed)),
             ledger: self.ledger,
+            clock: RwLock::new(self.clock()),
             rules: RwLock::new(self.rules()),
         }
     }

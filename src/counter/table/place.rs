@@ -6,7 +6,9 @@ use std::time::Instant;
 use parking_lot::MutexGuard;
 use twox_hash::XxHash3_64;
 
-use super::{Entry, KeyTable, Shard, Spot, Stripe, cost, list, shard_of};
+use super::warm::list_if_pending;
+use super::{Entry, KeyTable, Shard, Spot, Stripe, cost, shard_of};
+use crate::counter::deadlines::Timed;
 use crate::counter::state::{Answer, Counter, State, Telling};
 use crate::flush::Increment;
 use crate::key::Key;
@@ -61,20 +63,17 @@ impl Place<'_> {
         })
     }
 
-    /// What is pending changed in another way than by [`Place::add`]: the journal is told. False
-    /// when it has no room, then nothing may be acknowledged.
+    /// What is pending changed in another way than by [`Place::add`], see [`Counter::note`].
     pub(in crate::counter) fn note(&mut self) -> bool {
         let (key, ledger) = (self.key, self.table.ledger);
-        let (Some(ledger), Some(counter)) = (ledger, self.counter()) else {
-            return true;
-        };
-        let standing = counter.standing();
-        match counter.slot {
-            Some(slot) => ledger.note(slot, &standing),
-            None if counter.is_pending() => counter.slot = ledger.take(key, &standing),
-            None => return true,
-        }
-        counter.slot.is_some()
+        self.counter()
+            .is_none_or(|counter| counter.note(key, ledger))
+    }
+
+    /// Answers a request about the key's deadline, if the key is warm and that can be done here.
+    pub(in crate::counter) fn timed(&mut self, timed: Timed, now: Instant) -> Option<i64> {
+        let (table, asked) = (self.table, (self.spot.hash, self.key));
+        self.shard().timed(table, asked, timed, now)
     }
 
     /// Whether the key is warm and everything acknowledged has been applied.
@@ -100,19 +99,9 @@ impl Place<'_> {
     /// Puts a warm key with something pending on the list of keys to flush, once.
     #[inline]
     pub(in crate::counter) fn list_if_pending(&mut self) {
-        let Some(counter) = self.counter() else {
-            return;
-        };
-        if counter.listed {
-            return;
-        }
-        if counter.is_pending() {
-            counter.listed = true;
-            let (class, key) = (counter.class, Key::new(self.key));
-            list(&mut self.shard().dirty, class, &key);
-        } else {
-            let nothing = u64::from(std::mem::take(&mut counter.count));
-            self.table.cancelled.fetch_add(nothing, Ordering::Relaxed);
+        let (table, asked) = (self.table, (self.spot.hash, self.key));
+        if let Some((key, counter, dirty)) = self.shard().warm(asked) {
+            list_if_pending(table, key, counter, dirty);
         }
     }
 

@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use parking_lot::MutexGuard;
 
-use super::{Entry, KeyTable, Shard, Stripe, list, shard_of};
-use crate::counter::state::{Answer, State};
+use super::{Entry, KeyTable, Shard, Stripe, shard_of};
+use crate::counter::deadlines::Timed;
+use crate::counter::state::{Answer, Counter, State};
+use crate::key::Key;
 use crate::resp::{Protocol, encode};
 
 /// A table that stays locked over several requests.
@@ -28,12 +30,44 @@ impl Held<'_> {
         shard.increment(self.table, spot.hash, (key, delta), now)
     }
 
+    /// As [`KeyTable::timed`].
+    pub fn timed(&mut self, key: &[u8], timed: Timed, now: Instant) -> Option<i64> {
+        let spot = self.table.spot(key);
+        let shard = shard_of(&mut self.stripe, spot);
+        if shard.closed {
+            return None;
+        }
+        shard.timed(self.table, (spot.hash, key), timed, now)
+    }
+
     /// As [`KeyTable::get`].
     #[inline]
     pub fn get(&mut self, key: &[u8], now: Instant, out: &mut Vec<u8>) -> bool {
         let spot = self.table.spot(key);
         let shard = shard_of(&mut self.stripe, spot);
         !shard.closed && shard.answer((spot.hash, key), now, out)
+    }
+}
+
+/// Puts a warm key with something pending on the list of keys to flush, once.
+#[inline]
+pub(super) fn list_if_pending(
+    table: &KeyTable,
+    key: &Key,
+    counter: &mut Counter,
+    dirty: &mut [Vec<Key>],
+) {
+    if counter.listed {
+        return;
+    }
+    if !counter.is_pending() {
+        let nothing = u64::from(std::mem::take(&mut counter.count));
+        table.cancelled.fetch_add(nothing, Ordering::Relaxed);
+        return;
+    }
+    counter.listed = true;
+    if let Some(dirty) = dirty.get_mut(usize::from(counter.class)) {
+        dirty.push(key.clone());
     }
 }
 
@@ -47,34 +81,52 @@ impl Shard {
         (key, delta): (&[u8], i64),
         now: Instant,
     ) -> Answer {
-        // One probe, with the list of dirty keys at hand.
-        let found = self
-            .entries
-            .find_mut(hash, |entry| entry.key.as_bytes() == key);
-        let Some(Entry {
-            key,
-            state: State::Warm(counter),
-        }) = found
-        else {
+        let is_closed = self.closed;
+        let Some((key, counter, dirty)) = self.warm((hash, key)) else {
             return Answer::Elsewhere;
         };
-        if self.closed {
+        if is_closed {
             return Answer::Elsewhere;
         }
         let answer = counter.add(key.as_bytes(), delta, now, table.ledger);
+        list_if_pending(table, key, counter, dirty);
         if let Answer::Value(_) = answer {
             self.acknowledged += 1;
         }
-        if !counter.listed {
-            if counter.is_pending() {
-                counter.listed = true;
-                list(&mut self.dirty, counter.class, key);
-            } else {
-                let nothing = u64::from(std::mem::take(&mut counter.count));
-                table.cancelled.fetch_add(nothing, Ordering::Relaxed);
-            }
-        }
         answer
+    }
+
+    /// A warm counter and its key, with the lists of keys to flush at hand: one probe.
+    #[inline]
+    pub(super) fn warm(
+        &mut self,
+        (hash, key): (u64, &[u8]),
+    ) -> Option<(&Key, &mut Counter, &mut [Vec<Key>])> {
+        let found = self
+            .entries
+            .find_mut(hash, |entry| entry.key.as_bytes() == key);
+        match found {
+            Some(Entry {
+                key,
+                state: State::Warm(counter),
+            }) => Some((key, counter, &mut self.dirty)),
+            _ => None,
+        }
+    }
+
+    /// Answers a request about the deadline of a warm key, if that can be done here.
+    pub(super) fn timed(
+        &mut self,
+        table: &KeyTable,
+        asked: (u64, &[u8]),
+        timed: Timed,
+        now: Instant,
+    ) -> Option<i64> {
+        let (key, counter, dirty) = self.warm(asked)?;
+        let node = (table.clock(), table.rules.read().guard(counter.class));
+        let reply = counter.timed(key.as_bytes(), timed, now, node, table.ledger)?;
+        list_if_pending(table, key, counter, dirty);
+        Some(reply)
     }
 
     /// Appends the value of a key as a reply if it is known; returns whether it was.
