@@ -270,10 +270,12 @@ def parse_arguments():
     add("--tally", type=pathlib.Path, default=binary, metavar="PATH", help="the binary to measure")
     add("--no-tally", action="store_true", help="measure the others only")
     add(
-        "--modes",
-        type=lambda text: text.split(","),
-        default=[None],
-        help="a Tally for each of these counter modes, e.g. buffered,exact,through",
+        "--with",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another Tally with this setting, e.g. counters.mode=exact; may be repeated",
     )
     add(
         "--peer",
@@ -336,10 +338,11 @@ def start_targets(arguments, rig):
         progress("nutcracker (twemproxy) is not installed: left out")
     targets += [peer(text) for text in arguments.peer]
     if not arguments.no_tally:
-        targets += [rig.tally(arguments.tally, mode) for mode in arguments.modes]
+        settings = [None, *arguments.settings]
+        targets += [rig.tally(arguments.tally, setting) for setting in settings]
     for text in arguments.also:
         name, _, path = text.partition("=")
-        targets.append(rig.tally(pathlib.Path(path).resolve(), None, name))
+        targets.append(rig.tally(pathlib.Path(path).resolve(), name=name))
     names = [target.name for target in targets]
     if len(set(names)) != len(names):
         raise BenchError(f"two targets have one name: {', '.join(names)}")

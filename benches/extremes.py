@@ -27,7 +27,7 @@ IDLE_CONNECTIONS = 5_000
 def tails(rig, binary):
     """A Markdown table: an open load on hot counters, in quiet and in bad moments."""
     more = '[counters]\nflush_interval = "3s"\n'
-    target = rig.tally(binary, None, "tails", more)
+    target = rig.tally(binary, name="tails", more=more)
     measure(target, 2)  # warms the keys
     rows = [("nothing else", measure(target, SECONDS))]
 
@@ -98,7 +98,7 @@ def giant_mget(port):
 
 def memory(rig, binary):
     """A Markdown table: what warm keys and idle connections take."""
-    target = rig.tally(binary, None, "memory", '[counters]\nmax_keys = 4000000\n')
+    target = rig.tally(binary, name="memory", more="[counters]\nmax_keys = 4000000\n")
     (pid,) = target.proxy_pids
     empty = resident_bytes(pid)
     progress(f"memory: {WARM_KEYS:,} warm keys")

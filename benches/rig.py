@@ -296,20 +296,23 @@ class Rig:
         proxy = self.start("nutcracker", arguments, port, accepts)
         return in_front("nutcracker", proxy, nodes)
 
-    def tally(self, binary, mode, name="tally", more=""):
+    def tally(self, binary, setting=None, name="tally", more=""):
+        """`setting` is KEY=VALUE, given by its environment variable."""
         nodes = [self.redis(), self.redis()]
         port, http_port = free_ports(2)
         text = f'[server]\nlisten = "127.0.0.1:{port}"\n'
         text += f'[admin]\nlisten = "127.0.0.1:{http_port}"\n'
         text += f'[journal]\npath = "{self.folder}/journal-{port}"\n'
-        if mode:
-            text += f'[counters]\nmode = "{mode}"\n'
         for label, node in zip(("redis_7070", "redis_7071"), nodes):
             text += f'[[nodes]]\nname = "{label}"\naddress = "127.0.0.1:{node.port}"\n'
-        config = self.folder / f"{name}-{mode or 'default'}-{port}.toml"
+        config = self.folder / f"{name}-{port}.toml"
+        arguments = [binary, "--config", config]
+        if setting:
+            key, _, value = setting.partition("=")
+            arguments = ["env", f"TALLY_{key.replace('.', '__').upper()}={value}", *arguments]
         config.write_text(text + more)
-        proxy = self.start("tally", [binary, "--config", config], port)
-        target = in_front(f"{name} ({mode})" if mode else name, proxy, nodes)
+        proxy = self.start("tally", arguments, port)
+        target = in_front(f"{name} ({setting})" if setting else name, proxy, nodes)
         target.process = proxy
         return target
 
