@@ -233,6 +233,21 @@ fn kills_with_several_threads_lose_and_double_nothing() {
 }
 
 #[test]
+fn kills_where_everything_waits_for_the_disk_lose_and_double_nothing() {
+    let audit = Audit {
+        settings: &[("journal.fsync", "\"always\""), ("server.threads", "2")],
+        ..Audit::default()
+    };
+    audit.run(|field| {
+        for _ in 0..4 {
+            again_and_again(1, faults::kill_tally)(field);
+            again_and_again(1, faults::cut_reply)(field);
+            again_and_again(1, faults::kill_node)(field);
+        }
+    });
+}
+
+#[test]
 fn kills_of_nodes_lose_and_double_nothing() {
     Audit::default().run(again_and_again(6, faults::kill_node));
 }
@@ -341,10 +356,48 @@ fn flushes_of_everything_lose_and_double_nothing_that_comes_after() {
         assert!(field.stack.connect().run("TALLY FLUSH").is_ok());
         for _ in 0..4 {
             again_and_again(1, faults::flush_through)(field);
-            // And stay there: nothing that is sent again is in doubt.
+            // And stay there: nothing that is sent again is in doubt, the first batch neither.
+            field.wait_until_all_is_warm();
+            faults::lose_batches(field);
+            again_and_again(1, faults::flush_through)(field);
             faults::cut_reply(field);
         }
     });
+}
+
+/// The markers are put back with the same transaction: a batch that may have been applied finds one.
+#[test]
+fn the_first_batch_after_a_flush_of_everything_is_applied_though_it_was_lost() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let audit = Audit {
+        settings: &[("counters.flush_interval", "\"1m\"")],
+        ..Audit::default()
+    };
+    let course = Course::default();
+    let field = audit.field(&course, 0);
+    let key = field.stack.key_on(0, "first");
+    let mut client = field.stack.connect();
+    for flush in ["FLUSHALL", "FLUSHDB"] {
+        assert!(client.run(flush).is_ok());
+        for want in 1..=4 {
+            assert_eq!(client.run(&format!("INCR {key}")).integer(), want);
+        }
+        let held = field.relays[0].hold();
+        field.stack.connect().send(&["TALLY", "FLUSH"]);
+        let is_sent = || held.has(b"__tally__:marker:");
+        assert!(eventually(Duration::from_secs(10), is_sent));
+        held.lose();
+        let is_applied = || self::held(&field.stack.nodes[0], &(0, key.clone())) == 4;
+        let log = || field.stack.tally.as_ref().unwrap().log();
+        assert!(
+            eventually(Duration::from_secs(10), is_applied),
+            "{flush}: {}",
+            log()
+        );
+        assert!(!log().contains("in doubt"), "{flush}: {}", log());
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Field;
+use super::relay::Relay;
 use crate::harness::{eventually, pause};
 
 /// A fault, and what it is called.
@@ -19,6 +20,7 @@ pub(super) const FAULTS: &[Fault] = &[
     ("connections are cut", cut),
     ("a request is cut in two", cut_request),
     ("a reply is cut in two", cut_reply),
+    ("batches are lost", lose_batches),
     ("bytes of a dead connection come late", deliver_late),
     ("bytes of a killed Tally come late", deliver_late_after_kill),
     ("a node is out of memory", run_out_of_memory),
@@ -95,6 +97,16 @@ pub(super) fn cut_request(field: &mut Field<'_>) {
 pub(super) fn cut_reply(field: &mut Field<'_>) {
     let (node, bytes) = (field.any_node(), field.random.below(2000));
     field.relays[node].cut_replies(bytes);
+    field.wait(60);
+}
+
+/// No node gets the next batches, and the connections are lost.
+pub(super) fn lose_batches(field: &mut Field<'_>) {
+    let held: Vec<_> = field.relays.iter().map(Relay::hold).collect();
+    for held in &held {
+        eventually(Duration::from_secs(2), || held.has(b"__tally__:marker:"));
+        held.lose();
+    }
     field.wait(60);
 }
 

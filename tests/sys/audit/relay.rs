@@ -113,6 +113,15 @@ impl Held {
         self.0.iter().map(held).sum()
     }
 
+    /// Whether this is among what is held back.
+    pub(super) fn has(&self, part: &[u8]) -> bool {
+        self.0.iter().any(|pair| {
+            let orders = pair.orders.lock().unwrap();
+            let held = orders.held.as_deref().unwrap_or_default();
+            memchr::memmem::find(held, part).is_some()
+        })
+    }
+
     /// For Tally the connections are lost; for the node they are open.
     pub(super) fn lose(&self) {
         for pair in &self.0 {
