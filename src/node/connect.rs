@@ -9,11 +9,33 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::Peer;
 use crate::config;
 use crate::flush::{self, Refusal};
 use crate::resp::{ReplyError, ReplyScanner, encode, reply};
 use crate::tls::Stream;
+
+/// What is known of the server itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peer {
+    pub(super) version: Option<String>,
+    pub(super) run_id: Option<String>,
+    /// Whether it tells of changes by others.
+    pub(super) tracking: bool,
+    /// Our connection's id there, for the fence of the next connection.
+    pub(super) client_id: Option<i64>,
+}
+
+impl Peer {
+    /// The first number of the server's version; 0 when unknown.
+    pub(super) fn major(&self) -> u32 {
+        let version = self.version.as_deref().unwrap_or_default();
+        let major = version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok());
+        major.unwrap_or_default()
+    }
+}
 
 /// Why there is no connection. The text goes to clients in `-ERR node ... is unreachable (...)`.
 #[derive(Debug, thiserror::Error)]

@@ -271,7 +271,7 @@ impl<T: Deliver> Driver<T> {
             };
             let frame = unread.get(..length).unwrap_or_default();
             used += length;
-            errors += u64::from(reply::is_error(frame));
+            errors += u64::from(self.node.note_error(frame));
             if reply::is_push(frame) {
                 push(&self.node, &mut inner.lane, &mut step, frame, &mut told);
                 continue;

@@ -15,6 +15,7 @@
 mod busy;
 mod connect;
 mod drive;
+mod full;
 mod pool;
 mod refused;
 mod side;
@@ -38,9 +39,11 @@ use crate::telemetry::{NodeState, NodeStatus};
 use crate::tls::Writer;
 
 use self::busy::Busy;
+use self::connect::Peer;
 use self::pool::Pool;
 pub use connect::{BROADCAST, TRACKING, TRACKING_LOOP};
 pub use drive::{drive, jittered};
+pub use full::{is_full, try_full};
 pub use pool::{Lost, PoolError, Pooled, error_frame};
 pub use refused::{Refused, no_answer, unreachable};
 pub use side::{SideError, open};
@@ -97,6 +100,8 @@ pub struct Node<T> {
     opened: AtomicBool,
     /// Whether a script keeps it busy, to be asked without the lock.
     is_busy: AtomicBool,
+    /// Whether it may have no memory left.
+    may_be_full: AtomicBool,
     /// Whether some worker will call [`Node::send`] soon.
     scheduled: AtomicBool,
     /// Wakes the driver: the socket was full, or broke while writing.
@@ -156,29 +161,6 @@ struct Round {
     begun: Instant,
     /// The one before: what is in the batches of the last is younger.
     before: Instant,
-}
-
-/// What is known of the server itself.
-#[derive(Clone, Debug, Default)]
-struct Peer {
-    version: Option<String>,
-    run_id: Option<String>,
-    /// Whether it tells of changes by others.
-    tracking: bool,
-    /// Our connection's id there, for the fence of the next connection.
-    client_id: Option<i64>,
-}
-
-impl Peer {
-    /// The first number of the server's version; 0 when unknown.
-    fn major(&self) -> u32 {
-        let version = self.version.as_deref().unwrap_or_default();
-        let major = version
-            .split('.')
-            .next()
-            .and_then(|major| major.parse().ok());
-        major.unwrap_or_default()
-    }
 }
 
 /// The connection's state.
@@ -255,6 +237,7 @@ impl<T: Deliver> Node<T> {
             }),
             opened: AtomicBool::new(false),
             is_busy: AtomicBool::new(false),
+            may_be_full: AtomicBool::new(false),
             scheduled: AtomicBool::new(false),
             attention: Notify::new(),
             counters: Counters::default(),

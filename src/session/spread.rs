@@ -387,12 +387,18 @@ impl Dispatch<'_> {
     pub(super) fn node_config(&mut self, config: NodeConfig) {
         let place = self.place(Form::Plain);
         let wire = config.wire().to_vec();
+        let sets = config.sets();
         let merge: fan_out::Merge = Box::new(move |parts, place| {
             let mut out = Vec::new();
             config.finish(parts.frames(), &mut out);
             place.fill(&out)
         });
         self.send_every(&wire, Extent::Ordered, place, merge);
+        if sets {
+            // It may be the limit of their memory.
+            let lanes = self.shared.router.in_use();
+            lanes.for_each(|node| node.set_may_be_full(true));
+        }
     }
 
     /// Sends the same request to every node of the session's database.

@@ -11,14 +11,17 @@
 //! stands before and after it are transactions of their own.
 
 use std::mem::size_of;
+use std::sync::Arc;
 
+use super::aside::{Answer, on_lane};
 use super::dispatch::{Dispatch, Fate, Flow};
 use super::reads::Changed;
 use super::spread::is_whole;
 use crate::command::{
     self, Class, Command, EveryNode, Flags, KeysError, Messages, Transaction as Bracket,
 };
-use crate::resp::{Request, Span, encode};
+use crate::node::{is_full, try_full};
+use crate::resp::{Request, Span, encode, reply};
 
 /// What a client has queued since `MULTI`.
 #[derive(Debug, Default)]
@@ -205,6 +208,9 @@ impl Dispatch<'_> {
     /// Takes a command into the transaction.
     pub(super) fn queue(&mut self, request: &Request<'_>) -> Flow {
         let flow = self.enqueue(request);
+        if matches!(flow, Flow::Stall | Flow::Await) {
+            return flow;
+        }
         self.tally.commands += 1;
         if std::mem::take(&mut self.fate) == Fate::Rejected {
             self.shared.stats.commands.reject(self.command);
@@ -222,6 +228,11 @@ impl Dispatch<'_> {
                 return Flow::Continue;
             }
         };
+        if let Part::Node(node) = part
+            && let Some(flow) = self.refuse_if_full(node)
+        {
+            return flow;
+        }
         let most = self.shared.live().server.query_buffer_bytes;
         let nodes = self.nodes;
         let busy = |node: usize| nodes.get(node).and_then(|node| node.busy());
@@ -266,6 +277,38 @@ impl Dispatch<'_> {
         }
         self.status("QUEUED");
         Flow::Continue
+    }
+
+    /// Refuses a command if its node has no memory left: any command, as Redis does.
+    fn refuse_if_full(&mut self, index: usize) -> Option<Flow> {
+        let node = self.node(index);
+        if self.state.aside.is_none() {
+            if !node.may_be_full() {
+                return None;
+            }
+            if self.replies.backlog().outstanding > 0 {
+                return Some(Flow::Await);
+            }
+            let asked = Arc::clone(node);
+            let ask = async move {
+                let wire = try_full();
+                let answer = on_lane(&asked, |lane, step, ticket| {
+                    lane.keyless(step, &wire, ticket);
+                });
+                Answer::of(answer.await)
+            };
+            self.begin_aside(ask, None);
+        }
+        let Some(answer) = self.poll_aside() else {
+            return Some(Flow::Stall);
+        };
+        if is_full(&answer.frame) {
+            self.refuse_transaction();
+            self.reject(reply::text(&answer.frame).unwrap_or_default());
+            return Some(Flow::Continue);
+        }
+        node.set_may_be_full(reply::is_error(&answer.frame));
+        None
     }
 
     /// Where the command is to be executed, or why the transaction is refused.

@@ -471,3 +471,48 @@ fn a_node_that_comes_back_with_an_older_state_is_given_what_it_lost() {
     stack.stop_tally();
     assert_eq!(sum(&stack.nodes[0]), 501);
 }
+
+#[test]
+fn a_node_without_memory_refuses_what_is_queued_as_redis_does() {
+    let (stack, redis) = (Stack::start(&[]), Redis::start(&[]));
+    let (mut here, mut there) = (stack.connect(), redis.connect());
+    // Every node's limit is set by one command, and twice: before and after MULTI.
+    for line in [
+        "SET k v",
+        "MULTI",
+        "CONFIG SET maxmemory 0",
+        "EXEC",
+        "MULTI",
+        "SET k w",
+        "DISCARD",
+        "CONFIG SET maxmemory 1",
+        "MULTI",
+        "GET k",
+        "SET k w",
+        "INCR n",
+        "DEL k",
+        "EXEC",
+        "GET k",
+        "MULTI",
+        "GET k",
+        "DISCARD",
+        "CONFIG SET maxmemory 0",
+        "MULTI",
+        "SET k w",
+        "EXEC",
+        "GET k",
+    ] {
+        assert_eq!(here.run(line), there.run(line), "{line}");
+    }
+    // It may be full without being told so here first: then it says so itself.
+    for node in &stack.nodes {
+        assert!(node.connect().run("CONFIG SET maxmemory 1").is_ok());
+    }
+    assert_eq!(here.run("MULTI").text(), "OK");
+    assert_eq!(here.run("SET k x").text(), "QUEUED");
+    let aborted = here.run("EXEC").text();
+    assert!(aborted.contains("OOM"), "{aborted}");
+    assert_eq!(here.run("MULTI").text(), "OK");
+    let refused = here.run("SET k x").text();
+    assert!(refused.starts_with("OOM "), "{refused}");
+}

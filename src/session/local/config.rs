@@ -186,6 +186,11 @@ impl NodeConfig {
         &self.wire
     }
 
+    /// Whether something is set.
+    pub fn sets(&self) -> bool {
+        self.own.is_none()
+    }
+
     /// Writes the reply in RESP3, made of those of all nodes, at least one. A setting stands when
     /// every node took it. A value is that of the first node that tells: nodes behind one Tally
     /// are meant to be alike.
