@@ -16,11 +16,12 @@ use std::sync::Arc;
 use super::aside::{Answer, on_lane};
 use super::dispatch::{Dispatch, Fate, Flow};
 use super::reads::Changed;
+use super::replies::Ticket;
 use super::spread::is_whole;
 use crate::command::{
     self, Class, Command, EveryNode, Flags, KeysError, Messages, Transaction as Bracket,
 };
-use crate::node::{is_full, try_full};
+use crate::node::{Node, is_full, try_full};
 use crate::resp::{Request, Span, encode, reply};
 
 /// What a client has queued since `MULTI`.
@@ -228,27 +229,18 @@ impl Dispatch<'_> {
                 return Flow::Continue;
             }
         };
-        if let Part::Node(node) = part
-            && let Some(flow) = self.refuse_if_full(node)
-        {
+        let nodes: Vec<usize> = match &part {
+            Part::Node(node) => vec![*node],
+            Part::Spread(parts) => parts.iter().map(|(node, _)| *node).collect(),
+            _ => Vec::new(),
+        };
+        if let Some(flow) = self.refuse_for(&nodes) {
             return flow;
         }
         let most = self.shared.live().server.query_buffer_bytes;
-        let nodes = self.nodes;
-        let busy = |node: usize| nodes.get(node).and_then(|node| node.busy());
         let Some(transaction) = &mut self.state.transaction else {
             return Flow::Continue;
         };
-        let said = match &part {
-            Part::Node(node) => busy(*node),
-            Part::Spread(parts) => parts.iter().find_map(|(node, _)| busy(*node)),
-            _ => None,
-        };
-        if let Some(text) = said {
-            transaction.refuse();
-            self.reject(text.as_bytes());
-            return Flow::Continue;
-        }
         if !transaction.refused {
             let spans = request.spans();
             let bytes = request.wire().len() + size_of_val(spans) + size_of::<Queued>();
@@ -279,36 +271,39 @@ impl Dispatch<'_> {
         Flow::Continue
     }
 
-    /// Refuses a command if its node has no memory left: any command, as Redis does.
-    fn refuse_if_full(&mut self, index: usize) -> Option<Flow> {
-        let node = self.node(index);
+    /// Refuses a command if one of its nodes is busy with a script, or has no memory left: any
+    /// command, as Redis does.
+    fn refuse_for(&mut self, nodes: &[usize]) -> Option<Flow> {
+        let takes_all = |at: &usize| {
+            let node = self.node(*at);
+            node.busy().is_none() && !node.may_be_full()
+        };
+        if self.state.aside.is_none() && nodes.iter().all(takes_all) {
+            return None;
+        }
+        let nodes: Vec<_> = nodes.iter().map(|at| Arc::clone(self.node(*at))).collect();
+        if let Some(text) = nodes.iter().find_map(|node| node.busy()) {
+            // What was asked would be told behind the script.
+            self.state.aside = None;
+            self.refuse_transaction();
+            self.reject(text.as_bytes());
+            return Some(Flow::Continue);
+        }
         if self.state.aside.is_none() {
-            if !node.may_be_full() {
-                return None;
-            }
             if self.replies.backlog().outstanding > 0 {
                 return Some(Flow::Await);
             }
-            let asked = Arc::clone(node);
-            let ask = async move {
-                let wire = try_full();
-                let answer = on_lane(&asked, |lane, step, ticket| {
-                    lane.keyless(step, &wire, ticket);
-                });
-                Answer::of(answer.await)
-            };
-            self.begin_aside(ask, None);
+            self.begin_aside(ask_for_room(nodes), None);
         }
         let Some(answer) = self.poll_aside() else {
             return Some(Flow::Stall);
         };
-        if is_full(&answer.frame) {
-            self.refuse_transaction();
-            self.reject(reply::text(&answer.frame).unwrap_or_default());
-            return Some(Flow::Continue);
+        if !is_full(&answer.frame) {
+            return None;
         }
-        node.set_may_be_full(reply::is_error(&answer.frame));
-        None
+        self.refuse_transaction();
+        self.reject(reply::text(&answer.frame).unwrap_or_default());
+        Some(Flow::Continue)
     }
 
     /// Where the command is to be executed, or why the transaction is refused.
@@ -396,6 +391,23 @@ impl Dispatch<'_> {
         self.state.watch.is_none()
             && self.shared.live().transactions.cross_node == crate::config::CrossNode::Split
     }
+}
+
+/// Asks those nodes that may have no memory left: the error of one that has none, or anything.
+async fn ask_for_room(nodes: Vec<Arc<Node<Ticket>>>) -> Answer {
+    let mut frame = Vec::new();
+    for node in nodes.iter().filter(|node| node.may_be_full()) {
+        let wire = try_full();
+        let asked = on_lane(node, |lane, step, ticket| {
+            lane.keyless(step, &wire, ticket);
+        });
+        frame = asked.await;
+        if is_full(&frame) {
+            break;
+        }
+        node.set_may_be_full(reply::is_error(&frame));
+    }
+    Answer::of(frame)
 }
 
 /// Whether a command stops lanes of several databases.

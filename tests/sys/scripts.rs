@@ -113,7 +113,8 @@ fn others_are_told_that_a_script_keeps_a_node_busy() {
     if skipped_on_bare_redis() {
         return;
     }
-    let stack = Stack::start(&[]);
+    // A busy machine may take longer to run the test than a reply may take.
+    let stack = Stack::start(&[("upstream.request_timeout", "\"20s\"")]);
     let (there, here) = (stack.key_on(0, "k"), stack.key_on(1, "k"));
     let mut client = stack.connect();
     assert!(client.run("CONFIG SET busy-reply-threshold 10").is_ok());

@@ -23,6 +23,7 @@ fn a_service_manager_is_told_of_start_life_and_stop() {
     let mut child = Command::new(binary)
         // Tally refuses variables of its prefix that it does not know.
         .env_remove("TALLY_SUITE_BINARY")
+        .env_remove("TALLY_SUITE_SERVER")
         .current_dir(folder.path())
         .env("NOTIFY_SOCKET", &path)
         .env("WATCHDOG_USEC", "100000")

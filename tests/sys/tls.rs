@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::clients::Program;
 use crate::connection::Connection;
 use crate::harness::{eventually, skipped_on_bare_redis};
-use crate::servers::{Redis, Tally, free_port, loopback};
+use crate::servers::{Redis, Tally, free_port, is_other_server, loopback};
 
 /// An authority, and certificates signed by it, as files in a directory.
 pub(crate) struct Authority {
@@ -261,6 +261,11 @@ fn redis_py_connects_by_rediss() {
     assert_eq!(printed(&output), "1 2000 refused");
 }
 
+/// The Valkey of the Python package is built without TLS.
+fn is_without_tls() -> bool {
+    is_other_server()
+}
+
 /// A node that listens with TLS beside its plain port, and wants clients' certificates.
 fn tls_node(authority: &Authority, certificate: &str) -> (Redis, SocketAddr) {
     let address = loopback(free_port());
@@ -283,7 +288,7 @@ fn tls_node(authority: &Authority, certificate: &str) -> (Redis, SocketAddr) {
 
 #[test]
 fn a_node_with_tls_is_cut_and_restarted_without_a_lost_count() {
-    if skipped_on_bare_redis() {
+    if skipped_on_bare_redis() || is_without_tls() {
         return;
     }
     let authority = Authority::new();
@@ -324,7 +329,7 @@ fn a_node_with_tls_is_cut_and_restarted_without_a_lost_count() {
 
 #[test]
 fn a_node_that_can_not_be_trusted_gets_no_command() {
-    if skipped_on_bare_redis() {
+    if skipped_on_bare_redis() || is_without_tls() {
         return;
     }
     let (authority, stranger) = (Authority::new(), Authority::new());
