@@ -253,7 +253,7 @@ const COPYING: &[&str] = &[
     "COPY c d",
     "COPY c d REPLACE",
     "GET d",
-    "PEXPIRETIME d",
+    "PERSIST d",
     "COPY a d REPLACE",
     "TTL d",
     "COPY nobody d",
