@@ -431,7 +431,8 @@ fn what_is_given_up_is_named_though_the_process_is_killed_before_it_could_be() {
         losses: true,
         evicts: true,
         kills: true,
-        commands: 120,
+        commands: 60,
+        clients: 2,
         ..counting(random)
     };
     many(1500, plan, exact);

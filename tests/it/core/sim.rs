@@ -475,13 +475,14 @@ impl Sim {
             return false;
         };
         self.step(|lane, step| lane.on_reply(step, &reply)).unwrap();
-        let plan = self.book.plan;
-        if plan.kills && plan.evicts && self.book.random.one_in(8) {
+        let losses = self.lane.take_losses();
+        let is_told = losses.in_doubt.is_empty() || !self.book.plan.kills;
+        if !is_told && self.book.random.one_in(2) {
             // Before anybody was told of what is given up.
             self.kill();
             return true;
         }
-        self.keep_losses();
+        self.keep(losses);
         true
     }
 
@@ -597,6 +598,10 @@ impl Sim {
 
     fn keep_losses(&mut self) {
         let losses = self.lane.take_losses();
+        self.keep(losses);
+    }
+
+    fn keep(&mut self, losses: Losses) {
         self.table.named(&losses);
         let Losses {
             refused,
@@ -669,6 +674,7 @@ impl Sim {
                 continue;
             }
             if self.lane.is_idle() && self.table.dirty() == 0 {
+                self.keep_losses();
                 return;
             }
             self.flush();
