@@ -1,9 +1,10 @@
 """The figures as a picture: two bars for each case, an SVG without scripts or fonts of its own."""
 
 import statistics
+import textwrap
 from xml.sax.saxutils import escape
 
-WIDTH, LABEL, BAR, GAP = 760, 190, 14, 10
+WIDTH, LABEL, BAR, GAP = 760, 215, 14, 10
 COLOURS = {"rps_ratio": "#2563eb", "cpu_ratio": "#d97706"}
 NAMES = {"rps_ratio": "requests per second", "cpu_ratio": "CPU per request, proxy and nodes"}
 
@@ -22,7 +23,8 @@ def draw(runs, bare, caption):
     most = max([1.0] + [value for _, values in rows for value in values.values() if value])
     scale = (WIDTH - LABEL - 60) / most
     row_height = 2 * BAR + GAP
-    height = 60 + len(rows) * row_height + 30
+    below = textwrap.wrap(caption, 150)
+    height = 60 + len(rows) * row_height + 20 + 12 * len(below)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         'font-family="system-ui, sans-serif" font-size="12">',
@@ -51,5 +53,8 @@ def draw(runs, bare, caption):
     parts.append(
         f'<line x1="{line:.1f}" y1="55" x2="{line:.1f}" y2="{bottom}" stroke="#111827"/>'
     )
-    parts.append(f'<text x="10" y="{height - 10}" font-size="9">{escape(caption)}</text></svg>')
+    for number, text in enumerate(below):
+        y = height - 8 - 12 * (len(below) - 1 - number)
+        parts.append(f'<text x="10" y="{y}" font-size="9">{escape(text)}</text>')
+    parts.append("</svg>")
     return "\n".join(parts) + "\n"
