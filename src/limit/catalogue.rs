@@ -6,9 +6,8 @@ use std::fmt;
 use sha1::{Digest as _, Sha1};
 
 use super::known;
-use super::meaning::{Call, Kind, Rule};
+use super::meaning::{Kind, Rule};
 use super::normal::normal_form;
-use crate::resp::Request;
 
 /// The scripts whose meaning is known, by SHA-1 and by normal form.
 #[derive(Debug)]
@@ -126,18 +125,6 @@ impl Catalogue {
         self.scripts.get(*self.exact.get(&digest)?)
     }
 
-    /// The script that `request` runs, if it is an `EVAL` or `EVALSHA` of one that is known.
-    pub fn recognise(&self, request: &Request<'_>) -> Option<&Script> {
-        let command = request.arg(0);
-        if command.eq_ignore_ascii_case(b"EVALSHA") {
-            self.recognise_sha(request.arg(1))
-        } else if command.eq_ignore_ascii_case(b"EVAL") {
-            self.recognise_body(request.arg(1))
-        } else {
-            None
-        }
-    }
-
     /// All scripts, the built-in ones first.
     pub fn scripts(&self) -> &[Script] {
         &self.scripts
@@ -218,14 +205,6 @@ impl Script {
     /// What it does.
     pub fn kind(&self) -> Kind {
         self.kind
-    }
-
-    /// Reads a call of this script; `request` is the `EVAL` or `EVALSHA` that runs it.
-    ///
-    /// `None` where the call is unusual in any way, such as two keys or a number that Lua could not
-    /// hold exactly: it is to run as an ordinary script.
-    pub fn call(&self, request: &Request<'_>) -> Option<Call> {
-        self.kind.call(request)
     }
 }
 

@@ -362,8 +362,8 @@ fn eval(body: &[u8], key: &str, args: &[String]) -> Vec<Vec<u8>> {
 #[track_caller]
 fn read_call(catalogue: &Catalogue, body: &[u8], args: &[String]) -> Call {
     with_request(&eval(body, COMBINED, args), |request| {
-        let script = catalogue.recognise(request).expect("the script is known");
-        script.call(request).expect("the call is plain")
+        let script = catalogue.recognise_body(body).expect("the script is known");
+        script.kind().call(request).expect("the call is plain")
     })
 }
 
