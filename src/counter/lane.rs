@@ -382,6 +382,7 @@ impl<T> Lane<T> {
             return self.open_window(place, end, delta, ticket);
         }
         let again = match place.state() {
+            // In a crowd it has been counted as frequent, above.
             None => step.table.is_crowded(),
             Some(State::Touched { until, cool_until }) => {
                 step.now < *until && cool_until.is_none_or(|until| until <= step.now)

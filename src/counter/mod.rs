@@ -7,7 +7,7 @@
 //! that wait, and the bytes to be sent. Lock order: lane, then shard; never two shards.
 //!
 //! Invariants:
-//! - A key becomes warm only by an atomic answer of Redis that says it has no deadline.
+//! - A key becomes warm only by an atomic answer of Redis that tells its value and its deadline.
 //! - A command that may change a key is appended to the lane only when no increment of the key is
 //!   pending or in flight in a batch; from then on nothing older is answered or kept.
 //! - Nothing passes what waits: while a key has a queue the table answers nothing about it, and

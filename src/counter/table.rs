@@ -47,8 +47,9 @@ pub struct TableLimits {
 
 /// What is known of the keys of one node.
 ///
-/// A warm increment costs one hash, one lock and one probe; of a [`Held`] table no lock. Own shards instead of a `DashMap`, because the list of keys to flush
-/// and the gate of a whole-node command belong under the same lock as the keys.
+/// A warm increment costs one hash, one lock and one probe; of a [`Held`] table no lock. Own shards
+/// instead of a `DashMap`, because the list of keys to flush and the gate of a whole-node command
+/// belong under the same lock as the keys.
 #[derive(Debug)]
 pub struct KeyTable {
     /// Shard `n` is in the stripe that the lowest `stripe_bits` of `n` name, at the place that the
