@@ -21,7 +21,7 @@ impl Copying {
             | "zdiffstore" | "zrangestore" | "bitop" | "pfmerge" | "geosearchstore" => {
                 Some(Self::Store(0))
             }
-            "copy" => Some(Self::Store(1)),
+            "copy" | "georadius" | "georadiusbymember" => Some(Self::Store(1)),
             _ => None,
         }
     }

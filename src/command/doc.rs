@@ -194,7 +194,12 @@ fn keyed_detail(command: &Command) -> &'static str {
             "with `BLOCK` on a connection of its own; keys on several nodes: asked in turn"
         }
         "lmpop" | "zmpop" => "keys on several nodes: asked in turn",
-        "blmove" | "brpoplpush" => "waits on a connection of its own",
+        "blmove" | "brpoplpush" => {
+            "waits on a connection of its own; keys on several nodes: asked in turn, moved as by `LMOVE`"
+        }
+        "rename" | "renamenx" | "lmove" | "rpoplpush" | "smove" | "msetnx" => {
+            "keys on several nodes: locked meanwhile, see semantics"
+        }
         _ if command.flags.contains(Flags::BLOCKING) => {
             "waits on a connection of its own; keys on several nodes: asked in turn"
         }

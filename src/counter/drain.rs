@@ -59,6 +59,7 @@ impl<T> Lane<T> {
                     base = None;
                     self.drain_command(step, place, (&key, queue), parked, work)
                 }
+                Queued::Lock => Some(self.put_back(place, queue, Queued::Lock)),
             };
             if end.is_some() {
                 return;
@@ -262,8 +263,11 @@ impl<T> Lane<T> {
         if command.unready > 0 {
             return Some(self.put_back(place, queue, Queued::Command(parked)));
         }
+        let locks = command.effect == Effect::Lock;
         if peek {
             self.keep_line(&mut place, queue);
+        } else if locks {
+            place.set(State::Waiting { queue });
         } else {
             place.clear();
         }
@@ -275,7 +279,9 @@ impl<T> Lane<T> {
             }
             let mut place = step.table.lock(other.as_bytes());
             let queue = place.state().and_then(|state| state.queue());
-            if !peek {
+            if let (true, Some(queue)) = (locks, queue) {
+                place.set(State::Waiting { queue });
+            } else if !peek {
                 place.clear();
             }
             drop(place);
@@ -283,6 +289,9 @@ impl<T> Lane<T> {
             let Some(queue) = queue else { continue };
             let first = self.queues.get_mut(queue).and_then(VecDeque::pop_front);
             self.waiting -= usize::from(first.is_some());
+            if locks {
+                continue;
+            }
             work.push(Drain {
                 key: other.clone(),
                 queue,
@@ -293,7 +302,7 @@ impl<T> Lane<T> {
             let keys = command.keys.into_iter().map(|(key, _)| key);
             self.go(step, keys, (command.effect, &command.wire), ticket);
         }
-        None
+        locks.then_some(Stop)
     }
 
     /// Leaves the queue at a warm key that still has one, see [`Lane::drain_one`].
@@ -348,7 +357,7 @@ impl<T> Lane<T> {
                     continue;
                 }
                 Queued::Command(parked) => Some(parked),
-                Queued::Increment { .. } | Queued::Get { .. } => None,
+                Queued::Increment { .. } | Queued::Get { .. } | Queued::Lock => None,
             };
             if let Some(queue) = self.queues.get_mut(queue) {
                 queue.push_back(waiting);
@@ -397,6 +406,7 @@ impl<T> Lane<T> {
                     (step.deliver)(ticket, error);
                 }
                 Queued::Command(parked) => self.skip(parked),
+                Queued::Lock => {}
             }
         }
         freed

@@ -57,7 +57,7 @@ impl<T> Lane<T> {
                 false
             }
             (Some(State::Fetching { .. }), _) if !holds(Rule::FetchCut) => true,
-            (Some(_), Effect::Barrier | Effect::Transaction(_) | Effect::Bar) => {
+            (Some(_), _) => {
                 place.clear();
                 true
             }
@@ -83,6 +83,7 @@ impl<T> Lane<T> {
                 }
                 (step.deliver)(ticket, b"+OK\r\n");
             }
+            Effect::Lock => self.locked(step, keys, ticket),
         }
     }
 

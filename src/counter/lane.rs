@@ -115,6 +115,8 @@ pub enum Effect {
     /// As [`Effect::Barrier`], but nothing is sent: the ticket is told when the keys are ready. From
     /// then on they are barred, until [`Lane::lift`]. Each key may be named once.
     Bar,
+    /// The same, and what comes later on the keys waits until [`Lane::unlock`]; see there.
+    Lock,
 }
 
 /// How much of its node a command without keys of its own concerns.

@@ -16,6 +16,8 @@
 //! - What the lane appends is executed in that order, so whatever is asked later is newer.
 
 mod batches;
+#[cfg(test)]
+mod bench;
 mod deadlines;
 mod drain;
 mod forward;
@@ -23,6 +25,7 @@ mod hold;
 mod inspect;
 mod lane;
 mod limits;
+mod lock;
 mod losses;
 mod queue;
 mod recover;

@@ -162,6 +162,8 @@ pub(super) enum Queued<T> {
     },
     /// A forwarded command, kept once for all its keys.
     Command(usize),
+    /// The key is locked: what stands behind waits for [`super::Lane::unlock`].
+    Lock,
 }
 
 /// A forwarded command that waits until it stands first in the queues of all its keys.

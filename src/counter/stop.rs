@@ -86,83 +86,18 @@ impl<T> Lane<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use super::super::bench::Bench;
     use super::*;
-    use crate::counter::{KeyTable, Limits, TableLimits};
-    use crate::flush::Series;
 
-    /// A lane whose clients are numbers, and what they were told.
-    struct Bench {
-        lane: Lane<u8>,
-        table: KeyTable,
-        told: Vec<(u8, Vec<u8>)>,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let second = Duration::from_secs(1);
-            let limits = TableLimits {
-                max_keys: 10,
-                max_cached_bytes: 1000,
-                crowd: 10,
-                lease: second,
-                counter_lease: second,
-                guard: second,
-            };
-            let bounds = Limits {
-                max_in_flight: 100,
-                max_unsent_bytes: 1000,
-                warm: true,
-            };
-            Self {
-                lane: Lane::new(bounds, Series::new("bench", 0, 1)),
-                table: KeyTable::new(limits, 1),
-                told: Vec::new(),
-            }
-        }
-
-        fn step(&mut self, run: impl FnOnce(&mut Lane<u8>, &mut Step<'_, u8>)) {
-            let told = &mut self.told;
-            let mut deliver = |ticket, frame: &[u8]| told.push((ticket, frame.to_vec()));
-            let mut step = Step {
-                table: &self.table,
-                now: tokio::time::Instant::now().into_std(),
-                deliver: &mut deliver,
-            };
-            run(&mut self.lane, &mut step);
-        }
-
-        fn stop(&mut self, ticket: u8) {
-            self.step(|lane, step| lane.whole_node(step, &[], Extent::Stop, ticket));
-        }
-
-        fn reply(&mut self, frame: &[u8]) {
-            self.step(|lane, step| lane.on_reply(step, frame).unwrap());
-        }
-
-        fn wire(&mut self) -> String {
-            let now = tokio::time::Instant::now().into_std();
-            let wire = self.lane.take_wire(&self.table, now, Vec::new());
-            String::from_utf8(wire).unwrap()
-        }
-
-        #[track_caller]
-        fn was_told(&mut self, expected: &[(u8, &str)]) {
-            let told = std::mem::take(&mut self.told);
-            let told: Vec<_> = told
-                .iter()
-                .map(|(ticket, frame)| (*ticket, std::str::from_utf8(frame).unwrap()))
-                .collect();
-            assert_eq!(told, expected);
-        }
+    fn stop(bench: &mut Bench, ticket: u8) {
+        bench.step(|lane, step| lane.whole_node(step, &[], Extent::Stop, ticket));
     }
 
     #[test]
     fn a_lane_stops_when_it_is_quiet_and_sends_nothing_until_it_goes_on() {
         let mut bench = Bench::new();
         bench.step(|lane, step| lane.increment(step, b"a", 1, 1));
-        bench.stop(2);
+        stop(&mut bench, 2);
         bench.step(|lane, step| lane.increment(step, b"a", 1, 3));
         bench.was_told(&[]);
         bench.wire();
@@ -191,8 +126,8 @@ mod tests {
     #[test]
     fn two_stops_follow_each_other() {
         let mut bench = Bench::new();
-        bench.stop(1);
-        bench.stop(2);
+        stop(&mut bench, 1);
+        stop(&mut bench, 2);
         bench.step(|lane, step| lane.increment(step, b"a", 1, 3));
         bench.was_told(&[(1, "+OK\r\n")]);
         bench.step(Lane::go_on);
@@ -209,7 +144,7 @@ mod tests {
     #[test]
     fn a_lost_connection_fails_what_waits_and_the_lane_stays_stopped() {
         let mut bench = Bench::new();
-        bench.stop(1);
+        stop(&mut bench, 1);
         bench.step(|lane, step| lane.increment(step, b"a", 1, 2));
         bench.step(|lane, step| lane.disconnected(step, b"-unknown\r\n", b"-unsent\r\n"));
         bench.was_told(&[(1, "+OK\r\n"), (2, "-unsent\r\n")]);
@@ -218,7 +153,7 @@ mod tests {
         bench.step(Lane::go_on);
         assert!(bench.wire().contains("INCR"));
         // One that has not come to its stop is told.
-        bench.stop(4);
+        stop(&mut bench, 4);
         bench.step(|lane, step| lane.disconnected(step, b"-unknown\r\n", b"-unsent\r\n"));
         bench.was_told(&[(3, "-unknown\r\n"), (4, "-unsent\r\n")]);
         assert!(bench.lane.is_idle());

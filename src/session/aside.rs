@@ -410,7 +410,7 @@ impl fmt::Debug for Bars {
 
 /// Closes a lost connection at the node too: what was sent on it is executed before the answer
 /// comes, or not at all. Where that is refused or the node is away, nothing more can be done.
-async fn fence(node: &Node<Ticket>, connection: Pooled) {
+pub(super) async fn fence(node: &Node<Ticket>, connection: Pooled) {
     let id = connection.id().to_string();
     drop(connection);
     let mut wire = Vec::new();

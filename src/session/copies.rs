@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use super::aside::{Answer, on_lane, submitted};
 use super::dispatch::{Dispatch, Flow};
+use super::locked::{Told, answer};
+use super::moves::time_to_live;
 use super::replies::Ticket;
 use crate::command::{self, Command, Copying};
 use crate::counter::Effect;
@@ -158,7 +160,7 @@ impl Copies {
             }
             let value = reply::text(&frame).filter(|_| !reply::is_null(&frame));
             copies.push(Copy {
-                ttl: left.unwrap_or(0).max(0).to_string().into_bytes(),
+                ttl: time_to_live(left.unwrap_or(-1)).into_bytes(),
                 // It ended between the two answers.
                 value: value.filter(|_| left != Some(-2)).map(<[u8]>::to_vec),
             });
@@ -224,24 +226,11 @@ fn name(number: usize) -> Vec<u8> {
     format!("__tally__:copy:{number}").into_bytes()
 }
 
-type Asked = tokio::sync::oneshot::Receiver<Vec<u8>>;
-
-async fn ask(node: &Node<Ticket>, command: &str, key: &Key) -> Result<Asked, Vec<u8>> {
+async fn ask(node: &Node<Ticket>, command: &str, key: &Key) -> Result<Told, Vec<u8>> {
     let mut wire = Vec::new();
     encode::request(&mut wire, &[command.as_bytes(), key.as_bytes()]);
     submitted(node, |lane, step, ticket| {
         lane.forward(step, &[key.as_bytes()], &wire, Effect::Barrier, ticket);
     })
     .await
-}
-
-async fn answer(asked: Asked) -> Result<Vec<u8>, Vec<u8>> {
-    let frame = asked
-        .await
-        .unwrap_or_else(|_| error_frame("the node's lane is gone"));
-    if reply::is_error(&frame) {
-        Err(frame)
-    } else {
-        Ok(frame)
-    }
 }

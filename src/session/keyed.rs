@@ -3,6 +3,7 @@
 use super::copies::MAX_PARTS;
 use super::dispatch::{Dispatch, Flow};
 use super::expiry;
+use super::moves::Move;
 use super::replies::Ticket;
 use super::rounds::Asked;
 use super::transaction::CROSS_SLOT;
@@ -29,6 +30,12 @@ impl Dispatch<'_> {
         if indices.any(|other| other != index) {
             if let Some(asked) = Asked::of(command, request) {
                 return self.ask_in_rounds(asked, request, &keys);
+            }
+            if let Some(what) = Move::of(command, request) {
+                let positions = std::mem::take(&mut self.positions);
+                let flow = self.move_over(what, command, request, &positions);
+                self.positions = positions;
+                return flow;
             }
             if command.name == "sort"
                 && let Some(flow) = self.sort_across(request)

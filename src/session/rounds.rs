@@ -396,7 +396,7 @@ fn patience(command: &Command, request: &Request<'_>) -> Result<Option<Duration>
 
 /// A timeout in seconds; zero is for ever. Else Redis's error (`getTimeoutFromObjectOrReply` in
 /// `timeout.c`).
-fn seconds(text: &[u8]) -> Result<Option<Duration>, &'static str> {
+pub(super) fn seconds(text: &[u8]) -> Result<Option<Duration>, &'static str> {
     let seconds = std::str::from_utf8(text)
         .ok()
         .and_then(|text| text.parse().ok());
@@ -419,8 +419,8 @@ fn milliseconds(text: &[u8]) -> Result<Option<Duration>, &'static str> {
 }
 
 /// Between the first two rounds, and between later ones: each pause doubles.
-const SHORTEST: Duration = Duration::from_millis(5);
-const LONGEST: Duration = Duration::from_millis(50);
+pub(super) const SHORTEST: Duration = Duration::from_millis(5);
+pub(super) const LONGEST: Duration = Duration::from_millis(50);
 
 /// What `XINFO STREAM` says where there is none (`lookupKeyOrReply` with `shared.nokeyerr`).
 const NO_KEY: &[u8] = b"ERR no such key";

@@ -38,6 +38,7 @@ mod journal;
 mod keyspace;
 mod limiter;
 mod limits;
+mod moves;
 mod nodes;
 mod pubsub;
 mod random;

@@ -125,14 +125,6 @@ fn what_can_not_be_split_is_refused_across_nodes() {
     let mut client = stack.connect();
     assert!(client.run(&format!("SET {a} 1")).is_ok());
     for line in [
-        format!("RENAME {a} {b}"),
-        format!("RENAMENX {a} {b}"),
-        format!("MSETNX {a} 1 {b} 2"),
-        format!("SMOVE {a} {b} m"),
-        format!("LMOVE {a} {b} LEFT LEFT"),
-        format!("RPOPLPUSH {a} {b}"),
-        format!("BLMOVE {a} {b} LEFT LEFT 0"),
-        format!("BRPOPLPUSH {a} {b} 0"),
         format!("COPY {a} {b} DB 1"),
         format!("EVAL \"return redis.call('GET', KEYS[1])\" 2 {a} {b}"),
         format!("EVALSHA {} 2 {a} {b}", "f".repeat(40)),

@@ -327,16 +327,20 @@ fn many(random: &mut Random, keys: &[&str]) -> Step {
     })
 }
 
-/// Commands over several keys that have to share a node.
+/// Commands over several keys; those of a script have to share a node.
 fn together(random: &mut Random) -> Step {
-    let [one, two] = [random.pick(&KEYS[4..]), random.pick(&KEYS[4..])];
-    send(&match random.below(7) {
+    let case = random.below(9);
+    let keys = if case == 8 { &KEYS[4..] } else { &KEYS };
+    let [one, two] = [random.pick(keys), random.pick(keys)];
+    send(&match case {
         0 => format!("RENAME {one} {two}"),
         1 => format!("RENAMENX {one} {two}"),
         2 => format!("COPY {one} {two} REPLACE"),
         3 => format!("COPY {one} {two}"),
         4 => format!("MSETNX {one} 1 {two} 2"),
         5 => format!("BITOP OR {one} {two}"),
+        6 => format!("LMOVE {one} {two} LEFT RIGHT"),
+        7 => format!("SMOVE {one} {two} m"),
         _ => format!(
             "EVAL \"return {{redis.call('INCR',KEYS[1]),redis.call('INCR',KEYS[2])}}\" 2 {one} {two}"
         ),

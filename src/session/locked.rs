@@ -1,0 +1,176 @@
+//! Keys of several nodes that one command has for itself until it is done.
+//!
+//! What else comes for the keys waits at their lanes, so clients of this Tally see all of the
+//! command or nothing. The lanes are locked together while the locks are asked for, behind the lock
+//! that orders whatever stops whole lanes: two commands that meet on several nodes find one order
+//! on all of them, so none waits for another in a circle.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::replies::Ticket;
+use crate::counter::{Effect, Lane, Step};
+use crate::key::Key;
+use crate::node::{Node, Refused, error_frame};
+use crate::resp::{encode, reply};
+
+/// Locked keys; free again when it is dropped, which takes the locks of the lanes.
+pub(super) struct Locked {
+    parts: Vec<Part>,
+}
+
+/// What is locked on one node.
+struct Part {
+    node: Arc<Node<Ticket>>,
+    keys: Vec<Key>,
+    /// How many connections the lane had lost before: a further one ends the lock.
+    losses: u32,
+}
+
+/// What a node answers.
+pub(super) type Told = oneshot::Receiver<Vec<u8>>;
+
+impl Locked {
+    /// Locks keys, each named once, of one node or more; the nodes in the order of the ring. Waits
+    /// until what is pending on them is applied.
+    ///
+    /// # Errors
+    ///
+    /// The frame of an error: nothing is locked.
+    pub(super) async fn new(
+        order: &Mutex<()>,
+        keys: Vec<(Arc<Node<Ticket>>, Vec<Key>)>,
+    ) -> Result<Self, Vec<u8>> {
+        let (mut locked, told) = loop {
+            if let Some(asked) = ask_for_all(order, &keys)? {
+                break asked;
+            }
+            tokio::time::sleep(TURN).await;
+        };
+        let mut refused = None;
+        for (part, told) in locked.parts.iter_mut().zip(told) {
+            if let Err(error) = answer(told).await {
+                part.keys.clear();
+                refused = refused.or(Some(error));
+            }
+        }
+        refused.map_or(Ok(locked), Err)
+    }
+
+    /// Sends a request about locked keys of `node`; who asks waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// The frame of an error: nothing was sent.
+    pub(super) fn ask<A: AsRef<[u8]>>(
+        &self,
+        node: &Arc<Node<Ticket>>,
+        args: &[A],
+    ) -> Result<Told, Vec<u8>> {
+        let mut wire = Vec::new();
+        encode::request(&mut wire, args);
+        let part = self.parts.iter().find(|part| Arc::ptr_eq(&part.node, node));
+        let losses = part.map_or(0, |part| part.losses);
+        let (sender, told) = oneshot::channel();
+        let ticket = Ticket::Told(sender);
+        let is_locked = with_lane(node, |lane, step| lane.within(step, losses, &wire, ticket));
+        if is_locked {
+            Ok(told)
+        } else {
+            let text = format!("node {}: the connection was lost, not sent", node.name());
+            Err(error_frame(text))
+        }
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        for part in &self.parts {
+            with_lane(&part.node, |lane, step| {
+                lane.unlock(step, part.losses, &part.keys);
+            });
+        }
+    }
+}
+
+/// Asks for all locks in one step; `None` while a lane has no room.
+fn ask_for_all(
+    order: &Mutex<()>,
+    keys: &[(Arc<Node<Ticket>>, Vec<Key>)],
+) -> Result<Option<(Locked, Vec<Told>)>, Vec<u8>> {
+    let order = order.lock();
+    let mut entries = Vec::with_capacity(keys.len());
+    for (node, _) in keys {
+        let mut entry = node.enter();
+        match entry.admit_behind(Waker::noop()) {
+            Ok(()) => entries.push(entry),
+            Err(Refused::Full) => return Ok(None),
+            Err(Refused::Failed(text)) => {
+                let mut frame = Vec::new();
+                encode::error(&mut frame, text.as_bytes());
+                return Err(frame);
+            }
+        }
+    }
+    let (mut parts, mut told, mut woken) = (Vec::new(), Vec::new(), Vec::new());
+    for ((node, keys), entry) in keys.iter().zip(&mut entries) {
+        let (sender, answer) = oneshot::channel();
+        let wanted: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
+        let losses = entry.step(now(), &mut woken, |lane, step| {
+            lane.forward(step, &wanted, &[], Effect::Lock, Ticket::Told(sender));
+            lane.losses()
+        });
+        told.push(answer);
+        parts.push(Part {
+            node: Arc::clone(node),
+            keys: keys.clone(),
+            losses,
+        });
+    }
+    drop(entries);
+    drop(order);
+    woken.into_iter().for_each(Waker::wake);
+    for (node, _) in keys {
+        node.send();
+    }
+    Ok(Some((Locked { parts }, told)))
+}
+
+/// The answer, if it is no error.
+///
+/// # Errors
+///
+/// The frame of the error.
+pub(super) async fn answer(told: Told) -> Result<Vec<u8>, Vec<u8>> {
+    let frame = told
+        .await
+        .unwrap_or_else(|_| error_frame("the node's lane is gone"));
+    if reply::is_error(&frame) {
+        Err(frame)
+    } else {
+        Ok(frame)
+    }
+}
+
+/// Runs one step of a lane, then wakes whom it concerns and sends what it left.
+fn with_lane<R>(
+    node: &Node<Ticket>,
+    run: impl FnOnce(&mut Lane<Ticket>, &mut Step<'_, Ticket>) -> R,
+) -> R {
+    let mut woken = Vec::new();
+    let result = node.enter().step(now(), &mut woken, run);
+    woken.into_iter().for_each(Waker::wake);
+    node.send();
+    result
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Between two looks at full lanes.
+const TURN: Duration = Duration::from_millis(2);

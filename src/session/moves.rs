@@ -1,0 +1,474 @@
+//! Commands that move something from one key to another, or set keys only if none of them exists,
+//! when the keys live on several nodes: `RENAME`, `LMOVE`, `SMOVE`, `MSETNX` and their kin.
+//!
+//! ```text
+//!  keys locked on all nodes ──> read at the source ──> written at the other key ──> removed at the source ──> unlocked
+//! ```
+//!
+//! Clients of this Tally see all of it or nothing. Nothing is removed before it stands at its new
+//! place: a fault between the two (of a node, or the end of Tally) leaves it at both.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::aside::{Answer, fence, on_lane};
+use super::dispatch::{Dispatch, Flow};
+use super::locked::{Locked, Told, answer};
+use super::replies::Ticket;
+use super::rounds::{LONGEST, SHORTEST, seconds};
+use crate::command::Command;
+use crate::counter::Effect;
+use crate::key::Key;
+use crate::node::{Node, Pooled, error_frame};
+use crate::resp::{Protocol, Request, encode, reply};
+
+/// What is moved.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Move {
+    /// A key with its value and its time to live.
+    Rename {
+        /// Only where there is no such key yet.
+        if_new: bool,
+    },
+    /// An element from one end of a list to an end of another; the command may wait for one.
+    Element { from: End, to: End, waits: bool },
+    /// A member of a set.
+    Member,
+    /// Nothing: keys are set, if none of them exists.
+    SetNew,
+}
+
+/// An end of a list.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum End {
+    Left,
+    Right,
+}
+
+/// A command on its way.
+struct Moving {
+    what: Move,
+    order: Arc<Mutex<()>>,
+    /// Every argument that is a key, with its node.
+    places: Vec<Place>,
+    /// The element of `SMOVE`; the values of `MSETNX`.
+    rest: Vec<Vec<u8>>,
+    /// How long it waits; zero: not at all, `None`: for ever.
+    timeout: Option<Duration>,
+    /// Most bytes of a value.
+    limit: usize,
+    /// For each answer on a connection of its own.
+    patience: Duration,
+}
+
+/// A key and its node.
+struct Place {
+    index: usize,
+    node: Arc<Node<Ticket>>,
+    key: Key,
+}
+
+impl Move {
+    /// `None` for another command; an error where the request is none.
+    pub(super) fn of(
+        command: &Command,
+        request: &Request<'_>,
+    ) -> Option<Result<Self, &'static str>> {
+        let element = |from, to, waits| match (End::of(from), End::of(to)) {
+            (Some(from), Some(to)) => Ok(Self::Element { from, to, waits }),
+            _ => Err("ERR syntax error"),
+        };
+        Some(match command.name {
+            "rename" => Ok(Self::Rename { if_new: false }),
+            "renamenx" => Ok(Self::Rename { if_new: true }),
+            "lmove" => element(request.arg(3), request.arg(4), false),
+            "blmove" => element(request.arg(3), request.arg(4), true),
+            "rpoplpush" => element(b"right", b"left", false),
+            "brpoplpush" => element(b"right", b"left", true),
+            "smove" => Ok(Self::Member),
+            "msetnx" => Ok(Self::SetNew),
+            _ => return None,
+        })
+    }
+}
+
+impl End {
+    fn of(word: &[u8]) -> Option<Self> {
+        if word.eq_ignore_ascii_case(b"left") {
+            Some(Self::Left)
+        } else if word.eq_ignore_ascii_case(b"right") {
+            Some(Self::Right)
+        } else {
+            None
+        }
+    }
+
+    /// Its place in a list.
+    fn index(self) -> &'static str {
+        match self {
+            Self::Left => "0",
+            Self::Right => "-1",
+        }
+    }
+
+    /// What `LREM` takes for the first of equal elements from there.
+    fn count(self) -> &'static [u8] {
+        match self {
+            Self::Left => b"1",
+            Self::Right => b"-1",
+        }
+    }
+
+    /// The command that puts an element there.
+    fn push(self) -> &'static str {
+        match self {
+            Self::Left => "LPUSH",
+            Self::Right => "RPUSH",
+        }
+    }
+}
+
+impl Dispatch<'_> {
+    /// Executes a command whose keys, at these positions, are of several nodes.
+    pub(super) fn move_over(
+        &mut self,
+        what: Result<Move, &'static str>,
+        command: &Command,
+        request: &Request<'_>,
+        positions: &[usize],
+    ) -> Flow {
+        if self.state.aside.is_none() {
+            let moving = what.and_then(|what| self.moving(what, request, positions));
+            let moving = match moving {
+                Ok(moving) => moving,
+                Err(text) => {
+                    self.error(text);
+                    return Flow::Continue;
+                }
+            };
+            let refused = moving
+                .places
+                .iter()
+                .find_map(|place| self.admit_aside(place.index));
+            if let Some(flow) = refused {
+                return flow;
+            }
+            let cancel = CancellationToken::new();
+            let guard = moving.waits().then(|| cancel.clone().drop_guard());
+            self.begin_aside(moving.run(cancel), guard);
+        }
+        let Some(answer) = self.poll_aside() else {
+            return Flow::Stall;
+        };
+        self.pass(&answer.frame, command.form_of(request));
+        Flow::Continue
+    }
+
+    fn moving(
+        &self,
+        what: Move,
+        request: &Request<'_>,
+        positions: &[usize],
+    ) -> Result<Moving, &'static str> {
+        let place = |at: &usize| {
+            let key = request.arg(*at);
+            let index = self.shared.router.index(key);
+            Place {
+                index,
+                node: Arc::clone(self.node(index)),
+                key: Key::new(key),
+            }
+        };
+        let timeout = match what {
+            Move::Element { waits: true, .. } => seconds(request.arg(request.len() - 1))?,
+            _ => Some(Duration::ZERO),
+        };
+        let rest: Vec<Vec<u8>> = match what {
+            Move::Member => vec![request.arg(3).to_vec()],
+            Move::SetNew => positions
+                .iter()
+                .map(|at| request.arg(at + 1).to_vec())
+                .collect(),
+            _ => Vec::new(),
+        };
+        Ok(Moving {
+            what,
+            order: Arc::clone(&self.shared.crossings),
+            places: positions.iter().map(place).collect(),
+            rest,
+            timeout,
+            limit: self.shared.live().server.output_buffer_bytes,
+            patience: self.shared.live().upstream.hard_timeout,
+        })
+    }
+}
+
+impl Moving {
+    fn waits(&self) -> bool {
+        self.timeout != Some(Duration::ZERO)
+    }
+
+    async fn run(self, cancel: CancellationToken) -> Answer {
+        let begun = tokio::time::Instant::now();
+        let mut pause = SHORTEST;
+        loop {
+            let frame = match self.attempt().await {
+                Ok(frame) | Err(frame) => frame,
+            };
+            if !self.waits() || !reply::is_null(&frame) {
+                return Answer::of(frame);
+            }
+            let left = self.timeout.map(|all| all.saturating_sub(begun.elapsed()));
+            if left == Some(Duration::ZERO) {
+                return Answer::of(frame);
+            }
+            // Until there is something to move the keys need not be locked.
+            loop {
+                let left = self.timeout.map(|all| all.saturating_sub(begun.elapsed()));
+                if left == Some(Duration::ZERO) {
+                    return Answer::of(frame);
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(left.map_or(pause, |left| left.min(pause))) => {}
+                    () = cancel.cancelled() => return Answer::of(Vec::new()),
+                }
+                pause = (pause * 2).min(LONGEST);
+                if self.is_something_there().await {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether another attempt would not be in vain.
+    async fn is_something_there(&self) -> bool {
+        let [source, ..] = self.places.as_slice() else {
+            return true;
+        };
+        let key = source.key.as_bytes();
+        let mut wire = Vec::new();
+        encode::request(&mut wire, &[b"EXISTS".as_slice(), key]);
+        let frame = on_lane(&source.node, |lane, step, ticket| {
+            lane.forward(step, &[key], &wire, Effect::Barrier, ticket);
+        });
+        reply::integer(&frame.await) != Some(0)
+    }
+
+    async fn attempt(&self) -> Result<Vec<u8>, Vec<u8>> {
+        let mut keys: Vec<(usize, Arc<Node<Ticket>>, Vec<Key>)> = Vec::new();
+        for place in &self.places {
+            let known = keys.iter().position(|(index, ..)| *index == place.index);
+            let at = known.unwrap_or_else(|| {
+                keys.push((place.index, Arc::clone(&place.node), Vec::new()));
+                keys.len() - 1
+            });
+            if let Some((_, _, keys)) = keys.get_mut(at)
+                && !keys.contains(&place.key)
+            {
+                keys.push(place.key.clone());
+            }
+        }
+        keys.sort_unstable_by_key(|(index, ..)| *index);
+        let keys = keys.into_iter().map(|(_, node, keys)| (node, keys));
+        let locked = Locked::new(&self.order, keys.collect()).await?;
+        match (self.what, self.places.as_slice()) {
+            (Move::SetNew, _) => self.set_new(&locked).await,
+            (what, [source, target]) => match what {
+                Move::Rename { if_new } => self.rename(&locked, source, target, if_new).await,
+                Move::Element { from, to, .. } => {
+                    element(&locked, (source, from), (target, to)).await
+                }
+                _ => self.member(&locked, source, target).await,
+            },
+            _ => Err(error_frame("syntax error")),
+        }
+    }
+
+    async fn rename(
+        &self,
+        locked: &Locked,
+        source: &Place,
+        target: &Place,
+        if_new: bool,
+    ) -> Result<Vec<u8>, Vec<u8>> {
+        let exists = target.ask(locked, "EXISTS", &[])?;
+        let mut remover = Remover::new(source, self.patience).await?;
+        let exists = reply::integer(&answer(exists).await?) != Some(0);
+        for attempt in 0..ATTEMPTS {
+            remover.watch().await?;
+            let left = source.ask(locked, "PTTL", &[])?;
+            let value = source.ask(locked, "DUMP", &[])?;
+            let left = reply::integer(&answer(left).await?).unwrap_or(-2);
+            let frame = answer(value).await?;
+            let value = reply::text(&frame).filter(|_| left != -2 && !reply::is_null(&frame));
+            let Some(value) = value else {
+                return Err(error_frame("no such key"));
+            };
+            if value.len() > self.limit {
+                let text = "the key is too large to be moved to another node";
+                return Err(error_frame(text));
+            }
+            let left = time_to_live(left);
+            let mut args = vec![left.as_bytes(), value];
+            if !if_new || attempt > 0 {
+                args.push(b"REPLACE");
+            } else if exists {
+                return Ok(b":0\r\n".to_vec());
+            }
+            answer(target.ask(locked, "RESTORE", &args)?).await?;
+            if remover.remove().await? {
+                let done: &[u8] = if if_new { b":1\r\n" } else { b"+OK\r\n" };
+                return Ok(done.to_vec());
+            }
+        }
+        Err(error_frame(
+            "others change the key on its node all the time; it is at both names",
+        ))
+    }
+
+    /// Redis's order (`smoveCommand` in `t_set.c`): no source, then the types, then the member.
+    async fn member(
+        &self,
+        locked: &Locked,
+        source: &Place,
+        target: &Place,
+    ) -> Result<Vec<u8>, Vec<u8>> {
+        let member: Vec<&[u8]> = self.rest.iter().map(Vec::as_slice).collect();
+        let exists = source.ask(locked, "EXISTS", &[])?;
+        let has = source.ask(locked, "SISMEMBER", &member)?;
+        let type_there = target.ask(locked, "SISMEMBER", &member)?;
+        let exists = reply::integer(&answer(exists).await?) != Some(0);
+        let has = answer(has).await;
+        let type_there = answer(type_there).await;
+        if !exists {
+            return Ok(b":0\r\n".to_vec());
+        }
+        let has = has?;
+        type_there?;
+        if reply::integer(&has) != Some(0) {
+            answer(target.ask(locked, "SADD", &member)?).await?;
+            answer(source.ask(locked, "SREM", &member)?).await?;
+        }
+        Ok(has)
+    }
+
+    async fn set_new(&self, locked: &Locked) -> Result<Vec<u8>, Vec<u8>> {
+        let mut asked = Vec::new();
+        for place in &self.places {
+            asked.push(place.ask(locked, "EXISTS", &[])?);
+        }
+        let mut exists = false;
+        for told in asked {
+            exists |= reply::integer(&answer(told).await?) != Some(0);
+        }
+        if exists {
+            return Ok(b":0\r\n".to_vec());
+        }
+        let mut asked = Vec::new();
+        for (place, value) in self.places.iter().zip(&self.rest) {
+            asked.push(place.ask(locked, "SET", &[value])?);
+        }
+        for told in asked {
+            answer(told).await?;
+        }
+        Ok(b":1\r\n".to_vec())
+    }
+}
+
+/// An element of a list; none where the source has none.
+async fn element(
+    locked: &Locked,
+    (source, from): (&Place, End),
+    (target, to): (&Place, End),
+) -> Result<Vec<u8>, Vec<u8>> {
+    let frame = answer(source.ask(locked, "LINDEX", &[from.index().as_bytes()])?).await?;
+    let Some(found) = reply::text(&frame).filter(|_| !reply::is_null(&frame)) else {
+        let mut nothing = Vec::new();
+        encode::null(&mut nothing, Protocol::Resp3);
+        return Ok(nothing);
+    };
+    answer(target.ask(locked, to.push(), &[found])?).await?;
+    // Not whatever stands there now: others may have taken the element on the node itself.
+    answer(source.ask(locked, "LREM", &[from.count(), found])?).await?;
+    Ok(frame)
+}
+
+impl Place {
+    /// Sends a command about the key.
+    fn ask(&self, locked: &Locked, command: &str, rest: &[&[u8]]) -> Result<Told, Vec<u8>> {
+        let mut args = vec![command.as_bytes(), self.key.as_bytes()];
+        args.extend(rest);
+        locked.ask(&self.node, &args)
+    }
+}
+
+/// Removes a key if nobody has changed it on its node since it was read: increments of another
+/// Tally would be lost with it.
+struct Remover<'a> {
+    place: &'a Place,
+    /// `None` when it is lost.
+    connection: Option<Pooled>,
+    patience: Duration,
+}
+
+impl<'a> Remover<'a> {
+    async fn new(place: &'a Place, patience: Duration) -> Result<Self, Vec<u8>> {
+        let connection = place.node.borrow().await.map_err(error_frame)?;
+        Ok(Self {
+            place,
+            connection: Some(connection),
+            patience,
+        })
+    }
+
+    /// From now on changes count.
+    async fn watch(&mut self) -> Result<(), Vec<u8>> {
+        let mut wire = Vec::new();
+        encode::request(&mut wire, &[b"WATCH".as_slice(), self.place.key.as_bytes()]);
+        self.transact(&wire, 1).await.map(drop)
+    }
+
+    /// Whether the key was removed; if so, it is done.
+    async fn remove(&mut self) -> Result<bool, Vec<u8>> {
+        let mut wire = Vec::new();
+        encode::request(&mut wire, &[b"MULTI"]);
+        encode::request(&mut wire, &[b"DEL".as_slice(), self.place.key.as_bytes()]);
+        encode::request(&mut wire, &[b"EXEC"]);
+        let frame = self.transact(&wire, 3).await?;
+        let removed = !reply::is_null(&frame);
+        if let Some(connection) = self.connection.take_if(|_| removed) {
+            self.place.node.take_back(connection);
+        }
+        Ok(removed)
+    }
+
+    async fn transact(&mut self, wire: &[u8], replies: usize) -> Result<Vec<u8>, Vec<u8>> {
+        let Some(mut connection) = self.connection.take() else {
+            return Err(error_frame("the connection was lost"));
+        };
+        match connection.transact(wire, replies, self.patience).await {
+            Ok(frame) if reply::is_error(&frame) => Err(frame),
+            Ok(frame) => {
+                self.connection = Some(connection);
+                Ok(frame)
+            }
+            Err(lost) => {
+                let error = format!("node {}: {lost}", self.place.node.name());
+                fence(&self.place.node, connection).await;
+                Err(error_frame(error))
+            }
+        }
+    }
+}
+
+/// How often a key that others change is read anew.
+const ATTEMPTS: usize = 8;
+
+/// What `RESTORE` takes for the rest of a key's life that `PTTL` told: 0 is for ever there.
+pub(super) fn time_to_live(left: i64) -> String {
+    let left = if left < 0 { 0 } else { left.max(1) };
+    left.to_string()
+}

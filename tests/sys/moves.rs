@@ -1,0 +1,298 @@
+//! Commands that move something between keys of two nodes.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::connection::{Connection, words};
+use crate::harness::{Stack, eventually, pause, skipped_on_bare_redis};
+use crate::reply::Reply;
+use crate::servers::Redis;
+
+/// Keys named `a` and `c` are on the first node, `b` and `d` on the second.
+const MOVING: &[&str] = &[
+    // RENAME
+    "RENAME a b",
+    "SET a 1",
+    "RENAME a b",
+    "MGET a b",
+    "INCR b",
+    "SET a 5 EX 1000",
+    "INCR a",
+    "RENAME a b",
+    "GET b",
+    "TTL b",
+    "EXISTS a",
+    "INCR b",
+    "HSET a f v g w",
+    "RENAMENX a b",
+    "RENAMENX a d",
+    "HGETALL d",
+    "RENAMENX a d",
+    "ZADD a 1.5 x 2 y",
+    "RENAME a d",
+    "ZRANGE d 0 -1 WITHSCORES",
+    "XADD a 1-1 f v",
+    "XGROUP CREATE a g 0",
+    "RENAME a b",
+    "XINFO GROUPS b",
+    "RENAME b b",
+    "RENAME a a",
+    "RENAMENX a",
+    "DEL b d",
+    // lists
+    "LMOVE a b LEFT LEFT",
+    "RPOPLPUSH a b",
+    "RPUSH a 1 2 3 4 5",
+    "LMOVE a b LEFT LEFT",
+    "LMOVE a b RIGHT LEFT",
+    "LMOVE a b RIGHT RIGHT",
+    "RPOPLPUSH a b",
+    "LRANGE b 0 -1",
+    "LRANGE a 0 -1",
+    "LMOVE a b UP LEFT",
+    "BLMOVE a b LEFT RIGHT 0",
+    "EXISTS a",
+    "BLMOVE a b LEFT RIGHT 0.02",
+    "BRPOPLPUSH a b 0.02",
+    "BRPOPLPUSH a b x",
+    "BLMOVE a b LEFT RIGHT -1",
+    "SET a text",
+    "LMOVE a b LEFT LEFT",
+    "LMOVE b a LEFT LEFT",
+    "BLMOVE a b LEFT LEFT 0",
+    "LMOVE c a LEFT LEFT",
+    "LMOVE c b LEFT LEFT",
+    "LLEN b",
+    "DEL a b",
+    // sets
+    "SMOVE a b m",
+    "SADD a m n",
+    "SMOVE a b m",
+    "SMOVE a b m",
+    "SMEMBERS b",
+    "SET d text",
+    "SMOVE a d n",
+    "SMOVE a d none",
+    "SMOVE c d n",
+    "SMOVE d a n",
+    "SMOVE a b n",
+    "EXISTS a",
+    "SCARD b",
+    "DEL b d",
+    // strings
+    "MSETNX a 1 b 2 c 3",
+    "MGET a b c",
+    "MSETNX d 4 b 5",
+    "EXISTS d",
+    "MSETNX d 4 e",
+    "DEL a b c",
+    "MSETNX a 1 b 2 a 3",
+    "MGET a b",
+    "INCR a",
+    "INCR b",
+    // places
+    "GEOADD c 13.36 38.11 Palermo 15.08 37.5 Catania",
+    "GEORADIUS c 15 37 200 km STORE b",
+    "ZRANGE b 0 -1",
+    "GEORADIUSBYMEMBER c Palermo 200 km STOREDIST d",
+    "ZCARD d",
+];
+
+#[test]
+fn keys_of_two_nodes_are_as_on_one_redis() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let redis = Redis::start(&[]);
+    let names = [(0, "a"), (1, "b"), (0, "c"), (1, "d")];
+    let names = names.map(|(node, name)| (name, stack.key_on(node, name)));
+    for hello in ["HELLO 2", "HELLO 3"] {
+        let mut clients = [stack.connect(), Connection::open(redis.address())];
+        for client in &mut clients {
+            client.run(hello);
+            client.run("FLUSHALL");
+        }
+        for line in MOVING {
+            let words = line.split(' ').map(|word| {
+                let name = names.iter().find(|(name, _)| *name == word);
+                name.map_or(word, |(_, key)| key)
+            });
+            let line = words.collect::<Vec<_>>().join(" ");
+            let [tally, plain] = clients.each_mut().map(|client| client.run(&line));
+            assert_eq!(tally, plain, "{hello}: {line}");
+        }
+    }
+}
+
+#[test]
+fn no_increment_is_lost_when_its_key_is_renamed() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let (from, to) = (stack.key_on(0, "from"), stack.key_on(1, "to"));
+    let done = AtomicBool::new(false);
+    let acknowledged = AtomicI64::new(0);
+    let renamed = std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut client = stack.connect();
+                let lines = vec![format!("INCR {from}"); 10];
+                while !done.load(Ordering::Relaxed) {
+                    for reply in client.run_all(&lines) {
+                        assert!(reply.integer() > 0);
+                        acknowledged.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        // As another Tally would.
+        scope.spawn(|| {
+            let mut node = stack.nodes[0].connect();
+            while !done.load(Ordering::Relaxed) {
+                assert!(node.run(&format!("INCR {from}")).integer() > 0);
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+                pause(Duration::from_millis(10));
+            }
+        });
+        let _end = Ending(&done);
+        let mut client = stack.connect();
+        let (mut sum, mut renamed) = (0, 0);
+        while renamed < 200 {
+            let reply = client.run(&format!("RENAME {from} {to}"));
+            if reply.is_ok() {
+                renamed += 1;
+                sum += number(&client.run(&format!("GETDEL {to}")));
+            } else {
+                assert_eq!(reply.text(), "ERR no such key");
+            }
+        }
+        sum
+    });
+    let rest = stack.connect().run(&format!("GET {from}"));
+    let rest = number(&rest);
+    assert_eq!(renamed + rest, acknowledged.into_inner());
+}
+
+/// Ends the other threads, also where this one fails.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn number(reply: &Reply) -> i64 {
+    match reply {
+        Reply::Nil => 0,
+        text => text.text().parse().expect("a number"),
+    }
+}
+
+/// Movers in both directions, with `FLUSHALL` of another database and whole-node commands between
+/// them: nobody waits for ever, and every element is there once.
+#[test]
+fn elements_that_many_move_both_ways_are_there_once() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    let elements: Vec<String> = (0..40).map(|number| format!("e{number}")).collect();
+    stack
+        .connect()
+        .run(&format!("RPUSH {a} {}", elements.join(" ")));
+    std::thread::scope(|scope| {
+        for mover in 0..4 {
+            let (from, to) = if mover % 2 == 0 { (&a, &b) } else { (&b, &a) };
+            let stack = &stack;
+            scope.spawn(move || {
+                let mut client = stack.connect();
+                for round in 0..150 {
+                    let line = match round % 3 {
+                        0 => format!("LMOVE {from} {to} LEFT RIGHT"),
+                        1 => format!("RPOPLPUSH {from} {to}"),
+                        _ => format!("BLMOVE {from} {to} RIGHT LEFT 0.01"),
+                    };
+                    let reply = client.run(&line);
+                    assert!(!reply.is_error(), "{line}: {reply:?}");
+                }
+            });
+        }
+        scope.spawn(|| {
+            let mut client = stack.connect();
+            for _ in 0..30 {
+                client.run("SWAPDB 3 4");
+                client.run("EVAL \"return 1\" 0");
+                let all = client.run_all(&[format!("LRANGE {a} 0 -1"), format!("LRANGE {b} 0 -1")]);
+                assert!(all.iter().all(|reply| !reply.is_error()), "{all:?}");
+            }
+        });
+    });
+    let mut client = stack.connect();
+    let all = client.run_all(&[format!("LRANGE {a} 0 -1"), format!("LRANGE {b} 0 -1")]);
+    let all: Vec<String> = all
+        .iter()
+        .flat_map(Reply::elements)
+        .map(Reply::text)
+        .collect();
+    assert_eq!(all.len(), 40, "{all:?}");
+    assert_eq!(all.iter().collect::<HashSet<_>>().len(), 40, "{all:?}");
+}
+
+#[test]
+fn what_waits_for_an_element_of_another_node_is_given_it() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    let (mut waiting, mut client) = (stack.connect(), stack.connect());
+    waiting.send(&words(&format!("BLMOVE {a} {b} LEFT LEFT 0")));
+    client.run("PING");
+    client.run(&format!("RPUSH {a} x"));
+    assert_eq!(Reply::parse(&waiting.read_frame()).text(), "x");
+    assert_eq!(client.run(&format!("LRANGE {b} 0 -1")).elements().len(), 1);
+    // Who leaves takes nothing along.
+    waiting.send(&words(&format!("BLMOVE {a} {b} LEFT LEFT 0")));
+    assert!(eventually(Duration::from_secs(5), || {
+        client.run("CLIENT LIST").text().contains("cmd=blmove")
+    }));
+    drop(waiting);
+    assert!(eventually(Duration::from_secs(5), || {
+        !client.run("CLIENT LIST").text().contains("cmd=blmove")
+    }));
+    client.run(&format!("RPUSH {a} y"));
+    assert_eq!(client.run(&format!("LRANGE {a} 0 -1")).elements().len(), 1);
+}
+
+#[test]
+fn nothing_is_removed_where_the_other_node_does_not_take_it() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::start(&[]);
+    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    let mut client = stack.connect();
+    client.run(&format!("RPUSH {a} 1 2"));
+    stack.nodes[1].connect().run("CONFIG SET maxmemory 1");
+    for line in [
+        format!("RENAME {a} {b}"),
+        format!("LMOVE {a} {b} LEFT LEFT"),
+    ] {
+        let refused = client.run(&line).text();
+        assert!(refused.starts_with("OOM "), "{line}: {refused}");
+    }
+    stack.nodes[1].kill();
+    for line in [
+        format!("RENAME {a} {b}"),
+        format!("LMOVE {a} {b} LEFT LEFT"),
+    ] {
+        assert!(client.run(&line).is_error(), "{line}");
+    }
+    assert_eq!(client.run(&format!("LRANGE {a} 0 -1")).elements().len(), 2);
+    assert_eq!(client.run(&format!("RPUSH {a} 3")).integer(), 3);
+}
