@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use tally::command;
 use tally::counter::{Answer, KeyTable, Lane, Limits, Step, TableLimits};
-use tally::flush::{Increment, MAX_KEYS, Series};
+use tally::flush::{Applier, Increment, MAX_KEYS, Series};
 use tally::key::Key;
 use tally::resp::{self, Request, RequestScanner, Span, encode};
 use tally::ring::{Hash, Ring};
@@ -224,17 +224,23 @@ fn new_lane(now: Instant) -> Lane<u32> {
         now,
         deliver: &mut deliver,
     };
-    let script = (vec![b'0'; 40], b"return".to_vec());
-    lane.connected(step.table, now, Some(script), None, true);
+    lane.connected(step.table, now, Some(script()), None, true);
     lane.take_wire(step.table, now, Vec::new());
     // The marker is there.
     lane.on_reply(&mut step, b"+OK\r\n").unwrap();
     lane
 }
 
+fn script() -> Applier {
+    Applier::Script {
+        sha: vec![b'0'; 40],
+        body: b"return".to_vec(),
+    }
+}
+
 fn new_series() -> Series {
     let mut series = Series::new("bench", 0, 1);
-    series.set_script(vec![b'0'; 40], b"return".to_vec());
+    series.set_applier(Some(script()));
     series
 }
 

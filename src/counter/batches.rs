@@ -7,23 +7,22 @@ use super::queue::{InFlight, Transaction};
 use super::recover;
 use super::rules::Classes;
 use super::table::{KeyTable, Place};
-use crate::flush::{self, Forgotten, Increment};
+use crate::flush::{self, Applier, Forgotten, Increment};
 
 impl<T> Lane<T> {
-    /// The node can be reached again. `script` is the name that it gave to the flush script, and
-    /// the script; `None` when it takes no scripts. `marker` is what it holds as the marker, which
-    /// shows when it came back with less than it had. `tells`: of changes by others. What was not acknowledged is sent again.
+    /// The node can be reached again. `applier` is how it applies batches, if it can. `marker` is
+    /// what it holds as the marker, which shows when it came back with less than it had. `tells`: of
+    /// changes by others. What was not acknowledged is sent again.
     pub fn connected(
         &mut self,
         table: &KeyTable,
         now: Instant,
-        script: Option<(Vec<u8>, Vec<u8>)>,
+        applier: Option<Applier>,
         marker: Option<&[u8]>,
         tells: bool,
     ) {
         self.tells = tells;
-        let (sha, body) = script.unwrap_or_default();
-        self.series.set_script(sha, body);
+        self.series.set_applier(applier);
         if let Some(forgotten) = marker.and_then(|marker| self.series.on_marker(marker, now)) {
             self.heal(table, &forgotten, now);
         }
@@ -98,7 +97,8 @@ impl<T> Lane<T> {
     /// Whether everything that was sealed has been applied, and nothing is to be sealed at once.
     pub fn is_applied(&self) -> bool {
         let is_recovered = self.unsent.is_empty() && self.suspects.is_empty();
-        self.series.is_settled() && self.urgent.is_empty() && self.dirty.is_empty() && is_recovered
+        let is_settled = self.series.is_settled() && !self.series.is_calling();
+        is_settled && self.urgent.is_empty() && self.dirty.is_empty() && is_recovered
     }
 
     /// Keys with increments that are in no batch yet: those on the table's lists, and those that a
@@ -156,7 +156,7 @@ impl<T> Lane<T> {
         if self.series.wants_again(!self.flushing.is_empty()) {
             for number in self.series.send_again(&mut self.wire) {
                 self.counts.batches += 1;
-                self.push(now, InFlight::Flush(number));
+                self.await_answer(now, number);
             }
         }
         while self.series.has_room()
@@ -188,13 +188,20 @@ impl<T> Lane<T> {
                 self.counts.keys += u64::try_from(batch.len()).unwrap_or(u64::MAX);
                 let number = self.series.send(batch, &mut self.wire);
                 self.sealed_at = self.series.keep(number, table.ledger());
-                self.push(now, InFlight::Flush(number));
+                self.await_answer(now, number);
             }
             if ended {
                 self.flushing = std::mem::take(&mut self.flush_next);
                 self.shards_left = table.shards();
                 self.flushed = (self.flushed.0 + 1, self.series.last());
             }
+        }
+    }
+
+    /// A batch was appended, or is to be given to the node in its turn: see [`Lane::next_call`].
+    fn await_answer(&mut self, now: Instant, number: u64) {
+        if !self.series.makes_calls() {
+            self.push(now, InFlight::Flush(number));
         }
     }
 

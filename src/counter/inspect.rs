@@ -28,7 +28,7 @@ impl<T> Lane<T> {
     pub fn oldest_batch(&self) -> Option<Instant> {
         let is_batch = |what: &InFlight<T>| matches!(what, InFlight::Flush(_));
         let mut batches = self.fifo.iter().filter(|slot| is_batch(&slot.what));
-        batches.next().map(|slot| slot.at)
+        batches.next().map(|slot| slot.at).or(self.calling)
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Lane<T> {
     pub(super) series: Series,
     /// The note by which the last batch was sealed.
     pub(super) sealed_at: u64,
+    /// Since when a node without scripts is at work on a batch.
+    pub(super) calling: Option<Instant>,
     /// How many connections were lost, and whether the present one tells of changes by others.
     pub(super) lost: u32,
     pub(super) tells: bool,
@@ -250,6 +252,7 @@ impl<T> Lane<T> {
             counts: Counts::default(),
             series,
             sealed_at: 0,
+            calling: None,
             lost: 0,
             tells: false,
             touches: Touches::default(),
@@ -319,6 +322,7 @@ impl<T> Lane<T> {
     pub(super) fn restart_stream(&mut self) {
         self.lost = self.lost.wrapping_add(1);
         self.tells = false;
+        self.calling = None;
         self.wire.clear();
         (self.appended, self.taken) = (0, 0);
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::deadlines::Timed;
 use super::lane::{Effect, Extent};
 use super::limits::LimitRun;
-use crate::flush::Deadline;
+use crate::flush::{Deadline, Head};
 use crate::key::Key;
 use crate::limit::Call;
 use crate::resp::{encode, parse_i64, reply};
@@ -38,12 +38,25 @@ pub(super) enum InFlight<T> {
     GetMany(Box<GetMany<T>>),
     /// Increments that were acknowledged long ago: the batch of this number.
     Flush(u64),
+    /// The keys of such a batch, applied on another connection, are read.
+    ReadBack(Box<ReadBack>),
     /// Calls of a limit script.
     Limit(Box<LimitRun<T>>),
     /// A command in a transaction of ours: several replies, the last of which holds its own first.
     Wrapped(Option<T>, Transaction),
     /// A client's transaction: the last reply is passed on.
     Transaction(Option<T>, Transaction),
+}
+
+/// A batch that a transaction has applied, whose keys are read.
+#[cfg_attr(test, derive(Clone))]
+#[derive(Debug)]
+pub(super) struct ReadBack {
+    /// The batch.
+    pub(super) of: u64,
+    /// What is known of it.
+    pub(super) head: Head,
+    pub(super) transaction: Transaction,
 }
 
 /// Increments of one counter by several clients, sent as one `INCRBY` of their sum. All have the
@@ -227,6 +240,17 @@ pub(super) struct Hold<T> {
     pub(super) queue: VecDeque<Submission<T>>,
 }
 
+impl<T> GetMany<T> {
+    /// Takes the next reply; whether it was the last one.
+    pub(super) fn on_reply(&mut self, frame: &[u8]) -> bool {
+        match self.values {
+            None => self.values = Some(frame.to_vec()),
+            Some(_) => self.ttls.push(Deadline::from_reply(frame)),
+        }
+        self.ttls.len() >= self.keep
+    }
+}
+
 impl<T> Queued<T> {
     /// `GET` of the key alone.
     pub(super) fn get(ticket: T) -> Self {
@@ -320,7 +344,7 @@ impl<T> Run<T> {
 }
 
 /// Reads the reply to `TIME`.
-fn milliseconds(frame: &[u8]) -> Option<u64> {
+pub(super) fn milliseconds(frame: &[u8]) -> Option<u64> {
     let mut parts = reply::elements(frame)?.map(|part| parse_i64(reply::text(part)?));
     let (seconds, micros) = (parts.next()??, parts.next()??);
     u64::try_from(seconds.checked_mul(1000)?.checked_add(micros / 1000)?).ok()

@@ -53,16 +53,16 @@ impl<T> Lane<T> {
                 Done::Get
             }
             InFlight::GetMany(get) => {
-                match get.values {
-                    None => get.values = Some(frame.to_vec()),
-                    Some(_) => get.ttls.push(Deadline::from_reply(frame)),
-                }
-                if get.ttls.len() < get.keep {
+                if !get.on_reply(frame) {
                     return Ok(());
                 }
                 Done::GetMany
             }
             InFlight::Flush(number) => Done::Flush(*number),
+            InFlight::ReadBack(read) => match read.transaction.on_reply(frame) {
+                None => return Ok(()),
+                Some(end) => Done::ReadBack(end.is_ok()),
+            },
             InFlight::Limit(_) => Done::Limit,
             InFlight::Wrapped(ticket, transaction) => {
                 let Some(end) = transaction.on_reply(frame) else {
@@ -78,10 +78,7 @@ impl<T> Lane<T> {
                     return Ok(());
                 };
                 if let Some(ticket) = ticket.take() {
-                    match end {
-                        Ok(()) => (step.deliver)(ticket, frame),
-                        Err(cause) => (step.deliver)(ticket, &discarded(&cause)),
-                    }
+                    deliver_last(step, ticket, end, frame);
                 }
                 Done::Told
             }
@@ -91,6 +88,9 @@ impl<T> Lane<T> {
         };
         match (slot.what, done) {
             (_, Done::Flush(number)) => self.finish_flush(step, number, frame, slot.at),
+            (InFlight::ReadBack(read), Done::ReadBack(is_read)) => {
+                self.finish_read_back(step, &read, is_read.then_some(frame), slot.at);
+            }
             (InFlight::Run(run), Done::Run(reply)) => self.finish_run(step, *run, reply, slot.at),
             (InFlight::Limit(run), Done::Limit) => {
                 self.finish_limit(step, *run, frame, slot.at);
@@ -180,7 +180,7 @@ impl<T> Lane<T> {
                         (step.deliver)(ticket, error);
                     }
                 }
-                InFlight::Flush(_) => {}
+                InFlight::Flush(_) | InFlight::ReadBack(_) => {}
             }
         }
         self.told - before
@@ -261,7 +261,7 @@ impl<T> Lane<T> {
                     (step.deliver)(ticket, error);
                 }
             }
-            InFlight::Flush(_) => {}
+            InFlight::Flush(_) | InFlight::ReadBack(_) => {}
         }
     }
 
@@ -270,7 +270,7 @@ impl<T> Lane<T> {
         self.fifo.pop_front()
     }
 
-    fn replied(&mut self, step: &mut Step<'_, T>) {
+    pub(super) fn replied(&mut self, step: &mut Step<'_, T>) {
         if self.hold.is_some() {
             self.release_hold(step);
         }
@@ -495,6 +495,14 @@ fn deliver_first<T>(step: &mut Step<'_, T>, ticket: T, end: Result<(), Vec<u8>>,
     }
 }
 
+/// Answers with the reply to `EXEC`, or the error of what ended the transaction before.
+fn deliver_last<T>(step: &mut Step<'_, T>, ticket: T, end: Result<(), Vec<u8>>, frame: &[u8]) {
+    match end {
+        Ok(()) => (step.deliver)(ticket, frame),
+        Err(cause) => (step.deliver)(ticket, &discarded(&cause)),
+    }
+}
+
 /// The error of a transaction that the node discarded: an error of `EXEC` itself as it is, the
 /// cause in Redis's words (`execCommandAbort` in `multi.c`) where a command was not queued.
 pub fn discarded(cause: &[u8]) -> Vec<u8> {
@@ -518,6 +526,8 @@ enum Done {
     /// Its client was told.
     Told,
     Flush(u64),
+    /// Whether the keys could be read.
+    ReadBack(bool),
     Run(RunReply),
     Limit,
     Get,

@@ -41,7 +41,9 @@ impl<T> Lane<T> {
                 place.clear();
             }
             Some(State::Warm(counter)) if !counter.is_clean() => {
-                if at_once {
+                // A transaction for a batch is somebody else's change too; the key is read behind it.
+                let is_read = self.series.makes_calls() && counter.in_flight > 0;
+                if at_once && !is_read {
                     self.seal(&mut place);
                 }
             }

@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
     use crate::counter::{Limits, Mode, TableLimits, Treatment};
-    use crate::flush::Series;
+    use crate::flush::{Applier, Series};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -124,7 +124,10 @@ mod tests {
                 warm: true,
             };
             let mut series = Series::new("bench", 0, 1);
-            series.set_script(b"sha".to_vec(), b"body".to_vec());
+            series.set_applier(Some(Applier::Script {
+                sha: b"sha".to_vec(),
+                body: b"body".to_vec(),
+            }));
             Self {
                 lane: Lane::new(bounds, series),
                 table: KeyTable::with_rules(limits, rules(Mode::Buffered), 1),

@@ -22,15 +22,20 @@
 //! A process that goes on with the batches of one before it first makes the series its own, by a
 //! call without keys: `claim` when nothing is unsettled (a missing marker is made), else `takeover`.
 //! The answer has the epoch that is its own from now on, above that of any process before.
+//!
+//! A node that takes no scripts is given the same calls as transactions, see [`Call`]; numbers,
+//! answers and what they settle are the same.
 
 mod answer;
+mod call;
 mod commits;
 mod series;
 mod slots;
 
 pub use answer::{Deadline, Reading, Refusal};
+pub use call::{Apply, CONTENDED, Call, Certainty, Decision, Head, Outcome};
 pub use commits::{Commits, Wait};
-pub use series::{Batch, Cause, Forgotten, Series, Settled, Verdict};
+pub use series::{Applier, Batch, Cause, Forgotten, Series, Settled, Verdict};
 pub use slots::{Damaged, Found, Ledger, MAX_KEY_BYTES, SLOT_WORDS, Slot, Slots, Stage, Standing};
 
 use crate::key::Key;

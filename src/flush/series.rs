@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Reading, Refusal, Status};
-use super::{Increment, Ledger, MAX_IN_FLIGHT, RESERVED_PREFIX};
+use super::{Call, Certainty, Increment, Ledger, MAX_IN_FLIGHT, RESERVED_PREFIX};
 use crate::key::Key;
 use crate::resp::encode;
 use crate::rule::{Rule, holds};
@@ -48,9 +48,26 @@ pub struct Series {
     gaps_to: u64,
     /// Another process goes on with the series.
     fenced: bool,
-    /// The script's name on the node.
-    sha: Vec<u8>,
-    body: Vec<u8>,
+    /// How the node applies batches, if it can.
+    applier: Option<Applier>,
+    /// What a node without scripts is to be given, in order: batch (0 for the takeover) and
+    /// certainty.
+    calls: VecDeque<(u64, Certainty)>,
+}
+
+/// How a node applies batches.
+#[cfg_attr(test, derive(Clone))]
+#[derive(Debug)]
+pub enum Applier {
+    /// By the flush script.
+    Script {
+        /// Its name on the node.
+        sha: Vec<u8>,
+        /// The script itself, for when the node forgets it.
+        body: Vec<u8>,
+    },
+    /// By a transaction for each, on a connection that carries nothing else: see [`Call`].
+    Transaction,
 }
 
 /// A settled batch, for a node that comes back without it.
@@ -160,7 +177,7 @@ impl Series {
 
     /// Whether the node can be sent batches.
     pub fn is_ready(&self) -> bool {
-        !self.sha.is_empty()
+        self.applier.is_some()
     }
 
     /// What is in the batches that are not settled.
@@ -202,8 +219,8 @@ impl Series {
             taken_at: 0,
             gaps_to: 0,
             fenced: false,
-            sha: Vec::new(),
-            body: Vec::new(),
+            applier: None,
+            calls: VecDeque::new(),
         }
     }
 
@@ -248,10 +265,50 @@ impl Series {
         self.owned
     }
 
-    /// The script that the node has, by its name there, and its body for when it forgets it. An
-    /// empty name: the node takes no scripts, so nothing can be sent to it.
-    pub fn set_script(&mut self, sha: Vec<u8>, body: Vec<u8>) {
-        (self.sha, self.body) = (sha, body);
+    /// How the node of a new connection applies batches; `None` when nothing can be sent to it.
+    pub fn set_applier(&mut self, applier: Option<Applier>) {
+        self.applier = applier;
+    }
+
+    /// Whether batches are given to the node by [`Series::next_call`], and not in the bytes of
+    /// [`Series::send`].
+    pub fn makes_calls(&self) -> bool {
+        matches!(self.applier, Some(Applier::Transaction))
+    }
+
+    /// Whether [`Series::next_call`] has one.
+    pub fn has_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    /// The next call for a node that takes no scripts. It has to be answered, by
+    /// [`Series::on_reply`], before the next one begins: else what is read of the keys might hold
+    /// more than it settles.
+    pub fn next_call(&mut self) -> Option<Call> {
+        while let Some((of, certainty)) = self.calls.pop_front() {
+            let batch = self.batches.iter().find(|batch| batch.number == of);
+            let increments = batch.map(|batch| batch.increments.clone());
+            if increments.is_none() && of != 0 {
+                // Settled, or given up, by the answer to an earlier one.
+                self.unanswered = self.unanswered.saturating_sub(1);
+                continue;
+            }
+            let number = if of == 0 { self.next - 1 } else { of };
+            let increments = increments.unwrap_or_default();
+            let number = (self.epoch, number);
+            return Some(Call::new(
+                self.marker.clone(),
+                number,
+                certainty,
+                increments,
+            ));
+        }
+        None
+    }
+
+    /// Whether a call that is not answered is on its way or to be made.
+    pub fn is_calling(&self) -> bool {
+        self.makes_calls() && self.unanswered > 0
     }
 
     /// Whether another batch may be sealed and sent now.
@@ -277,7 +334,8 @@ impl Series {
         self.batches.iter().filter(|batch| batch.lost).count()
     }
 
-    /// Seals the next batch and appends its call; [`Series::on_reply`] takes the answer. The
+    /// Seals the next batch and appends its call, unless [`Series::makes_calls`];
+    /// [`Series::on_reply`] takes the answer. The
     /// caller has asked [`Series::has_room`]. Returns the batch's number.
     pub fn send(&mut self, increments: Vec<Increment>, out: &mut Vec<u8>) -> u64 {
         let number = self.next;
@@ -327,6 +385,7 @@ impl Series {
     /// everything is sent again.
     pub fn disconnected(&mut self) {
         self.unanswered = 0;
+        self.calls.clear();
         for batch in &mut self.batches {
             batch.lost |= std::mem::take(&mut batch.in_flight);
         }
@@ -549,20 +608,24 @@ impl Series {
 
     /// See the module's documentation.
     fn encode_takeover(&mut self, stall: Stall, out: &mut Vec<u8>) {
-        let certainty: &[u8] = if self.batches.is_empty() {
-            b"claim"
+        let certainty = if self.batches.is_empty() {
+            Certainty::Claim
         } else {
-            b"takeover"
+            Certainty::Takeover
+        };
+        self.unanswered += 1;
+        let Some(Applier::Script { sha, body }) = &self.applier else {
+            self.calls.push_back((0, certainty));
+            return;
         };
         encode::array(out, 8);
-        script(out, stall.with_body, &self.sha, &self.body);
+        script(out, stall.with_body, sha, body);
         number_arg(out, 1);
         encode::bulk(out, &self.marker);
         number_arg(out, self.epoch);
         number_arg(out, self.next - 1);
-        encode::bulk(out, certainty);
+        encode::bulk(out, certainty.word());
         encode::bulk(out, MARKER_MS);
-        self.unanswered += 1;
     }
 
     fn encode(&mut self, index: usize, stall: Stall, out: &mut Vec<u8>) {
@@ -570,14 +633,19 @@ impl Series {
             return;
         };
         batch.in_flight = true;
-        let certainty: &[u8] = match index {
-            0 if stall.resync => b"resync",
-            0 if !batch.lost => b"first",
-            _ => b"again",
+        let certainty = match index {
+            0 if stall.resync => Certainty::Resync,
+            0 if !batch.lost => Certainty::First,
+            _ => Certainty::Again,
+        };
+        self.unanswered += 1;
+        let Some(Applier::Script { sha, body }) = &self.applier else {
+            self.calls.push_back((batch.number, certainty));
+            return;
         };
         let keys = batch.increments.len();
         encode::array(out, 3 + 1 + keys + 4 + 4 * keys);
-        script(out, stall.with_body && index == 0, &self.sha, &self.body);
+        script(out, stall.with_body && index == 0, sha, body);
         number_arg(out, keys + 1);
         encode::bulk(out, &self.marker);
         for increment in &batch.increments {
@@ -585,7 +653,7 @@ impl Series {
         }
         number_arg(out, self.epoch);
         number_arg(out, batch.number);
-        encode::bulk(out, certainty);
+        encode::bulk(out, certainty.word());
         encode::bulk(out, MARKER_MS);
         for increment in &batch.increments {
             number_arg(out, increment.delta);
@@ -598,7 +666,6 @@ impl Series {
             number_arg(out, u8::from(increment.due) + 2 * u8::from(asks));
             number_arg(out, increment.last);
         }
-        self.unanswered += 1;
     }
 }
 
@@ -621,4 +688,4 @@ const MAX_KEPT: usize = 1024;
 
 /// How long a marker outlives its process's last flush: a week, so that a process that comes back
 /// after a long weekend finds it.
-const MARKER_MS: &[u8] = b"604800000";
+pub(super) const MARKER_MS: &[u8] = b"604800000";

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::config;
-use crate::flush::{self, Refusal};
+use crate::flush::{self, Applier, Refusal};
 use crate::resp::{ReplyError, ReplyScanner, encode, reply};
 use crate::tls::Stream;
 
@@ -59,14 +59,13 @@ pub(super) enum ConnectError {
 pub(super) struct Connected {
     pub(super) stream: Stream,
     pub(super) peer: Peer,
-    /// The flush script; `None` when the server takes no scripts.
-    pub(super) script: Option<Script>,
+    /// How the server applies batches; `None` when it takes neither scripts nor transactions.
+    pub(super) applier: Option<Applier>,
+    /// A second connection for them, where they are transactions.
+    pub(super) aside: Option<Socket>,
     /// What the marker of the series holds.
     pub(super) marker: Option<Vec<u8>>,
 }
-
-/// A script's name on the server, and the script.
-pub(super) type Script = (Vec<u8>, Vec<u8>);
 
 /// Connects (resolving the name anew), authenticates, switches to RESP3, and makes sure that the
 /// server executes nothing more of the connection `before`: bytes of a dead connection may be
@@ -103,17 +102,28 @@ pub(super) async fn connect(
                 "the node does not tell of changes by others"
             );
         }
-        let script = socket.load(&peer, marker).await?;
-        if script.is_none() {
-            tracing::error!(
-                node = node.name,
-                "the node takes no scripts, so nothing is buffered"
-            );
+        let mut applier = socket.load(&peer, marker).await?;
+        let mut aside = None;
+        if applier.is_none() {
+            aside = Socket::open_for_transactions(node, marker).await?;
+            applier = aside.as_ref().map(|_| Applier::Transaction);
+            if applier.is_some() {
+                tracing::warn!(
+                    node = node.name,
+                    "the node takes no scripts: batches are applied by transactions"
+                );
+            } else {
+                tracing::error!(
+                    node = node.name,
+                    "the node takes no scripts and no transactions, so nothing is buffered"
+                );
+            }
         }
         let value = socket.ask(&[b"GET", marker]).await?;
         Ok(Connected {
             marker: reply::text(&value).map(<[u8]>::to_vec),
-            script,
+            applier,
+            aside,
             stream: socket.stream,
             peer,
         })
@@ -150,6 +160,34 @@ impl Socket {
             buffer: Vec::new(),
             scanner: ReplyScanner::new(),
         })
+    }
+
+    /// A connection for batches that are applied by transactions, and a first one that reads the
+    /// marker. `None` where a command for that is renamed or the user may not use it.
+    async fn open_for_transactions(
+        node: &config::Node,
+        marker: &[u8],
+    ) -> Result<Option<Self>, ConnectError> {
+        let mut socket = Self::open(node).await?;
+        socket.hello(node).await?;
+        let tried: [&[&[u8]]; 4] = [
+            &[b"WATCH", marker],
+            &[b"MULTI"],
+            &[b"GET", marker],
+            &[b"EXEC"],
+        ];
+        for request in tried {
+            let reply = socket.ask(request).await?;
+            if reply::is_error(&reply) {
+                let refusal = Refusal::from_reply(&reply);
+                return if refusal.is_forbidden() {
+                    Ok(None)
+                } else {
+                    Err(ConnectError::Handshake(refusal.text))
+                };
+            }
+        }
+        Ok(Some(socket))
     }
 
     /// The connection itself, once everything asked has been answered.
@@ -220,7 +258,7 @@ impl Socket {
     /// Loads the flush script and tries it, both ways in which it is called later: without a batch
     /// it reads the marker and changes nothing. `None` where a command for that is renamed or the
     /// user may not use it.
-    async fn load(&mut self, peer: &Peer, marker: &[u8]) -> Result<Option<Script>, ConnectError> {
+    async fn load(&mut self, peer: &Peer, marker: &[u8]) -> Result<Option<Applier>, ConnectError> {
         // Script flags came with version 7.
         let script = flush::script(peer.major() >= 7);
         let loaded = self.ask(&[b"SCRIPT", b"LOAD", &script]).await?;
@@ -245,7 +283,8 @@ impl Socket {
                 return Ok(None);
             }
         }
-        Ok(Some((sha.to_vec(), script)))
+        let sha = sha.to_vec();
+        Ok(Some(Applier::Script { sha, body: script }))
     }
 
     /// Sends one request and waits for its reply.
@@ -268,6 +307,15 @@ impl Socket {
     pub(super) async fn send(&mut self, wire: &[u8]) -> Result<(), ConnectError> {
         self.stream.write_all(wire).await?;
         Ok(self.stream.flush().await?)
+    }
+
+    /// Waits for so many replies.
+    pub(super) async fn read_all(&mut self, count: usize) -> Result<Vec<Vec<u8>>, ConnectError> {
+        let mut frames = Vec::with_capacity(count);
+        while frames.len() < count {
+            frames.push(self.read().await?);
+        }
+        Ok(frames)
     }
 
     /// Waits for the next reply. Dropping the future loses nothing.

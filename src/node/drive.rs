@@ -12,10 +12,11 @@ use bytes::{Buf, BytesMut};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Script, connect};
-use super::{Came, Deliver, KEPT_BUFFER, Link, Node, no_answer, now, unreachable};
+use super::connect::connect;
+use super::transact::Transactions;
+use super::{Came, Deliver, Inner, KEPT_BUFFER, Link, Node, no_answer, now, unreachable};
 use crate::counter::{Lane, Losses, Step};
-use crate::flush::Wait;
+use crate::flush::{Applier, Wait};
 use crate::key::Key;
 use crate::resp::{ReplyScanner, encode, reply};
 use crate::telemetry::clock::wall_time;
@@ -37,12 +38,12 @@ pub async fn drive<T: Deliver>(node: Arc<Node<T>>, stats: Arc<Stats>, stop: Canc
     }
 }
 
-struct Driver<T> {
-    node: Arc<Node<T>>,
+pub(super) struct Driver<T> {
+    pub(super) node: Arc<Node<T>>,
     stats: Arc<Stats>,
     /// Where the next sweep of the table begins.
     swept: usize,
-    wakes: Vec<Waker>,
+    pub(super) wakes: Vec<Waker>,
 }
 
 impl<T: Deliver> Driver<T> {
@@ -74,8 +75,10 @@ impl<T: Deliver> Driver<T> {
                     let tells = connected.peer.tracking;
                     self.node.tells.store(tells, Ordering::Relaxed);
                     self.node.inner.lock().peer = connected.peer;
-                    let known = (connected.script, connected.marker);
-                    let reason = self.carry(connected.stream, known, broadcast).await;
+                    let known = (connected.applier, connected.marker);
+                    let aside = connected.aside.map(Transactions::new);
+                    let streams = (connected.stream, aside);
+                    let reason = self.carry(streams, known, broadcast).await;
                     self.warn("connection lost", &reason);
                     // One that did not last is another failed attempt: else a server that takes
                     // connections only to close them would be called without a pause.
@@ -98,11 +101,12 @@ impl<T: Deliver> Driver<T> {
         }
     }
 
-    /// Serves one connection until it ends; returns why it did.
+    /// Serves one connection, and the one beside it for batches, until either ends; returns why it
+    /// did.
     async fn carry(
         &mut self,
-        stream: Stream,
-        known: (Option<Script>, Option<Vec<u8>>),
+        (stream, mut aside): (Stream, Option<Transactions>),
+        known: (Option<Applier>, Option<Vec<u8>>),
         broadcast: bool,
     ) -> String {
         let (mut reader, writer) = stream.split();
@@ -127,6 +131,9 @@ impl<T: Deliver> Driver<T> {
             if is_treated {
                 flush = self.flushes();
             }
+            if let Some(aside) = &mut aside {
+                aside.begin(&self.node);
+            }
             tokio::select! {
                 read = read(&mut reader, &mut buffer, scanner.wanted()) => match read {
                     Ok(0) => return "the node closed it".into(),
@@ -138,6 +145,10 @@ impl<T: Deliver> Driver<T> {
                         self.node.send();
                     }
                     Err(error) => return error.to_string(),
+                },
+                applied = Transactions::applied(&mut aside) => match applied {
+                    Ok((call, outcome)) => self.finish_call(&call, outcome),
+                    Err(reason) => return reason,
                 },
                 () = self.node.kept(held_for, &mut wait) => {
                     self.node.write_out(true);
@@ -153,26 +164,32 @@ impl<T: Deliver> Driver<T> {
                         return reason;
                     }
                 }
-                () = until(window), if window.is_some() => {
-                    let mut entry = self.node.enter();
-                    entry.step(now(), &mut self.wakes, Lane::end_windows);
-                    drop(entry);
-                    self.wake();
-                    self.node.send();
-                }
-                class = flush.tick() => {
-                    self.node.flush_class(class);
-                    if class == 0 {
-                        self.begin_treatment();
-                        self.sweep(now());
-                    }
-                }
+                () = until(window), if window.is_some() => self.end_windows(),
+                class = flush.tick() => self.flush(class),
                 _ = watch.tick() => {
                     if let Some(reason) = self.watch(now()) {
                         return reason;
                     }
                 }
             }
+        }
+    }
+
+    /// First increments that waited for others go on.
+    fn end_windows(&mut self) {
+        let mut entry = self.node.enter();
+        entry.step(now(), &mut self.wakes, Lane::end_windows);
+        drop(entry);
+        self.wake();
+        self.node.send();
+    }
+
+    /// It is time to flush the keys of this class.
+    fn flush(&mut self, class: u8) {
+        self.node.flush_class(class);
+        if class == 0 {
+            self.begin_treatment();
+            self.sweep(now());
         }
     }
 
@@ -210,14 +227,14 @@ impl<T: Deliver> Driver<T> {
     fn connected(
         &mut self,
         writer: &Arc<Writer>,
-        (script, marker): (Option<Script>, Option<Vec<u8>>),
+        (applier, marker): (Option<Applier>, Option<Vec<u8>>),
     ) {
         {
             let mut inner = self.node.inner.lock();
             inner.link = Link::Up(Arc::clone(writer));
             let tells = inner.peer.tracking;
             let (table, marker) = (&self.node.table, marker.as_deref());
-            inner.lane.connected(table, now(), script, marker, tells);
+            inner.lane.connected(table, now(), applier, marker, tells);
             // What was answered from the table meanwhile was not read on this connection.
             if let Some(listener) = self.node.listener.get() {
                 listener.all_changed(&mut self.wakes);
@@ -289,16 +306,8 @@ impl<T: Deliver> Driver<T> {
         if inner.lane.answered() != answered {
             self.node.not_busy(&mut inner);
         }
-        let revised = inner.lane.take_revised();
-        if let (Some(listener), false) = (self.node.listener.get(), revised.is_empty()) {
-            let keys: Vec<&[u8]> = revised.iter().map(Key::as_bytes).collect();
-            listener.changed(&keys, &mut told);
-        }
         self.wakes.append(&mut told);
-        if inner.lane.has_room() {
-            self.wakes.append(&mut inner.stalled);
-        }
-        let losses = inner.lane.take_losses();
+        let losses = answered_for(&self.node, &mut inner, &mut self.wakes);
         drop(inner);
         let held = buffer.capacity();
         buffer.advance(used);
@@ -385,14 +394,14 @@ impl<T: Deliver> Driver<T> {
         tracing::warn!(node, database, %reason, "{what}");
     }
 
-    fn wake(&mut self) {
+    pub(super) fn wake(&mut self) {
         for waker in self.wakes.drain(..) {
             waker.wake();
         }
     }
 
     /// Counts and logs acknowledged increments that did not arrive.
-    fn report(&self, losses: &Losses) {
+    pub(super) fn report(&self, losses: &Losses) {
         let (node, database) = (self.node.name(), self.node.database);
         for (increment, cause) in &losses.refused {
             let (key, delta) = (&increment.key, increment.delta);
@@ -455,6 +464,24 @@ impl<T: Deliver> Driver<T> {
         self.stats.dead_letters.add(losses.refused_count);
         self.stats.in_doubt.add(losses.in_doubt_count);
     }
+}
+
+/// Who has to know what replies have changed: those who keep copies, and who waits for room. Returns
+/// what was lost.
+pub(super) fn answered_for<T: Deliver>(
+    node: &Node<T>,
+    inner: &mut Inner<T>,
+    wakes: &mut Vec<Waker>,
+) -> Losses {
+    let revised = inner.lane.take_revised();
+    if let (Some(listener), false) = (node.listener.get(), revised.is_empty()) {
+        let keys: Vec<&[u8]> = revised.iter().map(Key::as_bytes).collect();
+        listener.changed(&keys, wakes);
+    }
+    if inner.lane.has_room() {
+        wakes.append(&mut inner.stalled);
+    }
+    inner.lane.take_losses()
 }
 
 /// Takes a push: changes by others, as `invalidate` and the keys, or null for all keys.

@@ -19,6 +19,7 @@ mod full;
 mod pool;
 mod refused;
 mod side;
+mod transact;
 mod write;
 
 use std::fmt;

@@ -42,6 +42,10 @@ impl<T: Deliver> Node<T> {
                 let now = tokio::time::Instant::now().into_std();
                 (inner.lane.take_wire(&self.table, now, spare), 0)
             };
+            if inner.lane.has_call() {
+                // Its connection is the driver's.
+                self.attention.notify_one();
+            }
             if buffer.is_empty() && !blocked {
                 inner.spare = buffer;
                 return;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tally::command;
 use tally::counter::{KeyTable, Lane, Limits, TableLimits};
-use tally::flush::Series;
+use tally::flush::{Applier, Series};
 use tally::limit::Catalogue;
 use tally::node::Node;
 use tally::resp::{Form, Protocol, Request, Span, encode};
@@ -136,7 +136,8 @@ fn warm(router: &Router<Ticket>) {
     let mut wakers = Vec::new();
     for node in router.nodes() {
         node.enter().step(now, &mut wakers, |lane, step| {
-            let script = (vec![b'0'; 40], b"return".to_vec());
+            let (sha, body) = (vec![b'0'; 40], b"return".to_vec());
+            let script = Applier::Script { sha, body };
             lane.connected(step.table, now, Some(script), None, true);
             lane.take_wire(step.table, now, Vec::new());
             lane.on_reply(step, b"+OK\r\n").unwrap();

@@ -104,6 +104,12 @@ impl Client {
         self.read_frame()
     }
 
+    /// Sends requests as the bytes they are and returns so many replies.
+    pub(crate) fn call_all(&mut self, wire: &[u8], replies: usize) -> Vec<Vec<u8>> {
+        self.stream.get_mut().write_all(wire).unwrap();
+        (0..replies).map(|_| self.read_frame()).collect()
+    }
+
     /// Reads one whole reply of either protocol.
     pub(crate) fn read_frame(&mut self) -> Vec<u8> {
         let mut frame = Vec::new();

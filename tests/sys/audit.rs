@@ -7,6 +7,7 @@
 mod clients;
 mod faults;
 mod relay;
+mod unscripted;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -308,22 +309,6 @@ fn nodes_that_are_read_only_lose_and_double_nothing() {
 }
 
 #[test]
-fn kills_and_cuts_where_scripts_are_forbidden_lose_and_double_nothing() {
-    let audit = Audit {
-        nodes: || Redis::start(&[NO_EVAL, DURABLE].concat()),
-        ..Audit::default()
-    };
-    audit.run(|field| {
-        for _ in 0..4 {
-            again_and_again(1, faults::kill_tally)(field);
-            again_and_again(1, faults::kill_node)(field);
-            again_and_again(1, faults::cut_reply)(field);
-            again_and_again(1, faults::deliver_late)(field);
-        }
-    });
-}
-
-#[test]
 fn markers_deleted_lose_and_double_nothing() {
     Audit::default().run(again_and_again(15, faults::delete_marker));
 }
@@ -453,10 +438,16 @@ fn nothing_of_a_dead_connection_is_executed_after_the_next_is_in_use() {
     }
 }
 
-/// A second process goes on with a copy of the journal, while clients count through the first.
 #[test]
 fn two_processes_with_one_instance_lose_only_what_is_named() {
+    check_two_processes(Redis::start_durable);
+}
+
+/// A second process goes on with a copy of the journal, while clients count through the first.
+#[track_caller]
+fn check_two_processes(nodes: fn() -> Redis) {
     let audit = Audit {
+        nodes,
         has_doubts: true,
         ..Audit::default()
     };
@@ -511,12 +502,6 @@ fn chaos_loses_and_doubles_nothing() {
         say("the audit");
     });
 }
-
-/// A server without scripts.
-const NO_EVAL: &[&str] = &["--rename-command", "EVAL", ""];
-
-/// See [`Redis::start_durable`].
-const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
 /// Clients of each audit.
 const CLIENTS: u64 = 4;

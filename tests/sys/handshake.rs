@@ -62,14 +62,19 @@ fn what_a_node_tells_during_the_handshake_is_no_reply() {
     assert!(!tally.log().contains("takes no scripts"), "{}", tally.log());
 }
 
-/// What becomes of increments on nodes that were started, or told, so that they take no scripts.
-#[track_caller]
-fn check_counts_without_scripts(arguments: &[&str], order: Option<&str>) {
+/// Nodes that were started so, and told, that they take no scripts.
+fn over(arguments: &[&str], order: Option<&str>) -> Stack {
     let nodes = vec![Redis::start(arguments), Redis::start(arguments)];
     for node in &nodes {
         assert!(order.is_none_or(|order| node.connect().run(order).is_ok()));
     }
-    let mut stack = Stack::over(nodes, &[("counters.flush_interval", "\"1m\"")]);
+    Stack::over(nodes, &[("counters.flush_interval", "\"1m\"")])
+}
+
+/// Increments on nodes that take neither scripts nor transactions.
+#[track_caller]
+fn check_counts_exactly(arguments: &[&str], order: Option<&str>) {
+    let mut stack = over(arguments, order);
     let mut client = stack.connect();
     for round in 1..=5 {
         let lines: Vec<_> = (0..100).map(|n| format!("INCR k{}", n % 10)).collect();
@@ -83,7 +88,50 @@ fn check_counts_without_scripts(arguments: &[&str], order: Option<&str>) {
         }
     }
     let log = stack.tally.as_ref().unwrap().log();
-    assert!(log.contains("the node takes no scripts"), "{log}");
+    assert!(log.contains("so nothing is buffered"), "{log}");
+    stack.stop_tally();
+}
+
+/// Increments on nodes that take no scripts.
+#[track_caller]
+fn check_buffers_by_transactions(arguments: &[&str], order: Option<&str>) {
+    let mut stack = over(arguments, order);
+    let mut client = stack.connect();
+    let held = |line: &str| {
+        let held = |node: &Redis| node.connect().run(line);
+        let mut held = stack.nodes.iter().map(held);
+        held.find(|reply| *reply != Reply::Nil)
+            .map(|reply| reply.text())
+    };
+    for key in 0..100 {
+        for want in 1..=9 {
+            assert_eq!(client.run(&format!("INCR k{key}")).integer(), want);
+        }
+        assert_eq!(held(&format!("GET k{key}")).unwrap(), "2", "k{key}");
+    }
+    assert_eq!(client.run("EXPIRE k0 1000").integer(), 1);
+    for node in &stack.nodes {
+        node.connect().run("DEL k1 k2");
+        node.connect().run("LPUSH k2 x");
+    }
+    assert!(client.run("TALLY FLUSH").is_ok());
+    for key in 3..100 {
+        assert_eq!(held(&format!("GET k{key}")).unwrap(), "9", "k{key}");
+    }
+    assert_eq!(held("GET k1").unwrap(), "7", "deleted behind our back");
+    let letters = client.run("TALLY DEADLETTERS");
+    assert!(format!("{letters:?}").contains("wrong type"), "{letters:?}");
+    let ttl = |node: &Redis| node.connect().run("TTL k0").integer();
+    assert!(stack.nodes.iter().map(ttl).any(|ttl| ttl > 900));
+    // Still warm, and told of changes by others.
+    assert!(format!("{:?}", client.run("TALLY WHERE k9")).contains("memory"));
+    for node in &stack.nodes {
+        node.connect().run("INCRBY k9 100");
+    }
+    let is_told = || client.run("GET k9") != client_number(9);
+    assert!(eventually(Duration::from_secs(10), is_told));
+    let log = stack.tally.as_ref().unwrap().log();
+    assert!(log.contains("batches are applied by transactions"), "{log}");
     stack.stop_tally();
 }
 
@@ -92,17 +140,34 @@ fn client_number(number: i64) -> Reply {
 }
 
 #[test]
-fn nodes_that_take_no_scripts_have_every_increment_before_its_reply() {
+fn nodes_that_take_no_scripts_are_given_batches_as_transactions() {
     if skipped_on_bare_redis() {
         return;
     }
     for command in ["EVAL", "EVALSHA", "SCRIPT"] {
-        check_counts_without_scripts(&["--rename-command", command, ""], None);
+        check_buffers_by_transactions(&["--rename-command", command, ""], None);
     }
     for refused in ["-@scripting", "-eval", "-evalsha", "-script|load"] {
         let order = format!("ACL SETUSER default {refused}");
-        check_counts_without_scripts(&[], Some(&order));
+        check_buffers_by_transactions(&[], Some(&order));
     }
+}
+
+#[test]
+fn nodes_that_take_no_scripts_and_no_transactions_have_every_increment_before_its_reply() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let renamed = [
+        "--rename-command",
+        "EVAL",
+        "",
+        "--rename-command",
+        "WATCH",
+        "",
+    ];
+    check_counts_exactly(&renamed, None);
+    check_counts_exactly(&[], Some("ACL SETUSER default -@scripting -watch"));
 }
 
 #[test]
@@ -120,7 +185,7 @@ fn what_is_pending_waits_for_scripts_to_be_taken_again_and_nobody_hangs() {
         assert!(admin.run(&format!("ACL SETUSER default {order}")).is_ok());
         admin.run("CLIENT KILL TYPE normal SKIPME yes");
     };
-    again(&mut admin, "-eval");
+    again(&mut admin, "-eval -watch");
     let mut reply = Reply::Nil;
     let told = eventually(Duration::from_secs(10), || {
         reply = client.run(&format!("SET {key} 100"));
@@ -132,7 +197,14 @@ fn what_is_pending_waits_for_scripts_to_be_taken_again_and_nobody_hangs() {
         10,
         "it is kept"
     );
-    again(&mut admin, "+eval");
+    // One of the two is enough.
+    again(&mut admin, "+watch");
     let is_set = || client.run(&format!("GETSET {key} 0")) == client_number(10);
+    assert!(eventually(Duration::from_secs(10), is_set));
+    for want in 1..=9 {
+        assert_eq!(client.run(&format!("INCR {key}")).integer(), want);
+    }
+    again(&mut admin, "+eval -watch");
+    let is_set = || client.run(&format!("GETSET {key} 0")) == client_number(9);
     assert!(eventually(Duration::from_secs(10), is_set));
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Hashed;
 use super::monitor::{Command, End, Monitor, Said, Value, Values};
-use super::node::{BODY, SHA};
+use super::node::script;
 use super::server::{Argv, Promise, Server, Unit, argv};
 use crate::counter::{
     Answer, Effect, Extent, KeyTable, Lane, Limits, Mode, Rules, Step, TableLimits, Treatment,
@@ -407,9 +407,13 @@ impl World {
     fn connect(&mut self) {
         self.up = true;
         self.server.reconnected();
-        let script = (SHA.to_vec(), BODY.to_vec());
-        self.lane
-            .connected(&self.table, self.now, Some(script), None, self.server.tells);
+        self.lane.connected(
+            &self.table,
+            self.now,
+            Some(script()),
+            None,
+            self.server.tells,
+        );
     }
 
     fn send(&mut self) {

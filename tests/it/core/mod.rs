@@ -1,5 +1,6 @@
 //! The counting core against a model of a node, in simulated runs with fixed seeds.
 
+mod aside;
 mod book;
 mod history;
 mod model;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use tally::flush::RESERVED_PREFIX;
+use tally::flush::{Applier, RESERVED_PREFIX};
 use tally::resp::{Limits, Protocol, RequestScanner, encode, parse_i64};
 
 /// What a key holds.
@@ -14,8 +14,8 @@ pub(crate) enum Value {
     List(usize),
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Held {
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Held {
     value: Value,
     /// Milliseconds on the node's clock.
     pub(super) deadline: Option<u64>,
@@ -91,6 +91,26 @@ impl Node {
         self.held(key).map(|held| held.value.clone())
     }
 
+    /// Executes requests of another connection; returns their replies.
+    pub(crate) fn execute_aside(&mut self, mut bytes: &[u8]) -> Vec<Frame> {
+        let mut other = self.clone();
+        other.hang_up();
+        let mut replies = Vec::new();
+        while !bytes.is_empty() {
+            let (length, reply) = other.execute(bytes);
+            bytes = &bytes[length..];
+            replies.push(reply);
+        }
+        self.fault = other.fault;
+        self.adopt(other);
+        replies
+    }
+
+    /// What these keys hold, for who watches them.
+    pub(crate) fn watched(&mut self, keys: &[Vec<u8>]) -> Vec<Option<Held>> {
+        keys.iter().map(|key| self.held(key).cloned()).collect()
+    }
+
     /// Takes over another's keys, but not its connections.
     pub(crate) fn adopt(&mut self, other: Self) {
         self.keys = other.keys;
@@ -132,6 +152,8 @@ impl Node {
                 | b"PING"
                 | b"DBSIZE"
                 | b"DEBUG"
+                | b"WATCH"
+                | b"UNWATCH"
         );
         let error: &[u8] = match fault {
             Fault::Oom if grows => b"-OOM command not allowed when used memory > 'maxmemory'.\r\n",
@@ -203,6 +225,8 @@ impl Node {
         let key = argv.get(1).map_or(b"".as_slice(), Vec::as_slice);
         Ok(match name {
             b"PING" => b"+PONG\r\n".to_vec(),
+            // Who watches keeps what was there.
+            b"WATCH" | b"UNWATCH" => b"+OK\r\n".to_vec(),
             b"TIME" => self.time(),
             b"GET" => bulk(self.text(key)?.as_deref()),
             b"MGET" => {
@@ -303,7 +327,11 @@ impl Node {
                 Some(deadline) => i64::try_from(deadline - now).unwrap(),
                 None => -1,
             }),
-            (b"EXPIRE" | b"PEXPIRE" | b"PERSIST", None) => count(0),
+            (b"EXPIRE" | b"PEXPIRE" | b"PEXPIREAT" | b"PERSIST", None) => count(0),
+            (b"PEXPIREAT", Some(held)) => {
+                held.deadline = Some(u64::try_from(amount).unwrap());
+                count(1)
+            }
             (b"PERSIST", Some(held)) => count(usize::from(held.deadline.take().is_some())),
             (b"EXPIRE" | b"PEXPIRE", Some(held)) => {
                 let unit = if name == b"EXPIRE" { 1000 } else { 1 };
@@ -348,6 +376,14 @@ impl Node {
 /// The name of the flush script, and the script.
 pub(crate) const SHA: &[u8] = b"sha";
 pub(crate) const BODY: &[u8] = b"body";
+
+/// The node applies batches by that script.
+pub(crate) fn script() -> Applier {
+    Applier::Script {
+        sha: SHA.to_vec(),
+        body: BODY.to_vec(),
+    }
+}
 
 fn integer(value: i64) -> Frame {
     let mut out = Vec::new();

@@ -18,7 +18,9 @@ fn many(seeds: u64, plan: impl Fn(&mut Random) -> Plan, check: impl Fn(&mut Sim)
     let first = Random::seed_or(1);
     for seed in first..first + seeds {
         let tell = |log: Option<Vec<String>>| {
-            let mut sim = Sim::new(plan(&mut Random::new(seed)), seed);
+            let plan = plan(&mut Random::new(seed));
+            let scripts = seed % 3 > 0;
+            let mut sim = Sim::new(Plan { scripts, ..plan }, seed);
             sim.book.log = log;
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 sim.run();

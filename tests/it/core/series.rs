@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use tally::flush::{Increment, Series, Verdict};
 use tally::key::Key;
 
-use super::node::{BODY, Fault, Node, SHA, Value};
+use super::node::{Fault, Node, Value, script};
 use crate::random::Random;
 
 const KEYS: [&str; 3] = ["a", "b", "c"];
@@ -52,7 +52,7 @@ impl Run {
 
     fn connect(&mut self) {
         self.node.script = true;
-        self.series.set_script(SHA.to_vec(), BODY.to_vec());
+        self.series.set_applier(Some(script()));
         if self.series.is_settled() {
             self.series.encode_marker(true, &mut self.inbox);
             self.sent.push_back(None);

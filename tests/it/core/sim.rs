@@ -9,12 +9,13 @@ use tally::counter::{
     Condition, Effect, Expiry, Extent, Fates, KeyTable, Lane, Limits, Losses, Mode, Recovered,
     Rules, Source, Step, TableLimits, Timed, Treatment, When,
 };
-use tally::flush::{Commits, Ledger, SLOT_WORDS, Series, Slots, Stage};
+use tally::flush::{Applier, Commits, Ledger, SLOT_WORDS, Series, Slots, Stage};
 use tally::key::Key;
 use tally::resp::parse_i64;
 
+use super::aside::{Aside, Late};
 use super::book::{Argv, Book, Ticket, delta_of, keys_of, show, show_wire, wire};
-use super::node::{BODY, Fault, Node, SHA, Value};
+use super::node::{Fault, Node, Value, script};
 use crate::random::Random;
 
 /// What happens in a run, and how often.
@@ -50,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) timeouts: bool,
     /// Nobody but the test does anything.
     pub(crate) quiet: bool,
+    /// The node takes scripts; else batches are applied by transactions.
+    pub(crate) scripts: bool,
     /// Another program writes to the node.
     pub(crate) foreign: bool,
     pub(crate) table: TableLimits,
@@ -76,11 +79,15 @@ pub(crate) struct Sim {
     killed: u64,
     /// What the disk has of the journal.
     disk: Vec<u64>,
-    commits: Option<&'static Commits>,
+    pub(super) commits: Option<&'static Commits>,
     /// The disk is being written, up to this note.
     syncing: Option<u64>,
     /// Bytes with batches that wait for the disk, and for which note.
     held: Option<(u64, Vec<u8>)>,
+    /// What is under way on the connection for batches of a node without scripts.
+    pub(super) aside: Option<Aside>,
+    /// What was, on one that is lost, and may be executed yet.
+    pub(super) late: Option<Late>,
     /// There is no connection.
     pub(crate) away: bool,
     snapshot: Option<Node>,
@@ -121,6 +128,7 @@ impl Plan {
             commits: false,
             timeouts: false,
             quiet: false,
+            scripts: true,
             foreign: false,
             table: TableLimits {
                 max_keys: 100,
@@ -226,6 +234,8 @@ impl Sim {
             inbox: Vec::new(),
             outbox: VecDeque::new(),
             swept: 0,
+            aside: None,
+            late: None,
             away: true,
             snapshot: None,
             forgotten: 0,
@@ -265,6 +275,7 @@ impl Sim {
         }
         match self.book.random.below(27) {
             0..=4 => self.send(),
+            5..=10 if !plan.scripts && self.book.random.one_in(3) => _ = self.turn_aside(),
             5..=10 => self.execute(1),
             11..=17 => _ = self.read_one(),
             18 => self.flush_some(),
@@ -292,6 +303,7 @@ impl Sim {
                     self.node.adopt(other);
                 }
             }
+            24 if !plan.scripts => self.execute_late(),
             24 if plan.forgets && self.book.random.one_in(2) => {
                 self.book.note(|| "the node forgets the script".into());
                 self.node.script = false;
@@ -376,7 +388,10 @@ impl Sim {
         true
     }
 
-    fn step<R>(&mut self, run: impl FnOnce(&mut Lane<Ticket>, &mut Step<'_, Ticket>) -> R) -> R {
+    pub(super) fn step<R>(
+        &mut self,
+        run: impl FnOnce(&mut Lane<Ticket>, &mut Step<'_, Ticket>) -> R,
+    ) -> R {
         let (book, table, now) = (&mut self.book, &self.table, self.now);
         // No shard is locked while a reply is delivered, so others go on meanwhile.
         let mut deliver = |ticket, frame: &[u8]| {
@@ -475,15 +490,18 @@ impl Sim {
             return false;
         };
         self.step(|lane, step| lane.on_reply(step, &reply)).unwrap();
+        self.losses_are_told();
+        true
+    }
+
+    pub(super) fn losses_are_told(&mut self) {
         let losses = self.lane.take_losses();
         let is_told = losses.in_doubt.is_empty() || !self.book.plan.kills;
         if !is_told && self.book.random.one_in(2) {
             // Before anybody was told of what is given up.
-            self.kill();
-            return true;
+            return self.kill();
         }
         self.keep(losses);
-        true
     }
 
     pub(crate) fn flush(&mut self) {
@@ -511,6 +529,7 @@ impl Sim {
     pub(crate) fn disconnect(&mut self) {
         let most = self.book.random.below(12);
         self.execute(most);
+        self.lose_aside();
         self.node.hang_up();
         self.inbox.clear();
         self.outbox.clear();
@@ -575,16 +594,20 @@ impl Sim {
         self.book.note(|| "connected".into());
         self.away = false;
         self.node.script = true;
-        let script = (SHA.to_vec(), BODY.to_vec());
         let marker = match self.node.value(self.lane.marker()) {
             Some(Value::Text(marker)) => Some(marker),
             _ => None,
         };
         let marker = marker.as_deref();
+        let applier = if self.book.plan.scripts {
+            script()
+        } else {
+            Applier::Transaction
+        };
         // What others do is not told here.
         let tells = !self.book.plan.foreign;
         self.lane
-            .connected(&self.table, self.now, Some(script), marker, tells);
+            .connected(&self.table, self.now, Some(applier), marker, tells);
     }
 
     /// The node tells that somebody else changed a key.
@@ -669,7 +692,7 @@ impl Sim {
             self.syncing = self.commits.map(Commits::noted);
             self.turn_disk();
             self.execute(usize::MAX);
-            while self.read_one() {}
+            while self.read_one() || self.turn_aside() {}
             if self.lane.unsent_bytes() > 0 {
                 continue;
             }

@@ -7,7 +7,7 @@ use tally::flush::Series;
 use tally::resp::{encode, reply};
 
 use super::book::{Argv, argv};
-use super::node::{BODY, Node, SHA};
+use super::node::{Node, script};
 use super::sim::Plan;
 
 /// Everything submitted, executed and answered, in this thread.
@@ -63,7 +63,7 @@ fn barriers_take_every_increment_counted_meanwhile() {
         let mut node = Node::default();
         node.script = true;
         let now = tokio::time::Instant::now().into_std();
-        lane.connected(&table, now, Some((SHA.to_vec(), BODY.to_vec())), None, true);
+        lane.connected(&table, now, Some(script()), None, true);
         for _ in 0..1000 {
             for _ in 0..2 {
                 call(&table, &mut lane, &mut node, &argv(&["INCRBY", "a", "1"]));

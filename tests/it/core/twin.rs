@@ -1,7 +1,8 @@
 //! The model node means by the flush script what a real redis-server does.
 
-use tally::flush;
-use tally::resp::reply;
+use tally::flush::{self, Call, Certainty, Deadline, Decision, Increment, Outcome};
+use tally::key::Key;
+use tally::resp::{parse_i64, reply};
 
 use super::book::{Argv, argv, show};
 use super::node::{BODY, Node, SHA};
@@ -10,6 +11,9 @@ use crate::redis_server::{Client, RedisServer, Value};
 
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 const MARKER: &str = "__tally__:marker:twin:0";
+
+/// A week, as Tally has it.
+const MARKER_MS: &str = "604800000";
 
 const VALUES: &[&str] = &[
     "0",
@@ -50,7 +54,7 @@ fn batch(random: &mut Random, now: u64, next: &mut u64) -> Argv {
     let keys: Vec<_> = KEYS.iter().filter(|_| random.one_in(2)).collect();
     let mut words = argv(&["EVALSHA", "", &(keys.len() + 1).to_string(), MARKER]);
     words.extend(keys.iter().map(|key| key.as_bytes().to_vec()));
-    words.extend(argv(&[epoch, &number.to_string(), certainty, "600000"]));
+    words.extend(argv(&[epoch, &number.to_string(), certainty, MARKER_MS]));
     for _ in keys {
         let delta = random.pick(&["0", "1", "-3", "1000", "9223372036854775807"]);
         let deadline = match random.below(3) {
@@ -127,4 +131,132 @@ fn the_model_applies_batches_as_the_script_does() {
             );
         }
     }
+}
+
+/// The same call for a server that takes no scripts.
+fn as_call(words: &[Vec<u8>]) -> Call {
+    let text = |word: &Vec<u8>| String::from_utf8(word.clone()).unwrap();
+    let number = |word: &Vec<u8>| text(word).parse::<u64>().unwrap();
+    let keys = usize::try_from(number(&words[2])).unwrap() - 1;
+    let (keys, rest) = words[4..].split_at(keys);
+    let increment = |(key, args): (&Vec<u8>, &[Vec<u8>])| Increment {
+        key: Key::new(key),
+        delta: parse_i64(&args[0]).unwrap(),
+        count: 1,
+        deadline: text(&args[1]).parse().ok(),
+        due: args[2] == b"1",
+        asks: true,
+        last: parse_i64(&args[3]).unwrap(),
+        slot: None,
+    };
+    let certainty = match rest[2].as_slice() {
+        b"first" => Certainty::First,
+        b"again" => Certainty::Again,
+        _ => Certainty::Resync,
+    };
+    let increments = keys.iter().zip(rest[4..].chunks(4)).map(increment);
+    let numbers = (number(&rest[0]), number(&rest[1]));
+    Call::new(MARKER.into(), numbers, certainty, increments.collect())
+}
+
+/// Makes the call; what others do between its first look and its transaction, if it has one, is done
+/// by `meddle`.
+fn transact(client: &mut Client, mut call: Call, mut meddle: impl FnMut()) -> Vec<u8> {
+    let mut wire = Vec::new();
+    let head = loop {
+        wire.clear();
+        let replies = call.look(&mut wire).expect("nobody meddles so often");
+        let looked = client.call_all(&wire, replies);
+        match call.decide(&looked) {
+            Decision::Done(Outcome::Answer(frame)) => return frame,
+            Decision::Done(Outcome::Applied(head)) => break head,
+            Decision::Apply(apply) => {
+                meddle();
+                let replies = client.call_all(&apply.wire, apply.replies);
+                match call.applied(apply, &replies) {
+                    Some(Outcome::Answer(frame)) => return frame,
+                    Some(Outcome::Applied(head)) => break head,
+                    None => {}
+                }
+            }
+        }
+    };
+    let keys: Vec<_> = call.keys().map(<[u8]>::to_vec).collect();
+    let read = |key: &Vec<u8>| {
+        let value = client.call(&[b"MGET".as_slice(), key]);
+        let left = Deadline::from_reply(&client.call(&[b"PTTL".as_slice(), key]));
+        let value = reply::elements(&value).unwrap().next().unwrap().to_vec();
+        (value, left.unwrap())
+    };
+    let read: Vec<_> = keys.iter().map(read).collect();
+    let read = read.iter().map(|(value, left)| (value.as_slice(), *left));
+    head.answer(head.time_ms(), read)
+}
+
+#[test]
+fn a_transaction_applies_batches_as_the_script_does() {
+    let server = RedisServer::start();
+    let [mut scripted, mut plain, mut other] = [(); 3].map(|()| server.connect());
+    for client in [&mut plain, &mut other] {
+        client.call(&["HELLO", "3"]);
+        client.call(&["SELECT", "1"]);
+    }
+    let script = flush::script(true);
+    let sha = scripted.call(&[b"SCRIPT".to_vec(), b"LOAD".to_vec(), script]);
+    let sha = Value::parse(&sha).text().as_bytes().to_vec();
+    let first = Random::seed_or(1);
+    let mut conflicts = 0;
+    for seed in first..first + 60 {
+        scripted.call(&["FLUSHALL"]);
+        let (mut random, mut next) = (Random::new(seed), 1);
+        for step in 0..50 {
+            if random.one_in(3) {
+                let words = meddle(&mut random);
+                scripted.call(&words);
+                plain.call(&words);
+                continue;
+            }
+            let meddled = random.one_in(4).then(|| meddle(&mut random));
+            let mut words = batch(&mut random, now(&mut scripted), &mut next);
+            words[1].clone_from(&sha);
+            let mut to_come = meddled.clone();
+            let answer = transact(&mut plain, as_call(&words), || {
+                if let Some(words) = to_come.take() {
+                    scripted.call(&words);
+                    other.call(&words);
+                    conflicts += 1;
+                }
+            });
+            let truth = scripted.call(&words);
+            let (answer, mut truth) = (comparable(&answer), comparable(&truth));
+            // The script reads the keys whatever the marker says.
+            if !matches!(truth[0].as_str(), "applied" | "done") {
+                truth.truncate(4);
+            }
+            let asked = |at: usize| at < 4 || at.is_multiple_of(2);
+            let compared = |words: Vec<String>| {
+                let words = words.into_iter().enumerate();
+                let words = words.filter(|(at, _)| asked(*at)).map(|(_, word)| word);
+                words.collect::<Vec<_>>()
+            };
+            let call = show(&words);
+            let story = format!("seed {seed}, step {step}: {call}, meddled {meddled:?}");
+            assert_eq!(compared(answer), compared(truth), "{story}");
+            for key in KEYS.iter().chain(&[MARKER]) {
+                let [one, two] = [&mut scripted, &mut plain].map(|client| {
+                    let held = client.call(&["GET", *key]);
+                    let ends = client.call(&["PEXPIRETIME", *key]);
+                    let held = reply::text(&held).map(<[u8]>::to_vec);
+                    (held, reply::integer(&ends).unwrap())
+                });
+                assert_eq!(one.0, two.0, "{key}, {story}");
+                // What is set as a time from now is set a moment later in one of them.
+                assert!(
+                    (one.1 - two.1).abs() < 5_000,
+                    "{key}, {one:?} {two:?}, {story}"
+                );
+            }
+        }
+    }
+    assert!(conflicts > 100, "{conflicts}");
 }

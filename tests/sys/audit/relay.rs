@@ -38,6 +38,8 @@ struct Orders {
     reply_bytes: Option<usize>,
     /// What goes towards the node waits here.
     held: Option<Vec<u8>>,
+    /// It does from the first bytes on that have this among them.
+    held_from: Option<&'static [u8]>,
 }
 
 /// Connections whose requests are held back.
@@ -86,6 +88,15 @@ impl Relay {
         }
         Held(pairs)
     }
+
+    /// Nothing of a connection reaches the node any more once something with `part` is sent on it.
+    pub(super) fn hold_from(&self, part: &'static [u8]) -> Held {
+        let pairs = std::mem::take(&mut *self.state.pairs.lock().unwrap());
+        for pair in &pairs {
+            pair.orders.lock().unwrap().held_from = Some(part);
+        }
+        Held(pairs)
+    }
 }
 
 impl Drop for Relay {
@@ -127,6 +138,14 @@ impl Held {
         for pair in &self.0 {
             pair.tally.shutdown(Shutdown::Both).ok();
         }
+    }
+
+    /// The node gets what was held back, and Tally none of its replies.
+    pub(super) fn deliver_unheard(self) {
+        for pair in &self.0 {
+            pair.orders.lock().unwrap().reply_bytes = Some(0);
+        }
+        self.deliver();
     }
 
     /// The node gets what was held back, and time to execute it.
@@ -190,6 +209,10 @@ impl Pair {
         loop {
             let count = tally.read(&mut buffer).unwrap_or(0);
             let mut orders = self.orders.lock().unwrap();
+            let has = |part| memchr::memmem::find(&buffer[..count], part).is_some();
+            if orders.held_from.is_some_and(has) {
+                orders.held.get_or_insert_default();
+            }
             if let Some(held) = &mut orders.held {
                 held.extend_from_slice(&buffer[..count]);
                 if count == 0 {
