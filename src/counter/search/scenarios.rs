@@ -231,6 +231,52 @@ const UNTOLD: Scenario = Scenario {
     ..PLAIN
 };
 
+const UNSCRIPTED: Scenario = Scenario {
+    scripts: false,
+    ..PLAIN
+};
+
+const UNSCRIPTED_LOSS: Scenario = Scenario {
+    name: "no scripts, and a lost connection",
+    programs: &[&[INCR, INCR, GET], &[SET, INCR]],
+    warm: true,
+    losses: 1,
+    ..UNSCRIPTED
+};
+
+const UNSCRIPTED_REFUSED: Scenario = Scenario {
+    name: "no scripts, a refused batch and a lost connection",
+    programs: &[&[INCR, SET], &[INCR]],
+    warm: true,
+    losses: 1,
+    refusals: 1,
+    ..UNSCRIPTED
+};
+
+const UNSCRIPTED_WHOLE_NODE: Scenario = Scenario {
+    name: "no scripts, and FLUSHALL among increments",
+    programs: &[&[INCR, FlushAll, GET], &[INCR, INCR]],
+    warm: true,
+    losses: 1,
+    ..UNSCRIPTED
+};
+
+const UNSCRIPTED_FOREIGN: Scenario = Scenario {
+    name: "no scripts, another program, and a lost connection",
+    programs: &[&[INCR, INCR, GET]],
+    warm: true,
+    losses: 1,
+    foreign: &[&["SET", "a", "50"]],
+    ..UNSCRIPTED
+};
+
+const UNSCRIPTED_KEYS: Scenario = Scenario {
+    name: "no scripts, one command on two warm keys",
+    programs: &[&[INCR, DelBoth, Get(1)], &[Add(1, 1), GET]],
+    warm: true,
+    ..UNSCRIPTED
+};
+
 /// Larger ones: minutes, and some GiB. Run when `TALLY_SUITE_DEEP` is set.
 const DEEP: &[Scenario] = &[
     Scenario {
@@ -269,6 +315,21 @@ const DEEP: &[Scenario] = &[
         losses: 2,
         refusals: 1,
         ..PLAIN
+    },
+    Scenario {
+        name: "deep: no scripts, two batches, and a DEL",
+        programs: &[&[INCR, INCR, DEL], &[INCR, GET]],
+        warm: true,
+        losses: 1,
+        ..UNSCRIPTED
+    },
+    Scenario {
+        name: "deep: no scripts, another program, and a lost connection",
+        programs: &[&[INCR, INCR, GET], &[INCR]],
+        warm: true,
+        losses: 1,
+        foreign: &[&["SET", "a", "50"], &["DEL", "a"]],
+        ..UNSCRIPTED
     },
     Scenario {
         name: "deep: two keys, a refused batch",
@@ -318,6 +379,19 @@ fn no_interleaving_with_lost_connections_shows_a_fault() {
 #[test]
 fn no_interleaving_with_refused_batches_shows_a_fault() {
     for scenario in [&REFUSED, &REFUSED_AND_LOST, &WHOLE_NODE] {
+        check(scenario);
+    }
+}
+
+#[test]
+fn no_interleaving_where_batches_are_transactions_shows_a_fault() {
+    for scenario in [
+        &UNSCRIPTED_LOSS,
+        &UNSCRIPTED_REFUSED,
+        &UNSCRIPTED_WHOLE_NODE,
+        &UNSCRIPTED_FOREIGN,
+        &UNSCRIPTED_KEYS,
+    ] {
         check(scenario);
     }
 }
@@ -379,6 +453,7 @@ fn every_promise_of_the_node_is_needed() {
         (Promise::DoneReadsNow, &FOREIGN_LOSS),
         (Promise::Numbers, &LOSS),
         (Promise::Fence, &LATE_SET),
+        (Promise::Watch, &UNSCRIPTED_LOSS),
     ] {
         check_needed(None, Some(promise), scenario);
     }

@@ -27,6 +27,8 @@ pub(super) enum Promise {
     Numbers,
     /// Bytes of a lost connection are not executed after the next one is in use.
     Fence,
+    /// A transaction does nothing if what it watches was changed.
+    Watch,
 }
 
 /// What is executed in one step: a request, or a transaction.
@@ -49,6 +51,10 @@ pub(super) struct Server {
     /// What was answered to each batch that was applied.
     answers: BTreeMap<Vec<u8>, Vec<u8>>,
 }
+
+/// What a transaction watches, as it was.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Watch(Vec<Option<node::Held>>);
 
 impl Unit {
     /// Cuts what a lane appended into units.
@@ -183,9 +189,31 @@ impl Server {
             self.node.script = false;
             b"-NOSCRIPT No matching script.\r\n"
         } else {
-            b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
+            OOM
         };
         out.push_back(vec![error.to_vec()]);
+    }
+
+    /// Executes on the connection beside what only reads; from now on what is there is watched.
+    pub(super) fn look(&mut self, wire: &[u8]) -> (Vec<Vec<u8>>, Watch) {
+        (self.node.execute_aside(wire), self.watch())
+    }
+
+    /// Executes a transaction there, unless something was changed since; returns its replies, and
+    /// what the lane's connection is told.
+    pub(super) fn apply(&mut self, wire: &[u8], watch: &Watch) -> Told {
+        if self.watch() != *watch && self.broken != Some(Promise::Watch) {
+            return (vec![b"_\r\n".to_vec()], None);
+        }
+        let before = self.values();
+        let replies = self.node.execute_aside(wire);
+        (replies, self.told_of(before))
+    }
+
+    fn watch(&mut self) -> Watch {
+        let mut keys = vec![self.marker.clone()];
+        keys.extend(KEYS.map(|key| key.as_bytes().to_vec()));
+        Watch(self.node.watched(&keys))
     }
 
     /// Another connection's command; returns what the lane's is told.
@@ -196,16 +224,21 @@ impl Server {
         } else {
             self.node.command(argv);
         }
+        self.told_of(before)
+    }
+
+    /// What the lane's connection is told of what is not as before.
+    fn told_of(&mut self, before: Values) -> Option<Vec<Vec<u8>>> {
         let after = self.values();
-        let mut push = Vec::new();
+        let mut keys = Vec::new();
         for (at, key) in KEYS.iter().enumerate() {
             if before[at] != after[at] && std::mem::take(&mut self.tracked[at]) {
+                let mut push = b">2\r\n$10\r\ninvalidate\r\n*1\r\n".to_vec();
                 encode::bulk(&mut push, key.as_bytes());
-                let head = b">2\r\n$10\r\ninvalidate\r\n*1\r\n".to_vec();
-                return Some(vec![[head, push].concat()]);
+                keys.push(push);
             }
         }
-        None
+        (!keys.is_empty()).then_some(keys)
     }
 
     /// A command of the lane's connection: what it reads is tracked, what it writes is not.
@@ -259,6 +292,12 @@ impl Server {
         reply
     }
 }
+
+/// Replies, and what is told meanwhile.
+type Told = (Vec<Vec<u8>>, Option<Vec<Vec<u8>>>);
+
+/// An error that changes nothing.
+pub(super) const OOM: &[u8] = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n";
 
 pub(super) fn argv(words: &[&str]) -> Argv {
     words.iter().map(|word| word.as_bytes().to_vec()).collect()

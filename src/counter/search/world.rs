@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use super::Hashed;
 use super::monitor::{Command, End, Monitor, Said, Value, Values};
 use super::node::script;
-use super::server::{Argv, Promise, Server, Unit, argv};
+use super::server::{self, Argv, Promise, Server, Unit, Watch, argv};
 use crate::counter::{
     Answer, Effect, Extent, KeyTable, Lane, Limits, Mode, Rules, Step, TableLimits, Treatment,
 };
-use crate::flush::Series;
+use crate::flush::{Applier, Apply, Call, Decision, Outcome, Series};
 use crate::resp::{encode, parse_i64, reply};
 
 pub(super) const KEYS: [&str; 2] = ["a", "b"];
@@ -43,6 +43,8 @@ pub(super) struct Scenario {
     pub(super) foreign: &'static [&'static [&'static str]],
     /// Whether the node tells of them.
     pub(super) tells: bool,
+    /// Whether the node takes scripts; else batches are transactions on a connection beside.
+    pub(super) scripts: bool,
 }
 
 impl Scenario {
@@ -59,6 +61,7 @@ impl Scenario {
         timeouts: 0,
         foreign: &[],
         tells: true,
+        scripts: true,
     };
 }
 
@@ -81,6 +84,12 @@ pub(super) enum Action {
     Flush,
     Lose,
     Connect,
+    /// The next step of a batch on the connection beside: it looks, is applied, is told of.
+    Aside,
+    /// Its transaction is refused.
+    RefuseAside,
+    /// The transaction of a lost connection is executed, if nothing was changed.
+    LateAside,
     /// Bytes of the lost connection are executed, or the rest of them never.
     Late,
     NoLater,
@@ -108,6 +117,21 @@ struct Clients {
     fault: Option<String>,
 }
 
+/// A batch on the connection beside.
+#[derive(Clone, Debug)]
+enum Beside {
+    /// Its transaction is sent.
+    Looked {
+        call: Call,
+        apply: Apply,
+        watch: Watch,
+    },
+    Told {
+        call: Call,
+        outcome: Outcome,
+    },
+}
+
 pub(super) struct World {
     lane: Lane<usize>,
     table: KeyTable,
@@ -118,6 +142,8 @@ pub(super) struct World {
     inbox: VecDeque<Unit>,
     outbox: VecDeque<Vec<Vec<u8>>>,
     late: VecDeque<Unit>,
+    beside: Option<Beside>,
+    late_beside: Option<(Apply, Watch)>,
     losses: u8,
     refusals: u8,
     timeouts: u8,
@@ -174,6 +200,8 @@ impl World {
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
             late: VecDeque::new(),
+            beside: None,
+            late_beside: None,
             losses: scenario.losses,
             refusals: scenario.refusals,
             timeouts: scenario.timeouts,
@@ -198,6 +226,8 @@ impl World {
             inbox: self.inbox.clone(),
             outbox: self.outbox.clone(),
             late: self.late.clone(),
+            beside: self.beside.clone(),
+            late_beside: self.late_beside.clone(),
             ..*self
         }
     }
@@ -211,6 +241,8 @@ impl World {
         let clients = &self.clients;
         (&clients.monitor, &clients.asked, &clients.waits).hash(&mut hasher);
         (self.up, &self.inbox, &self.outbox, &self.late).hash(&mut hasher);
+        let beside = (&self.beside, &self.late_beside);
+        write!(hasher, "{beside:?}").unwrap_or_default();
         let budgets = (self.losses, self.refusals, self.timeouts, self.foreign);
         budgets.hash(&mut hasher);
         hasher.finish()
@@ -231,7 +263,7 @@ impl World {
             if self.table.dirty() > 0 || !self.lane.is_applied() {
                 actions.push(Action::Flush);
             }
-            let busy = self.lane.oldest().is_some();
+            let busy = self.lane.oldest().is_some() || self.beside.is_some();
             if self.losses > 0 && (busy || !scenario.foreign.is_empty()) {
                 actions.push(Action::Lose);
             }
@@ -253,6 +285,15 @@ impl World {
         }
         if !self.late.is_empty() {
             actions.extend([Action::Late, Action::NoLater]);
+        }
+        if self.up && (self.beside.is_some() || self.lane.has_call()) {
+            actions.push(Action::Aside);
+        }
+        if self.refusals > 0 && matches!(self.beside, Some(Beside::Looked { .. })) {
+            actions.push(Action::RefuseAside);
+        }
+        if self.late_beside.is_some() {
+            actions.extend([Action::LateAside, Action::NoLater]);
         }
         if self.lane.next_window().is_some() {
             actions.push(Action::Window);
@@ -297,6 +338,7 @@ impl World {
             .programs()
             .all(|(client, program)| self.clients.asked[client] == program.len());
         let silent = self.inbox.is_empty() && self.outbox.is_empty() && self.late.is_empty();
+        let silent = silent && self.beside.is_none() && self.late_beside.is_none();
         let still = self.lane.is_idle() && self.lane.unsent_bytes() == 0 && self.table.dirty() == 0;
         if !(done && silent && still && self.up) {
             return Ok(false);
@@ -363,6 +405,9 @@ impl World {
                     self.late = late;
                 }
                 self.outbox.clear();
+                if let Some(Beside::Looked { apply, watch, .. }) = self.beside.take() {
+                    self.late_beside = Some((apply, watch));
+                }
                 self.up = false;
                 self.step(|lane, step| lane.disconnected(step, UNKNOWN, UNSENT));
             }
@@ -374,7 +419,23 @@ impl World {
                     }
                 }
             }
-            Action::NoLater => self.late.clear(),
+            Action::NoLater => {
+                self.late.clear();
+                self.late_beside = None;
+            }
+            Action::Aside => return self.turn_aside(),
+            Action::RefuseAside => {
+                self.refusals -= 1;
+                if let Some(Beside::Looked { call, apply, .. }) = self.beside.take() {
+                    let outcome = call.applied(apply, &[server::OOM.to_vec()]);
+                    self.beside = outcome.map(|outcome| Beside::Told { call, outcome });
+                }
+            }
+            Action::LateAside => {
+                if let Some((apply, watch)) = self.late_beside.take() {
+                    self.apply(&apply, &watch);
+                }
+            }
             Action::Foreign => {
                 let command = argv(self.clients.scenario.foreign[self.foreign]);
                 self.foreign += 1;
@@ -407,13 +468,54 @@ impl World {
     fn connect(&mut self) {
         self.up = true;
         self.server.reconnected();
-        self.lane.connected(
-            &self.table,
-            self.now,
-            Some(script()),
-            None,
-            self.server.tells,
-        );
+        let applier = if self.clients.scenario.scripts {
+            script()
+        } else {
+            Applier::Transaction
+        };
+        let tells = self.server.tells;
+        self.lane
+            .connected(&self.table, self.now, Some(applier), None, tells);
+    }
+
+    fn turn_aside(&mut self) -> bool {
+        match self.beside.take() {
+            None => {
+                let Some((call, _)) = self.lane.next_call(self.now) else {
+                    return false;
+                };
+                self.look(call);
+            }
+            Some(Beside::Looked { call, apply, watch }) => {
+                let replies = self.apply(&apply, &watch);
+                match call.applied(apply, &replies) {
+                    Some(outcome) => self.beside = Some(Beside::Told { call, outcome }),
+                    None => self.look(call),
+                }
+            }
+            Some(Beside::Told { call, outcome }) => {
+                self.step(|lane, step| lane.finish_call(step, &call, outcome));
+            }
+        }
+        true
+    }
+
+    fn look(&mut self, mut call: Call) {
+        let mut wire = Vec::new();
+        call.look(&mut wire).expect("few changes");
+        let (replies, watch) = self.server.look(&wire);
+        self.beside = Some(match call.decide(&replies) {
+            Decision::Done(outcome) => Beside::Told { call, outcome },
+            Decision::Apply(apply) => Beside::Looked { call, apply, watch },
+        });
+    }
+
+    fn apply(&mut self, apply: &Apply, watch: &Watch) -> Vec<Vec<u8>> {
+        let (replies, told) = self.server.apply(&apply.wire, watch);
+        if self.up {
+            self.outbox.extend(told);
+        }
+        replies
     }
 
     fn send(&mut self) {
@@ -496,7 +598,8 @@ impl World {
             while !self.inbox.is_empty() {
                 self.server.execute(&mut self.inbox, &mut self.outbox);
             }
-            if self.outbox.is_empty() {
+            let turned = (self.beside.is_some() || self.lane.has_call()) && self.turn_aside();
+            if self.outbox.is_empty() && !turned {
                 return;
             }
             while !self.outbox.is_empty() {
@@ -623,6 +726,7 @@ impl Lane<usize> {
         }
         let queues = (&self.queues, &self.parked, &self.fetches, &self.hold);
         let flushes = (&self.series, &self.urgent, &self.dirty, self.flushing);
+        self.calling.is_some().hash(hasher);
         let rest = (self.told, self.next_shard, self.shards_left, &self.windows);
         write!(hasher, "{queues:?}{flushes:?}{rest:?}").unwrap_or_default();
     }
