@@ -111,8 +111,10 @@ fn check_buffers_by_transactions(arguments: &[&str], order: Option<&str>) {
     }
     assert_eq!(client.run("EXPIRE k0 1000").integer(), 1);
     for node in &stack.nodes {
-        node.connect().run("DEL k1 k2");
-        node.connect().run("LPUSH k2 x");
+        node.connect().run("DEL k1");
+        // In one step: what is told of a change is flushed at once.
+        node.connect().run("LPUSH list x");
+        node.connect().run("RENAME list k2");
     }
     assert!(client.run("TALLY FLUSH").is_ok());
     for key in 3..100 {
