@@ -52,4 +52,4 @@ pub use recover::Recovered;
 pub use replies::{UnexpectedReply, discarded};
 pub use rules::{Mode, Policy, Rules, Treatment};
 pub use state::Answer;
-pub use table::{CROWD, Held, KeyTable, Source, TableLimits};
+pub use table::{CROWD, Held, KeyTable, Source, Spot, TableLimits};

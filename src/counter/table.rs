@@ -206,7 +206,7 @@ impl KeyTable {
     }
 
     /// The same, still empty, for so many threads that serve clients. With one a single lock guards
-    /// all shards, so that it can be kept over a batch of requests, see [`KeyTable::try_hold`].
+    /// all shards, so that it can be kept over a batch of requests, see [`KeyTable::hold`].
     #[must_use]
     pub fn for_threads(self, threads: usize) -> Self {
         let stripe_bits = if threads == 1 { 0 } else { SHARD_BITS };
@@ -278,32 +278,37 @@ impl KeyTable {
     #[inline]
     pub fn increment(&self, key: &[u8], delta: i64, now: Instant) -> Answer {
         let spot = self.spot(key);
-        let mut stripe = self.stripe(spot).lock();
-        shard_of(&mut stripe, spot).increment(self, spot.hash, (key, delta), now)
+        self.hold(spot).increment((spot, key), delta, now)
     }
 
     /// Answers a request about a deadline if the key is warm and that can be done here.
     pub fn timed(&self, key: &[u8], timed: Timed, now: Instant) -> Option<i64> {
         let spot = self.spot(key);
-        let mut stripe = self.stripe(spot).lock();
-        let shard = shard_of(&mut stripe, spot);
-        if shard.closed {
-            return None;
-        }
-        shard.timed(self, (spot.hash, key), timed, now)
+        self.hold(spot).timed((spot, key), timed, now)
     }
 
-    /// Keeps the table locked, if one lock guards all of it and nobody has it. Whoever holds it
-    /// may wait for no lane and no other table, and ask the table only by what [`Held`] has.
+    /// Whether one lock guards all keys.
     #[inline]
-    pub fn try_hold(&self) -> Option<Held<'_>> {
-        let [only] = &*self.stripes else {
-            return None;
-        };
-        let stripe = only.try_lock()?;
+    pub fn is_one(&self) -> bool {
+        self.stripes.len() == 1
+    }
+
+    /// Locks what `spot` is in. Whoever holds it may wait for no lane and no other table, and ask
+    /// the table only by what [`Held`] has.
+    #[inline]
+    pub fn hold(&self, spot: Spot) -> Held<'_> {
+        Held {
+            table: self,
+            stripe: self.stripe(spot).lock(),
+        }
+    }
+
+    /// The same, if nobody has it.
+    #[inline]
+    pub fn try_hold(&self, spot: Spot) -> Option<Held<'_>> {
         Some(Held {
             table: self,
-            stripe,
+            stripe: self.stripe(spot).try_lock()?,
         })
     }
 
@@ -349,9 +354,7 @@ impl KeyTable {
     #[inline]
     pub fn get(&self, key: &[u8], now: Instant, out: &mut Vec<u8>) -> bool {
         let spot = self.spot(key);
-        let mut stripe = self.stripe(spot).lock();
-        let shard = shard_of(&mut stripe, spot);
-        !shard.closed && shard.answer((spot.hash, key), now, out)
+        self.hold(spot).get((spot, key), now, out)
     }
 
     /// Number of keys known, whatever their state, in all tables that share these bounds.
@@ -400,24 +403,24 @@ impl KeyTable {
         }
     }
 
+    /// Where `key` belongs. Cost: one hash.
     #[inline]
-    fn spot(&self, key: &[u8]) -> Spot {
+    pub fn spot(&self, key: &[u8]) -> Spot {
         let hash = XxHash3_64::oneshot_with_seed(self.seed, key);
         // hashbrown uses the lowest bits for the bucket and the highest seven for the tag.
-        let shard = usize::try_from((hash >> 40) % (1 << SHARD_BITS)).unwrap_or_default();
-        let stripe = shard & ((1 << self.stripe_bits) - 1);
-        let place = shard >> self.stripe_bits;
+        let shard = u32::try_from((hash >> 40) % (1 << SHARD_BITS)).unwrap_or_default();
         Spot {
             hash,
-            stripe,
-            place,
+            stripe: shard & ((1 << self.stripe_bits) - 1),
+            place: shard >> self.stripe_bits,
         }
     }
 
     #[inline]
     fn stripe(&self, spot: Spot) -> &Mutex<Stripe> {
+        let stripe = usize::try_from(spot.stripe).unwrap_or_default();
         #[expect(clippy::indexing_slicing, reason = "there are 2^stripe_bits stripes")]
-        &self.stripes[spot.stripe]
+        &self.stripes[stripe]
     }
 
     /// Looks at every shard, one lock after the other.
@@ -429,7 +432,7 @@ impl KeyTable {
 
     /// Looks at the shard of this number, which wraps round.
     fn nth<R>(&self, number: usize, look: impl FnOnce(&mut Shard) -> R) -> R {
-        let shard = number % self.shards();
+        let shard = u32::try_from(number % self.shards()).unwrap_or_default();
         let spot = Spot {
             hash: 0,
             stripe: shard & ((1 << self.stripe_bits) - 1),
@@ -577,22 +580,23 @@ impl KeyTable {
     }
 }
 
-/// Where a key belongs.
+/// Where a key belongs in a [`KeyTable`].
 #[derive(Clone, Copy, Debug)]
-struct Spot {
+pub struct Spot {
     hash: u64,
-    stripe: usize,
+    stripe: u32,
     /// Of its shard in the stripe.
-    place: usize,
+    place: u32,
 }
 
 #[inline]
 fn shard_of(stripe: &mut Stripe, spot: Spot) -> &mut Shard {
+    let place = usize::try_from(spot.place).unwrap_or_default();
     #[expect(
         clippy::indexing_slicing,
         reason = "stripes have 2^(SHARD_BITS - stripe_bits) shards"
     )]
-    &mut stripe[spot.place]
+    &mut stripe[place]
 }
 
 /// Empty shards behind so many locks.

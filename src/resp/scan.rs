@@ -338,7 +338,8 @@ impl RequestScanner {
         Ok(None)
     }
 
-    fn start_over(&mut self) {
+    /// Forgets what was scanned: the next call expects the start of a request.
+    pub fn start_over(&mut self) {
         self.stage = Stage::Start;
         self.pos = 0;
         self.searched = 0;

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::dispatch::{Dispatch, Flow};
+use super::dispatch::{Dispatch, Flow, Known};
 use super::replies::Replies;
 use super::state::State;
 use super::timing::{Notes, Requests};
@@ -116,7 +116,7 @@ impl Asking<'_> {
         self.notes.slow_after = dispatch.slow_after.filter(|_| self.counted);
         dispatch.is_seen &= self.counted;
         let flow = if let Ok(Some(_)) = length {
-            dispatch.execute(&scanner.request(&self.wire))
+            dispatch.execute(&scanner.request(&self.wire), Known::Nothing)
         } else {
             // What we encoded is a request, save for an argument beyond the limits of clients.
             dispatch.error("ERR the request is too large");

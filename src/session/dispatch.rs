@@ -9,7 +9,6 @@ use super::batch::Tally;
 use super::reads::Reads;
 use super::replies::{Place, Replies, Ticket};
 use super::state::State;
-use super::tables::Tables;
 use super::timing::{Asked, Requests, push_slow};
 use super::{Client, Gate, Shared, subscribe};
 use crate::command::{self, Class, Command, Flags, Increment, LookupError};
@@ -17,7 +16,7 @@ use crate::counter::{Answer, Mode};
 use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
 use crate::node::{Entry, Node, Refused};
-use crate::resp::{Form, Protocol, Request, encode};
+use crate::resp::{Form, Request, encode};
 use crate::telemetry::clock::wall_time;
 use crate::telemetry::{Touch, Use};
 
@@ -32,7 +31,6 @@ pub(super) struct Dispatch<'a> {
     pub(super) now: Instant,
     /// The nodes of the session's database.
     pub(super) nodes: &'a [Arc<Node<Ticket>>],
-    pub(super) tables: Tables<'a>,
     entered: Option<(usize, Entry<'a, Ticket>)>,
     /// Replies made here that follow each other, not pushed to `replies` yet.
     pub(super) made: &'a mut Vec<u8>,
@@ -54,10 +52,12 @@ pub(super) struct Dispatch<'a> {
     pub(super) fate: Fate,
     /// What of it the client may keep.
     pub(super) reads: Reads,
+    /// Of the request that is executed.
+    known: Known,
     /// From when on a request is slow.
     pub(super) slow_after: Option<Duration>,
     /// Whether that is so short that every request is timed for itself.
-    is_careful: bool,
+    pub(super) is_careful: bool,
     /// Requests timed for themselves, and how long they took; and whether this one is.
     timed: (u64, Duration),
     is_timed: bool,
@@ -76,6 +76,15 @@ pub(super) enum Fate {
     Failed,
     /// It was refused before it was executed.
     Rejected,
+}
+
+/// What is known of a request before it is executed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Known {
+    Nothing,
+    Command(&'static Command),
+    /// The table of its key was asked just now, and did not answer.
+    Elsewhere(&'static Command),
 }
 
 /// How a session goes on after a request.
@@ -122,7 +131,6 @@ impl<'a> Dispatch<'a> {
             waker,
             now,
             nodes,
-            tables: Tables::new(nodes),
             entered: None,
             made,
             woken,
@@ -136,6 +144,7 @@ impl<'a> Dispatch<'a> {
             command: NO_COMMAND,
             fate: Fate::Here,
             reads: Reads::default(),
+            known: Known::Nothing,
             slow_after,
             is_careful: slow_after.is_some_and(|slow| slow < CAREFUL_BELOW),
             timed: (0, Duration::ZERO),
@@ -184,17 +193,20 @@ impl<'a> Dispatch<'a> {
         let database = self.client.database();
         self.shared.router.open(database);
         self.nodes = self.shared.router.database(database);
-        self.tables = Tables::new(self.nodes);
     }
 
     /// Executes one request. On [`Flow::Stall`] and [`Flow::Await`] nothing has happened.
-    pub(super) fn execute(&mut self, request: &Request<'_>) -> Flow {
+    pub(super) fn execute(&mut self, request: &Request<'_>, known: Known) -> Flow {
         if request.is_empty() {
             return Flow::Continue;
         }
-        let command = match command::lookup(request) {
-            Ok(command) => command,
-            Err(error) => return self.unknown(error, request),
+        self.known = known;
+        let command = match known {
+            Known::Command(command) | Known::Elsewhere(command) => command,
+            Known::Nothing => match command::lookup(request) {
+                Ok(command) => command,
+                Err(error) => return self.unknown(error, request),
+            },
         };
         self.command = command;
         if self.client.gate() != Gate::Open
@@ -244,12 +256,8 @@ impl<'a> Dispatch<'a> {
     /// Executes a request whose command was found and is allowed.
     pub(super) fn run(&mut self, request: &Request<'_>) -> Flow {
         let command = self.command;
-        match command.class {
-            Class::Increment(_) | Class::Get => {}
-            Class::Peek | Class::Keyed if self.deadline_here(command, request) => {
-                return Flow::Continue;
-            }
-            _ => self.tables.let_go(),
+        if matches!(command.class, Class::Peek | Class::Keyed) && self.deadline_here(request) {
+            return Flow::Continue;
         }
         match command.class {
             Class::Increment(kind) => self.increment(command, kind, request),
@@ -353,7 +361,11 @@ impl<'a> Dispatch<'a> {
         };
         let key = request.arg(1);
         let index = self.shared.router.index(key);
-        let answer = self.tables.increment(index, key, delta, self.now);
+        let answer = if self.is_elsewhere() {
+            Answer::Elsewhere
+        } else {
+            self.node(index).table().increment(key, delta, self.now)
+        };
         match answer {
             Answer::Value(value) => {
                 self.tally.increments_local += 1;
@@ -364,7 +376,7 @@ impl<'a> Dispatch<'a> {
                     encode::integer(self.made, value);
                 }
             }
-            Answer::Overflow => self.error("ERR increment or decrement would overflow"),
+            Answer::Overflow => self.error(OVERFLOW),
             Answer::Elsewhere if self.is_through(index, key) => {
                 let flow = self.keyed(command, request);
                 if flow != Flow::Stall {
@@ -398,22 +410,14 @@ impl<'a> Dispatch<'a> {
             return flow;
         }
         let start = self.made.len();
-        if self.tables.get(index, key, self.now, self.made) {
+        if !self.is_elsewhere() && self.node(index).table().get(key, self.now, self.made) {
             self.tally.hits += 1;
             if self.is_sampled() {
                 self.touch(key, Use::Read(SAMPLED));
             }
-            if !self.client.finish_command() {
-                self.made.truncate(start);
-            } else if self.client.protocol() == Protocol::Resp2
-                && self.made.get(start) == Some(&b'_')
-            {
-                self.made.truncate(start);
-                encode::null(self.made, Protocol::Resp2);
-            }
+            self.finish_get(start);
             return Flow::Continue;
         }
-        self.tables.let_go();
         if self.is_through(index, key) {
             let flow = self.keyed(command, request);
             if flow != Flow::Stall {
@@ -434,10 +438,16 @@ impl<'a> Dispatch<'a> {
         Flow::Continue
     }
 
+    /// Whether the table of the request's key was asked, and did not answer.
+    #[inline]
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self.known, Known::Elsewhere(_))
+    }
+
     /// Whether this request is one of the [`SAMPLED`] that is told of. Costs nothing to speak of:
     /// the salt differs from batch to batch, the counts within one.
     #[inline]
-    fn is_sampled(&self) -> bool {
+    pub(super) fn is_sampled(&self) -> bool {
         self.is_sampled_at(0)
     }
 
@@ -499,7 +509,6 @@ impl<'a> Dispatch<'a> {
     /// Answers with an error.
     pub(super) fn error(&mut self, text: impl AsRef<[u8]>) {
         self.tally.errors += 1;
-        self.tables.let_go();
         self.fate = Fate::Failed;
         let stats = &self.shared.stats;
         stats.errors.note(text.as_ref());
@@ -581,7 +590,6 @@ impl<'a> Dispatch<'a> {
 
     /// The lane of a node, locked; at most one is.
     pub(super) fn lane(&mut self, index: usize) -> (&mut Entry<'a, Ticket>, &mut Vec<Waker>) {
-        self.tables.let_go();
         if self
             .entered
             .as_ref()
@@ -602,7 +610,6 @@ impl<'a> Dispatch<'a> {
 
     /// Unlocks the lane that is locked.
     pub(super) fn leave(&mut self) {
-        self.tables.let_go();
         self.entered = None;
     }
 }
@@ -611,6 +618,9 @@ impl<'a> Dispatch<'a> {
 pub(super) fn clamped(delta: i64) -> u32 {
     u32::try_from(delta.unsigned_abs()).unwrap_or(u32::MAX)
 }
+
+/// Redis's words (`incrDecrCommand` in `t_string.c`).
+pub(super) const OVERFLOW: &str = "ERR increment or decrement would overflow";
 
 /// Of so many requests answered here, one is told of; the others' costs do not change.
 pub(super) const SAMPLED: u32 = 64;

@@ -8,8 +8,11 @@ use crate::resp::{Request, encode, parse_i64};
 impl Dispatch<'_> {
     /// Answers a request about the deadline of a warm counter, without its lane. False when it is
     /// no such request, or the lane has to be asked; then nothing has happened.
-    pub(super) fn deadline_here(&mut self, command: &Command, request: &Request<'_>) -> bool {
-        let Some(timed) = read(command, request) else {
+    pub(super) fn deadline_here(&mut self, request: &Request<'_>) -> bool {
+        if self.is_elsewhere() {
+            return false;
+        }
+        let Some(timed) = read(self.command(), request) else {
             return false;
         };
         // Who tracks what it reads is told by the lane's way.
@@ -18,7 +21,7 @@ impl Dispatch<'_> {
         }
         let key = request.arg(1);
         let index = self.shared.router.index(key);
-        let Some(reply) = self.tables.timed(index, key, timed, self.now) else {
+        let Some(reply) = self.node(index).table().timed(key, timed, self.now) else {
             return false;
         };
         if self.client.finish_command() {

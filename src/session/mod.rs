@@ -4,6 +4,7 @@
 //! `Client`, others read it (`CLIENT LIST`) or cancel it (`CLIENT KILL`). [`local`] writes the
 //! replies that need no node; it is synchronous and does no I/O.
 
+mod ahead;
 mod amount;
 mod aside;
 mod ask;
@@ -23,6 +24,7 @@ mod login;
 mod monitor;
 mod moves;
 mod pause;
+mod pipeline;
 mod reads;
 mod registry;
 mod replies;

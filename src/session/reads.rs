@@ -176,7 +176,6 @@ impl Dispatch<'_> {
 
     /// A message of this client comes behind the replies made here so far.
     fn before_message(&mut self) {
-        self.tables.let_go();
         self.push_made();
     }
 
@@ -193,8 +192,8 @@ impl Dispatch<'_> {
         }
         let place = self.place(Form::Plain);
         let mut frame = Vec::new();
-        if self.tables.get(index, key, self.now, &mut frame) {
-            self.tables.let_go();
+        let table = self.node(index).table();
+        if table.get(key, self.now, &mut frame) {
             self.tally.hits += 1;
             self.touch(key, Use::Read(1));
             let now = self.now;

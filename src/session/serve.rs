@@ -13,13 +13,14 @@ use tokio::time::timeout;
 use tokio_util::io::poll_read_buf;
 
 use super::dispatch::{Dispatch, Flow};
+use super::pipeline::{Next, Pipeline};
 use super::replies::Replies;
 use super::state::State;
 use super::timing::{Notes, Requests};
 use super::{Activity, Client, Shared};
 use crate::config::Config;
 use crate::flush::{Commits, Wait};
-use crate::resp::{Limits, ProtocolError, RequestScanner, encode};
+use crate::resp::{Limits, ProtocolError, encode};
 use crate::tls::Stream;
 
 /// Serves one client until it leaves, is cut, or the server drains.
@@ -58,9 +59,7 @@ struct Session {
     limits: Limits,
     /// Bytes read and not executed.
     buffer: BytesMut,
-    scanner: RequestScanner,
-    /// Length of a complete request at the buffer's start that could not be executed yet.
-    scanned: Option<usize>,
+    pipeline: Pipeline,
     replies: Arc<Replies>,
     state: State,
     /// Replies being written, and how much of them has been.
@@ -127,8 +126,7 @@ impl Session {
             config,
             limits,
             buffer: BytesMut::new(),
-            scanner: RequestScanner::new(),
-            scanned: None,
+            pipeline: Pipeline::default(),
             replies,
             state: State::default(),
             out: Vec::new(),
@@ -263,34 +261,32 @@ impl Session {
         self.notes.slow_after = dispatch.slow_after;
         let mut executed = Executed::All;
         let mut used = 0;
-        for taken in 0.. {
-            if taken == room {
-                executed = Executed::Full;
-                break;
-            }
-            if dispatch.made.len() > MADE_BYTES {
-                executed = Executed::Some;
+        let mut taken = 0;
+        loop {
+            if taken == room || dispatch.made.len() > MADE_BYTES {
+                executed = Executed::more(taken == room);
                 break;
             }
             let unread = self.buffer.get(used..).unwrap_or_default();
-            let length = match self.scanned.take() {
-                Some(length) => length,
-                None => match self.scanner.scan(unread, &self.limits) {
-                    Ok(Some(length)) => length,
-                    Ok(None) => break,
-                    Err(error) => {
-                        protocol_error(&mut dispatch, error);
-                        self.shared.stats.protocol_errors.increment();
-                        self.input = Input::Closed;
-                        used = self.buffer.len();
-                        break;
-                    }
-                },
+            let next = match self.pipeline.next(&mut dispatch, unread, &self.limits) {
+                Ok(Next::Answered(bytes)) => {
+                    used += bytes;
+                    continue;
+                }
+                Ok(Next::Execute(request, known)) => dispatch.execute(&request, known),
+                Ok(Next::Incomplete) => break,
+                Err(error) => {
+                    protocol_error(&mut dispatch, error);
+                    self.shared.stats.protocol_errors.increment();
+                    self.input = Input::Closed;
+                    used = self.buffer.len();
+                    break;
+                }
             };
-            match dispatch.execute(&self.scanner.request(unread)) {
-                Flow::Continue => used += length,
+            taken += 1;
+            match next {
+                Flow::Continue => used += self.pipeline.executed(),
                 flow @ (Flow::Stall | Flow::Await) => {
-                    self.scanned = Some(length);
                     executed = Executed::held(flow);
                     break;
                 }
@@ -307,6 +303,7 @@ impl Session {
             }
             self.limits.authenticated = self.client.authenticated();
         }
+        self.pipeline.pause();
         let tally = dispatch.finish();
         // What is behind the start does not count as capacity, and is held all the same.
         let held = self.buffer.capacity();
@@ -408,7 +405,7 @@ impl Session {
             tracing::warn!(client = %self.client.addr, "query buffer limit reached");
             return Poll::Ready(Ok(0));
         }
-        let missing = self.scanner.wanted().saturating_sub(self.buffer.len());
+        let missing = self.pipeline.wanted().saturating_sub(self.buffer.len());
         // Doubles at most: a declared gigabyte costs memory only as it is sent.
         self.buffer
             .reserve(missing.clamp(READ_BYTES, READ_BYTES.max(self.buffer.len())));
@@ -456,6 +453,11 @@ enum Executed {
 }
 
 impl Executed {
+    /// There is more, and there are as many outstanding as may be, or not.
+    fn more(full: bool) -> Self {
+        if full { Self::Full } else { Self::Some }
+    }
+
     /// What a request that can not be executed yet waits for.
     fn held(flow: Flow) -> Self {
         match flow {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::dispatch::{Dispatch, Flow, SAMPLED};
 use super::local::{InfoText, NodeConfig, NodeKeyspace, finish_info};
 use super::replies::{Place, Ticket};
+use super::tables::Tables;
 use crate::command::{self, Class, Command, EveryNode, Merge};
 use crate::counter::{Effect, Extent};
 use crate::fan_out::{self, Cursor, Gather};
@@ -28,10 +29,12 @@ impl Dispatch<'_> {
         let mut missing: Vec<Vec<(Key, Ticket)>> = Vec::new();
         missing.resize_with(self.nodes.len(), Vec::new);
         let mut frame = Vec::new();
+        let mut tables = Tables::new(self.nodes);
         for (at, key) in keys.into_iter().enumerate() {
             let index = self.shared.router.index(key);
+            let asked = (self.node(index).table().spot(key), key);
             frame.clear();
-            if self.tables.get(index, key, self.now, &mut frame) {
+            if tables.get(index, asked, self.now, &mut frame) {
                 self.tally.hits += 1;
                 if self.is_sampled_at(at) {
                     self.touch(key, Use::Read(SAMPLED));
@@ -44,6 +47,7 @@ impl Dispatch<'_> {
                 missing.push((Key::new(key), Ticket::Part(Arc::clone(&gather), at)));
             }
         }
+        drop(tables);
         for (index, keys) in missing.into_iter().enumerate() {
             if keys.is_empty() {
                 continue;

@@ -1,15 +1,16 @@
-//! The key tables that a batch of requests asks.
+//! The key tables that several requests, or keys of one, ask.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::Ticket;
-use crate::counter::{Answer, Held, Timed};
+use crate::counter::{Answer, Held, Spot, Timed};
 use crate::node::Node;
 
-/// The tables of a database. Each that one lock guards stays locked from one request to the next,
-/// until [`Tables::let_go`]: before any other lock is waited for, or anything else is asked of a
-/// table, and at the end of the batch.
+/// The tables of a database. Each that one lock guards stays locked from one key to the next, as
+/// long as this lives: it must not while a lane is waited for, or anything else asked of a table.
+///
+/// A key comes with its [`Spot`] in the table of the node `index`, which comes from the ring.
 #[derive(Debug)]
 pub(super) struct Tables<'a> {
     nodes: &'a [Arc<Node<Ticket>>],
@@ -26,87 +27,68 @@ impl<'a> Tables<'a> {
         }
     }
 
-    /// See [`KeyTable::increment`](crate::counter::KeyTable::increment). `index` comes from the
-    /// ring.
+    /// See [`Held::increment`].
     #[inline]
     pub(super) fn increment(
         &mut self,
         index: usize,
-        key: &[u8],
+        asked: (Spot, &[u8]),
         delta: i64,
         now: Instant,
     ) -> Answer {
-        match self.hold(index) {
-            Some(table) => table.increment(key, delta, now),
-            None => self.node(index).map_or(Answer::Elsewhere, |node| {
-                node.table().increment(key, delta, now)
-            }),
-        }
+        self.ask(index, asked.0, |table| table.increment(asked, delta, now))
+            .unwrap_or(Answer::Elsewhere)
     }
 
-    /// See [`KeyTable::timed`](crate::counter::KeyTable::timed).
+    /// See [`Held::timed`].
     pub(super) fn timed(
         &mut self,
         index: usize,
-        key: &[u8],
+        asked: (Spot, &[u8]),
         timed: Timed,
         now: Instant,
     ) -> Option<i64> {
-        match self.hold(index) {
-            Some(table) => table.timed(key, timed, now),
-            None => self.node(index)?.table().timed(key, timed, now),
-        }
+        self.ask(index, asked.0, |table| table.timed(asked, timed, now))?
     }
 
-    /// See [`KeyTable::get`](crate::counter::KeyTable::get).
+    /// See [`Held::get`].
     #[inline]
     pub(super) fn get(
         &mut self,
         index: usize,
-        key: &[u8],
+        asked: (Spot, &[u8]),
         now: Instant,
         out: &mut Vec<u8>,
     ) -> bool {
-        match self.hold(index) {
-            Some(table) => table.get(key, now, out),
-            None => self
-                .node(index)
-                .is_some_and(|node| node.table().get(key, now, out)),
-        }
+        self.ask(index, asked.0, |table| table.get(asked, now, out))
+            .unwrap_or(false)
     }
 
-    /// Unlocks them all.
     #[inline]
-    pub(super) fn let_go(&mut self) {
-        for held in &mut self.held {
-            *held = None;
-        }
-    }
-
-    fn node(&self, index: usize) -> Option<&'a Arc<Node<Ticket>>> {
-        self.nodes.get(index)
-    }
-
-    /// A table, locked. `None`, with none locked, when it has many locks or somebody else has it:
-    /// who waited for it with others locked could wait for ever.
-    #[inline]
-    fn hold(&mut self, index: usize) -> Option<&mut Held<'a>> {
+    fn ask<R>(
+        &mut self,
+        index: usize,
+        spot: Spot,
+        ask: impl FnOnce(&mut Held<'a>) -> R,
+    ) -> Option<R> {
         let place = index % MOST_HELD;
-        let is_held = matches!(self.held.get(place), Some(Some((of, _))) if *of == index);
-        if !is_held {
-            self.lock(index, place)?;
+        if let Some(Some((of, table))) = self.held.get_mut(place)
+            && *of == index
+        {
+            return Some(ask(table));
         }
-        let (_, table) = self.held.get_mut(place)?.as_mut()?;
-        Some(table)
-    }
-
-    fn lock(&mut self, index: usize, place: usize) -> Option<()> {
-        let table = self.node(index)?.table().try_hold();
-        if table.is_none() {
-            self.let_go();
+        let table = self.nodes.get(index)?.table();
+        if !table.is_one() {
+            return Some(ask(&mut table.hold(spot)));
         }
-        *self.held.get_mut(place)? = Some((index, table?));
-        Some(())
+        // Who waited for one with others locked could wait for ever.
+        let mut held = table.try_hold(spot).unwrap_or_else(|| {
+            self.held = [const { None }; MOST_HELD];
+            table.hold(spot)
+        });
+        let answer = ask(&mut held);
+        *self.held.get_mut(place)? = Some((index, held));
+        Some(answer)
     }
 }
 

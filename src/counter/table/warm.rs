@@ -5,16 +5,16 @@ use std::time::Instant;
 
 use parking_lot::MutexGuard;
 
-use super::{Entry, KeyTable, Shard, Stripe, shard_of};
+use super::{Entry, KeyTable, Shard, Spot, Stripe, shard_of};
 use crate::counter::deadlines::Timed;
 use crate::counter::state::{Answer, Counter, State};
 use crate::key::Key;
 use crate::resp::{Protocol, encode};
 
-/// A table that stays locked over several requests.
+/// Some keys of a table, locked. They may be so over several requests: without an atomic step
+/// between them the processor looks for the next key while it waits for the memory of the last one.
 ///
-/// Without an atomic step between them the processor looks for the next key while it waits for the
-/// memory of the last one.
+/// A key comes with its [`Spot`], which has to be one of what is locked.
 #[derive(Debug)]
 pub struct Held<'a> {
     pub(super) table: &'a KeyTable,
@@ -22,17 +22,15 @@ pub struct Held<'a> {
 }
 
 impl Held<'_> {
-    /// As [`KeyTable::increment`].
+    /// Counts an increment if the key is warm.
     #[inline]
-    pub fn increment(&mut self, key: &[u8], delta: i64, now: Instant) -> Answer {
-        let spot = self.table.spot(key);
+    pub fn increment(&mut self, (spot, key): (Spot, &[u8]), delta: i64, now: Instant) -> Answer {
         let shard = shard_of(&mut self.stripe, spot);
         shard.increment(self.table, spot.hash, (key, delta), now)
     }
 
-    /// As [`KeyTable::timed`].
-    pub fn timed(&mut self, key: &[u8], timed: Timed, now: Instant) -> Option<i64> {
-        let spot = self.table.spot(key);
+    /// Answers a request about a deadline if the key is warm and that can be done here.
+    pub fn timed(&mut self, (spot, key): (Spot, &[u8]), timed: Timed, now: Instant) -> Option<i64> {
         let shard = shard_of(&mut self.stripe, spot);
         if shard.closed {
             return None;
@@ -40,10 +38,10 @@ impl Held<'_> {
         shard.timed(self.table, (spot.hash, key), timed, now)
     }
 
-    /// As [`KeyTable::get`].
+    /// Appends the value of the key as a reply (a RESP3 null when there is none) if it is known
+    /// here; returns whether it was.
     #[inline]
-    pub fn get(&mut self, key: &[u8], now: Instant, out: &mut Vec<u8>) -> bool {
-        let spot = self.table.spot(key);
+    pub fn get(&mut self, (spot, key): (Spot, &[u8]), now: Instant, out: &mut Vec<u8>) -> bool {
         let shard = shard_of(&mut self.stripe, spot);
         !shard.closed && shard.answer((spot.hash, key), now, out)
     }

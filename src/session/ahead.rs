@@ -1,0 +1,208 @@
+//! The front of a client's pipeline, as far as key tables may answer it, asked in one go.
+//!
+//! ```text
+//!   bytes read:  INCR a │ GET b │ EXPIRE a │ INCR c │ SET d ...
+//!   look ahead:  ├─ scanned, looked up, hashed ────┤
+//!   answer:      ├─ tables locked once ──┤ c is cold
+//!   execute:                             │ INCR c, by its lane; then answered again from behind it
+//! ```
+//!
+//! In order, and nothing behind a request that a table does not answer: a session that went
+//! request by request would do the same, but lock a table for each.
+
+use super::dispatch::{Dispatch, OVERFLOW, SAMPLED};
+use super::expiry;
+use super::tables::Tables;
+use super::{Gate, amount};
+use crate::command::{self, Class, Command};
+use crate::counter::{Answer, Spot, Timed};
+use crate::resp::{Limits, Protocol, Request, RequestScanner, encode};
+use crate::telemetry::Use;
+
+/// A request that a key table may answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ahead {
+    pub(super) command: &'static Command,
+    ask: Ask,
+    /// Its length in bytes.
+    pub(super) length: usize,
+    /// Where its key begins, and how long that is.
+    key: (u32, u32),
+    /// Of the key's node.
+    index: usize,
+    spot: Spot,
+}
+
+/// What it asks.
+#[derive(Clone, Copy, Debug)]
+enum Ask {
+    Increment(i64),
+    Get,
+    Timed(Timed),
+}
+
+/// How far the tables answered.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Answered {
+    /// So many requests.
+    pub(super) requests: usize,
+    /// Their bytes.
+    pub(super) bytes: usize,
+}
+
+impl Ahead {
+    fn key<'a>(&self, request: &'a [u8]) -> &'a [u8] {
+        let (start, length) = self.key;
+        let start = usize::try_from(start).unwrap_or(usize::MAX);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let rest = request.get(start..).unwrap_or_default();
+        rest.get(..length).unwrap_or_default()
+    }
+}
+
+impl Dispatch<'_> {
+    /// Whether requests may be answered without being looked at one by one: nobody has to be asked
+    /// or told.
+    pub(super) fn looks_ahead(&self) -> bool {
+        self.client.gate() == Gate::Open
+            && self.state.transaction.is_none()
+            && !self.client.is_in_subscribed_mode()
+            && !self.shared.pause.is_on()
+            && !self.shared.tracking.is_on()
+            && !self.is_careful
+    }
+
+    /// What a request asks of a table. Else its command, unless there is none.
+    pub(super) fn ask(
+        &self,
+        request: &Request<'_>,
+        length: usize,
+    ) -> Result<Ahead, Option<&'static Command>> {
+        let command = command::lookup(request).map_err(|_| None)?;
+        let ask = match command.class {
+            Class::Increment(kind) => amount::delta(kind, request.arg(2)).ok().map(Ask::Increment),
+            Class::Get => Some(Ask::Get),
+            Class::Peek | Class::Keyed => expiry::read(command, request).map(Ask::Timed),
+            _ => None,
+        };
+        let (Some(ask), [_, key, ..]) = (ask, request.spans()) else {
+            return Err(Some(command));
+        };
+        let name = request.arg(1);
+        let index = self.shared.router.index(name);
+        Ok(Ahead {
+            command,
+            ask,
+            length,
+            key: (key.start, key.len),
+            index,
+            spot: self.node(index).table().spot(name),
+        })
+    }
+
+    /// Asks for as many of these requests, which begin at `bytes[0]`, as the tables answer.
+    pub(super) fn answer_ahead(&mut self, requests: &[Ahead], bytes: &[u8]) -> Answered {
+        let mut answered = Answered::default();
+        let mut tables = Tables::new(self.nodes);
+        let mut unread = bytes;
+        for request in requests {
+            if !self.answer_one(&mut tables, request, request.key(unread)) {
+                break;
+            }
+            self.command = request.command;
+            self.count();
+            answered.requests += 1;
+            answered.bytes += request.length;
+            unread = unread.get(request.length..).unwrap_or_default();
+        }
+        drop(tables);
+        // Asked after the change: who begins to track and reads later sees it.
+        if self.shared.tracking.is_on() || self.shared.monitors.is_watched() {
+            let answered = requests.get(..answered.requests).unwrap_or_default();
+            self.tell_ahead(answered, bytes);
+        }
+        answered
+    }
+
+    /// Asks for one request; returns whether the table answered.
+    #[inline]
+    fn answer_one(&mut self, tables: &mut Tables<'_>, request: &Ahead, key: &[u8]) -> bool {
+        let asked = (request.spot, key);
+        match request.ask {
+            Ask::Increment(delta) => {
+                let value = match tables.increment(request.index, asked, delta, self.now) {
+                    Answer::Value(value) => value,
+                    Answer::Overflow => {
+                        self.tally.increments += 1;
+                        self.error(OVERFLOW);
+                        return true;
+                    }
+                    Answer::Elsewhere => return false,
+                };
+                self.tally.increments += 1;
+                self.tally.increments_local += 1;
+                if self.is_sampled() {
+                    self.touch(key, Use::Counted);
+                }
+                if self.client.finish_command() {
+                    encode::integer(self.made, value);
+                }
+            }
+            Ask::Get => {
+                let start = self.made.len();
+                if !tables.get(request.index, asked, self.now, self.made) {
+                    return false;
+                }
+                self.tally.hits += 1;
+                if self.is_sampled() {
+                    self.touch(key, Use::Read(SAMPLED));
+                }
+                self.finish_get(start);
+            }
+            Ask::Timed(timed) => {
+                let Some(reply) = tables.timed(request.index, asked, timed, self.now) else {
+                    return false;
+                };
+                if self.client.finish_command() {
+                    encode::integer(self.made, reply);
+                }
+            }
+        }
+        true
+    }
+
+    /// A value was made from `start` on: as the client wants it.
+    pub(super) fn finish_get(&mut self, start: usize) {
+        if !self.client.finish_command() {
+            self.made.truncate(start);
+        } else if self.client.protocol() == Protocol::Resp2 && self.made.get(start) == Some(&b'_') {
+            self.made.truncate(start);
+            encode::null(self.made, Protocol::Resp2);
+        }
+    }
+
+    /// Somebody began to track or to monitor meanwhile: tells what these requests were.
+    #[cold]
+    fn tell_ahead(&mut self, requests: &[Ahead], mut bytes: &[u8]) {
+        let mut scanner = RequestScanner::new();
+        let limits = Limits {
+            max_bulk_bytes: usize::MAX,
+            ..Limits::default()
+        };
+        for ahead in requests {
+            // Bytes that were scanned before.
+            if !matches!(scanner.scan(bytes, &limits), Ok(Some(_))) {
+                return;
+            }
+            self.command = ahead.command;
+            let request = scanner.request(bytes);
+            if self.shared.tracking.is_on() {
+                self.after_tracked(&request, false, None);
+            }
+            if self.shared.monitors.is_watched() {
+                self.tell_monitors(&request);
+            }
+            bytes = bytes.get(ahead.length..).unwrap_or_default();
+        }
+    }
+}
