@@ -48,7 +48,7 @@ bench:
 bench-all:
 	@sh scripts/install.sh redis tools
 	$(CARGO) build --release --bins --examples
-	python3 benches/compare.py --all --tails --memory --chart bench.svg --json bench.json
+	python3 benches/compare.py --all --node-load --tails --memory --chart bench.svg --json bench.json
 
 chaos:
 	@sh scripts/install.sh redis

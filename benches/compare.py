@@ -67,7 +67,10 @@ CASES = {
     "deny": ["EVAL", LIMIT_SCRIPT, "1", "deny:__rand_int__", "1"],
     "zipf": ("--command", "incr", "--keys", "1000000", "--zipf", "0.99", "--prefix", "zipf:"),
     "pair": ("--command", "pair", "--keys", "10000", "--prefix", "pair:"),
+    "cold": ["INCR", "cold:__rand_int__"],
 }
+# Of these as many different keys are drawn, of the others KEYS.
+RANGES = {"cold": 10_000_000}
 COMMANDS = ["incr", "get", "set"]
 PIPELINES = [1, 32]
 BENCHMARK_TIMEOUT_S = 120
@@ -79,7 +82,7 @@ BENCHMARK_TIMEOUT_S = 120
 def benchmark(target, command, pipeline, requests):
     """Runs redis-benchmark; returns requests per second, p50 and p99 in ms."""
     arguments = ["redis-benchmark", "-h", "127.0.0.1", "-p", target.port, "-c", CLIENTS]
-    arguments += ["-r", KEYS, "-P", pipeline, "-n", requests, "--csv"] + CASES[command]
+    arguments += ["-r", RANGES.get(command, KEYS), "-P", pipeline, "-n", requests, "--csv"] + CASES[command]
     try:
         done = subprocess.run(
             [str(argument) for argument in arguments],
@@ -293,6 +296,7 @@ def parse_arguments():
     )
     add("--only", action="append", choices=list(CASES), help="may be repeated")
     add("--all", action="store_true", help="all cases: " + ", ".join(CASES))
+    add("--node-load", action="store_true", help="also what a steady load costs the nodes")
     add("--tails", action="store_true", help="also latencies while something goes wrong")
     add("--memory", action="store_true", help="also bytes per warm key and idle connection")
     add("--chart", type=pathlib.Path, metavar="FILE", help="also draw the ratios as SVG")
@@ -366,6 +370,8 @@ def compare(arguments):
         print(header(facts), table(runs), sep="\n\n", flush=True)
         if arguments.chart:
             arguments.chart.write_text(chart.draw(runs, targets[0].name, header(facts)))
+        if arguments.node_load:
+            print("", extremes.node_load(rig, arguments.tally), sep="\n", flush=True)
         if arguments.tails:
             print("", extremes.tails(rig, arguments.tally), sep="\n", flush=True)
         if arguments.memory:

@@ -1,4 +1,4 @@
-"""Tally in bad moments: latencies while something goes wrong, and memory in bulk."""
+"""Tally at a steady load and in bad moments: what it costs the nodes, latencies, memory in bulk."""
 
 import contextlib
 import os
@@ -9,8 +9,9 @@ import socket
 import threading
 import time
 
-from rig import Client, load, progress
+from rig import Client, cpu_ns, load, progress
 
+STEADY_RATE = 100_000
 RATE = 20_000
 HOT_KEYS = 1_000
 SECONDS = 6
@@ -19,6 +20,31 @@ FLUSHED_KEYS = 100_000
 MGET_KEYS = 1_000_000
 WARM_KEYS = 1_000_000
 IDLE_CONNECTIONS = 5_000
+
+
+# ---------------------------------------------------------------------------------- node load
+
+
+def node_load(rig, binary):
+    """A Markdown table: what an open load on hot counters costs the servers, by the second."""
+    lines = [
+        f"INCR of {HOT_KEYS:,} hot keys at {STEADY_RATE:,}/s by the clock.",
+        "",
+        "| target | answered/s | p99 ms | nodes' CPU, ms a second | Tally's |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for target in (rig.bare(), rig.tally(binary, name="load")):
+        progress(f"node load: {target.name}")
+        steady = ("--rate", STEADY_RATE, "--keys", HOT_KEYS, "--seconds")
+        load(target.port, *steady, 2)  # warms the keys
+        nodes, proxy = cpu_ns(target.node_pids), cpu_ns(target.proxy_pids)
+        report = load(target.port, *steady, SECONDS)
+        nodes = (cpu_ns(target.node_pids) - nodes) / SECONDS / 1e6
+        proxy = (cpu_ns(target.proxy_pids) - proxy) / SECONDS / 1e6
+        answered = report["answered"] / SECONDS
+        cells = [target.name, f"{answered:,.0f}", f"{report['p99_ms']:.2f}", f"{nodes:.1f}"]
+        lines.append("| " + " | ".join([*cells, f"{proxy:.0f}"]) + " |")
+    return "\n".join(lines)
 
 
 # ---------------------------------------------------------------------------------- latencies
