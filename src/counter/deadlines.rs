@@ -124,10 +124,10 @@ impl Counter {
             Timed::Remaining(what) => return self.remaining(what, now, clock),
             Timed::Expire(expiry) => expiry,
         };
-        let before = (self.deadline, self.closes, self.due);
+        let before = self.seldom();
         let done = self.expire(expiry, now, clock?.now(now), guard)?;
         if !self.note(key, ledger) {
-            (self.deadline, self.closes, self.due) = before;
+            self.change_seldom(|seldom| *seldom = before);
             return None;
         }
         Some(i64::from(done))
@@ -146,16 +146,16 @@ impl Counter {
         if !self.answers(now) {
             return None;
         }
-        let (deadline, holds) = expiry.deadline(self.deadline, now_ms);
+        let (deadline, holds) = expiry.deadline(self.deadline(), now_ms);
         let left = Duration::from_millis(deadline.saturating_sub(now_ms));
         let closes = now.checked_add(left.checked_sub(guard)?)?;
         if closes <= now {
             return None;
         }
         if holds {
-            self.deadline = Some(deadline);
-            self.closes = Some(closes);
-            self.due = true;
+            self.change_seldom(|seldom| {
+                (seldom.deadline, seldom.closes, seldom.due) = (Some(deadline), Some(closes), true);
+            });
         }
         Some(holds)
     }
@@ -165,7 +165,7 @@ impl Counter {
         if !self.answers(now) {
             return None;
         }
-        let Some(deadline) = self.deadline else {
+        let Some(deadline) = self.deadline() else {
             return Some(-1);
         };
         let left = || Some(deadline.saturating_sub(clock?.now(now)));

@@ -312,14 +312,14 @@ impl<T> Lane<T> {
             .get(queue)
             .is_some_and(|queue| !queue.is_empty());
         if let (true, Some(counter)) = (waits, place.counter()) {
-            counter.queue = Some(queue);
+            counter.set_queue(Some(queue));
         }
     }
 
     /// Puts a command back to the front of its queue, and the queue back at its key.
     pub(super) fn put_back(&mut self, mut place: Place<'_>, queue: usize, head: Queued<T>) -> Stop {
         match place.state() {
-            Some(State::Warm(counter)) => counter.queue = Some(queue),
+            Some(State::Warm(counter)) => counter.set_queue(Some(queue)),
             _ => place.set(State::Waiting { queue }),
         }
         if let Some(queue) = self.queues.get_mut(queue) {
@@ -429,7 +429,7 @@ pub(super) struct Stop;
 /// Takes the queue off a key.
 pub(super) fn detach(place: &mut Place<'_>) -> Option<usize> {
     let queue = match place.state()? {
-        State::Warm(counter) => return counter.queue.take(),
+        State::Warm(counter) => return counter.change_seldom(|seldom| seldom.queue.take()),
         State::Opening { queue, .. } => return queue.take(),
         State::Waiting { queue } => *queue,
         _ => return None,

@@ -115,7 +115,7 @@ impl<T> Lane<T> {
             let mut place = step.table.lock(key);
             let ready = match place.state() {
                 Some(State::Warm(counter)) => {
-                    counter.queue.is_none() && (effect == Effect::Peek || counter.is_clean())
+                    counter.queue().is_none() && (effect == Effect::Peek || counter.is_clean())
                 }
                 Some(State::Opening { .. } | State::Waiting { .. }) => false,
                 _ => true,

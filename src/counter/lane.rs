@@ -542,7 +542,14 @@ impl<T> Lane<T> {
     pub(super) fn attach_queue(&mut self, place: &mut Place<'_>) -> usize {
         let slot = match place.state() {
             Some(State::Opening { queue, .. }) => Some(queue),
-            Some(State::Warm(counter)) => Some(&mut counter.queue),
+            Some(State::Warm(counter)) => {
+                if let Some(queue) = counter.queue() {
+                    return queue;
+                }
+                let queue = self.queues.insert(VecDeque::new());
+                counter.set_queue(Some(queue));
+                return queue;
+            }
             Some(State::Waiting { queue }) => return *queue,
             _ => None,
         };

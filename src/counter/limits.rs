@@ -284,14 +284,15 @@ impl<T> Lane<T> {
             Deadline::NoKey => return None,
             Deadline::Never => {}
             Deadline::Ms(ms) => {
-                counter.deadline = step.table.clock()?.now(at).checked_add(ms);
-                counter.closes = policy.closes(at, Duration::from_millis(ms));
-                if counter.closes.is_none_or(|closes| closes <= step.now) {
+                let deadline = step.table.clock()?.now(at).checked_add(ms);
+                let closes = policy.closes(at, Duration::from_millis(ms));
+                counter.set_end(deadline, closes);
+                if closes.is_none_or(|closes| closes <= step.now) {
                     return None;
                 }
             }
         }
-        counter.queue = queue;
+        counter.set_queue(queue);
         counter.told = Told::on(self.telling());
         Some(State::Warm(counter))
     }
@@ -376,7 +377,7 @@ fn decide(place: &mut Place<'_>, call: &Call, grants: bool, now: Instant) -> Opt
             if call.is_denied_at(counter.value) {
                 return Some(Decision::Denied);
             }
-            let amount = call.adds(counter.value, counter.deadline.is_some())?;
+            let amount = call.adds(counter.value, counter.deadline().is_some())?;
             let Answer::Value(value) = place.add(amount, now) else {
                 return None;
             };

@@ -51,7 +51,8 @@ impl<T> Lane<T> {
                 counter.in_flight += 1;
                 counter.in_flight_delta = counter.in_flight_delta.wrapping_add(increment.delta);
                 counter.value = counter.value.wrapping_add(increment.delta);
-                counter.deadline = increment.deadline.or(counter.deadline);
+                let deadline = increment.deadline.or_else(|| counter.deadline());
+                counter.change_seldom(|seldom| seldom.deadline = deadline);
             });
         }
         let gaps = recovered.after_outage;
@@ -98,7 +99,7 @@ pub(super) fn on_counter(
         let policy = table.policy(increment.key.as_bytes());
         let mut counter = Counter::recovered(policy.class, now);
         counter.value = increment.last;
-        counter.deadline = increment.deadline;
+        counter.change_seldom(|seldom| seldom.deadline = increment.deadline);
         place.set(State::Warm(counter));
     }
     if let Some(counter) = place.counter() {

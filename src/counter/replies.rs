@@ -418,7 +418,7 @@ fn counted<T>(
     let policy = step.table.policy(key.as_bytes());
     let until = policy.touched_until(at);
     let mut counter = Counter::new(value, policy.class, policy.counter_fresh_until(at));
-    counter.queue = queue;
+    counter.set_queue(queue);
     counter.told = Told::on(telling);
     match promotion {
         Some(Promotion {
@@ -429,10 +429,10 @@ fn counted<T>(
             left: Deadline::Ms(ms),
             time_ms,
         }) => {
-            counter.deadline = time_ms.checked_add(ms);
-            counter.closes = policy.closes(at, Duration::from_millis(ms));
-            if counter.deadline.is_some() && counter.closes.is_some_and(|closes| closes > step.now)
-            {
+            let deadline = time_ms.checked_add(ms);
+            let closes = policy.closes(at, Duration::from_millis(ms));
+            counter.set_end(deadline, closes);
+            if deadline.is_some() && closes.is_some_and(|closes| closes > step.now) {
                 return State::Warm(counter);
             }
             // Too near its end: increments go on one by one, or combined, until then.

@@ -147,7 +147,7 @@ impl<T> Lane<T> {
                 continue;
             };
             let (clean, cooling, base) = (counter.is_clean(), counter.cooling, counter.value);
-            let queue = counter.queue.filter(|_| counter.in_flight == 0);
+            let queue = counter.queue().filter(|_| counter.in_flight == 0);
             if clean && cooling {
                 let policy = step.table.policy(key.as_bytes());
                 let until = sent.map_or(step.now, |sent| policy.counter_fresh_until(sent));
@@ -178,7 +178,7 @@ impl<T> Lane<T> {
             let Some(counter) = place.counter() else {
                 continue;
             };
-            let (queue, closes) = (counter.queue, counter.closes);
+            let (queue, closes) = (counter.queue(), counter.closes());
             let cooling = counter.cooling || closes.is_some_and(|closes| closes <= step.now);
             drop(place);
             let Some(queue) = queue else {

@@ -103,18 +103,74 @@ pub(super) struct Rest {
     pub(super) urgent: bool,
     /// Nothing more is answered here: the key is gone, or something else, or its value left i64.
     pub(super) cooling: bool,
+    /// How sure it is that the node has no other deadline, but for what was sent since.
+    pub(super) told: Told,
+    /// While clean, answered here until then.
+    pub(super) fresh_until: Instant,
+    seldom: Option<Box<Seldom>>,
+}
+
+/// What most counters never have: half the memory of a [`Rest`] that had it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Seldom {
     /// When the key ends, in milliseconds since 1970 by the node's clock.
     pub(super) deadline: Option<u64>,
     /// Whether a client was told of the deadline and no batch carries it yet.
     pub(super) due: bool,
-    /// How sure it is that the node has no other deadline, but for what was sent since.
-    pub(super) told: Told,
     /// When answering here ends, so that what is acknowledged is applied before the deadline.
     pub(super) closes: Option<Instant>,
-    /// While clean, answered here until then.
-    pub(super) fresh_until: Instant,
     /// Where the commands that wait for the batches stand.
     pub(super) queue: Option<usize>,
+}
+
+impl Rest {
+    /// What there is of it.
+    pub(super) fn seldom(&self) -> Seldom {
+        self.seldom.as_deref().copied().unwrap_or_default()
+    }
+
+    /// See [`Seldom::deadline`].
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.seldom.as_ref().and_then(|seldom| seldom.deadline)
+    }
+
+    /// See [`Seldom::due`].
+    pub(super) fn is_due(&self) -> bool {
+        self.seldom.as_ref().is_some_and(|seldom| seldom.due)
+    }
+
+    /// See [`Seldom::closes`].
+    pub(super) fn closes(&self) -> Option<Instant> {
+        self.seldom.as_ref().and_then(|seldom| seldom.closes)
+    }
+
+    /// See [`Seldom::queue`].
+    pub(super) fn queue(&self) -> Option<usize> {
+        self.seldom.as_ref().and_then(|seldom| seldom.queue)
+    }
+
+    /// Changes it; takes memory only for what there is.
+    pub(super) fn change_seldom<R>(&mut self, change: impl FnOnce(&mut Seldom) -> R) -> R {
+        let mut seldom = self.seldom();
+        let result = change(&mut seldom);
+        match &mut self.seldom {
+            Some(_) if seldom == Seldom::default() => self.seldom = None,
+            Some(known) => **known = seldom,
+            None if seldom == Seldom::default() => {}
+            None => self.seldom = Some(Box::new(seldom)),
+        }
+        result
+    }
+
+    /// Where commands wait from now on, if some do.
+    pub(super) fn set_queue(&mut self, queue: Option<usize>) {
+        self.change_seldom(|seldom| seldom.queue = queue);
+    }
+
+    /// The key ends then, and answering here a while before; or it never does.
+    pub(super) fn set_end(&mut self, deadline: Option<u64>, closes: Option<Instant>) {
+        self.change_seldom(|seldom| (seldom.deadline, seldom.closes) = (deadline, closes));
+    }
 }
 
 impl Deref for Counter {
@@ -169,7 +225,7 @@ impl State {
     pub(super) fn queue(&self) -> Option<usize> {
         match self {
             Self::Opening { queue, .. } => *queue,
-            Self::Warm(counter) => counter.queue,
+            Self::Warm(counter) => counter.queue(),
             Self::Waiting { queue } => Some(*queue),
             _ => None,
         }
@@ -192,12 +248,9 @@ impl Counter {
                 in_flight_delta: 0,
                 urgent: false,
                 cooling: false,
-                deadline: None,
-                due: false,
                 told: Told::Doubted,
-                closes: None,
                 fresh_until,
-                queue: None,
+                seldom: None,
             }),
         }
     }
@@ -223,15 +276,15 @@ impl Counter {
 
     /// Whether there is something to seal.
     pub(super) fn is_pending(&self) -> bool {
-        self.pending != 0 || self.due
+        self.pending != 0 || self.is_due()
     }
 
     /// Whether the value may be told to clients.
     pub(super) fn answers(&self, now: Instant) -> bool {
-        (self.queue.is_none() || !holds(Rule::QueueFirst))
+        (self.queue().is_none() || !holds(Rule::QueueFirst))
             && !self.cooling
             && (!self.is_clean() || now < self.fresh_until || !holds(Rule::Lease))
-            && self.closes.is_none_or(|closes| now < closes)
+            && self.closes().is_none_or(|closes| now < closes)
     }
 
     /// Counts an increment if that can be done here. With a `ledger` it stands there before this
@@ -274,7 +327,7 @@ impl Counter {
         self.pending = pending;
         self.count = self.count.saturating_add(1);
         // A clean counter is answered for a time only.
-        self.open = pending != 0 && (self.open || self.rest.closes.is_none());
+        self.open = pending != 0 && (self.open || self.closes().is_none());
         Answer::Value(value)
     }
 
@@ -298,8 +351,8 @@ impl Counter {
         let before = self.value.wrapping_sub(self.pending);
         Standing {
             delta: self.pending,
-            deadline: self.deadline,
-            due: self.due,
+            deadline: self.deadline(),
+            due: self.is_due(),
             last: before.wrapping_sub(self.in_flight_delta),
         }
     }
@@ -318,8 +371,8 @@ impl Counter {
             key,
             delta,
             count: std::mem::take(&mut self.count),
-            deadline: self.deadline,
-            due: std::mem::take(&mut self.due),
+            deadline: self.deadline(),
+            due: self.change_seldom(|seldom| std::mem::take(&mut seldom.due)),
             asks: telling.is_none_or(|telling| self.told != Told::On(telling)),
             last,
             slot: self.slot.take(),
@@ -357,12 +410,12 @@ impl Counter {
         // A deadline that Redis does not have yet is newer than the one it gave.
         match deadline {
             Deadline::NoKey => self.cooling = true,
-            _ if self.due || self.in_flight > 0 => {}
-            Deadline::Never => (self.deadline, self.closes) = (None, None),
+            _ if self.is_due() || self.in_flight > 0 => {}
+            Deadline::Never => self.set_end(None, None),
             Deadline::Ms(deadline) => {
-                self.deadline = Some(deadline);
-                self.closes = closes(deadline);
-                self.cooling |= self.closes.is_none();
+                let closes = closes(deadline);
+                self.set_end(Some(deadline), closes);
+                self.cooling |= closes.is_none();
             }
         }
     }

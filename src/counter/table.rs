@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod copy;
 mod place;
+mod spot;
 mod warm;
 
 use std::sync::Arc;
@@ -21,7 +22,10 @@ use crate::key::Key;
 use crate::rule::{Rule, holds};
 
 pub(super) use place::Place;
+pub use spot::Spot;
 pub use warm::Held;
+
+use spot::SHARD_BITS;
 
 /// Bounds and times of a [`KeyTable`].
 #[derive(Clone, Copy, Debug)]
@@ -407,13 +411,7 @@ impl KeyTable {
     #[inline]
     pub fn spot(&self, key: &[u8]) -> Spot {
         let hash = XxHash3_64::oneshot_with_seed(self.seed, key);
-        // hashbrown uses the lowest bits for the bucket and the highest seven for the tag.
-        let shard = u32::try_from((hash >> 40) % (1 << SHARD_BITS)).unwrap_or_default();
-        Spot {
-            hash,
-            stripe: shard & ((1 << self.stripe_bits) - 1),
-            place: shard >> self.stripe_bits,
-        }
+        Spot::new(hash, self.stripe_bits)
     }
 
     #[inline]
@@ -432,12 +430,7 @@ impl KeyTable {
 
     /// Looks at the shard of this number, which wraps round.
     fn nth<R>(&self, number: usize, look: impl FnOnce(&mut Shard) -> R) -> R {
-        let shard = u32::try_from(number % self.shards()).unwrap_or_default();
-        let spot = Spot {
-            hash: 0,
-            stripe: shard & ((1 << self.stripe_bits) - 1),
-            place: shard >> self.stripe_bits,
-        };
+        let spot = Spot::in_shard(number % self.shards(), self.stripe_bits);
         look(shard_of(&mut self.stripe(spot).lock(), spot))
     }
 
@@ -492,7 +485,7 @@ impl KeyTable {
             State::Touched { until, .. } => now < *until && !pressure,
             State::Cached { until, .. } | State::Denied { until, .. } => now < *until,
             State::Warm(counter) => {
-                counter.queue.is_some()
+                counter.queue().is_some()
                     || !counter.is_clean()
                     || counter.listed
                     || now < counter.fresh_until
@@ -528,7 +521,7 @@ impl KeyTable {
             shard.closed = false;
             self.retain(shard, |entry| match &mut entry.state {
                 State::Warm(counter) => {
-                    counter.queue = None;
+                    counter.set_queue(None);
                     if counter.is_clean() {
                         !holds(Rule::ForgetOnLoss)
                     } else {
@@ -580,15 +573,6 @@ impl KeyTable {
     }
 }
 
-/// Where a key belongs in a [`KeyTable`].
-#[derive(Clone, Copy, Debug)]
-pub struct Spot {
-    hash: u64,
-    stripe: u32,
-    /// Of its shard in the stripe.
-    place: u32,
-}
-
 #[inline]
 fn shard_of(stripe: &mut Stripe, spot: Spot) -> &mut Shard {
     let place = usize::try_from(spot.place).unwrap_or_default();
@@ -618,11 +602,6 @@ fn stripes(stripe_bits: u32, rules: &Rules) -> Box<[Mutex<Stripe>]> {
 fn cost(key: &[u8], value: Option<&[u8]>) -> usize {
     key.len() + value.map_or(0, <[u8]>::len) + OVERHEAD
 }
-
-/// A table has 2^6 shards: enough that two to sixteen threads seldom meet, and that looking
-/// through one, or making it larger, holds up nobody for long.
-/// (The search over all states copies a table for every step.)
-const SHARD_BITS: u32 = if cfg!(test) { 1 } else { 6 };
 
 /// [`TableLimits::crowd`] of a node: a flush of as many keys takes 4 % of a core a second, so up to
 /// that number all may be warm that are touched now and then.

@@ -47,7 +47,7 @@ impl<T> Lane<T> {
                     self.seal(&mut place);
                 }
             }
-            Some(State::Warm(counter)) if counter.queue.is_some() => counter.cooling = true,
+            Some(State::Warm(counter)) if counter.queue().is_some() => counter.cooling = true,
             Some(State::Warm(counter)) if !at_once => {
                 let grace = step.now.checked_add(GRACE);
                 counter.fresh_until = grace.map_or(step.now, |end| end.min(counter.fresh_until));
