@@ -1,6 +1,6 @@
 //! Sealing what is pending into numbered batches, and sending them, again if need be.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::lane::Lane;
 use super::queue::{InFlight, Transaction};
@@ -56,20 +56,44 @@ impl<T> Lane<T> {
         self.begin(table, Classes::ALL);
     }
 
-    /// The same for the keys of one class of flush interval, see [`super::Rules::intervals`].
-    pub fn begin_flush_of(&mut self, table: &KeyTable, class: u8) {
+    /// The same for the keys of one class of flush interval, see [`super::Rules::intervals`], and
+    /// spread over a time, as long as nobody waits for it: [`Lane::next_batch`] says when to take
+    /// the lane's bytes for the next batch. All at once they would keep the node, and who shares
+    /// its processor, busy for a while: with 5,000 keys for some 30 ms.
+    pub fn begin_flush_of(&mut self, table: &KeyTable, class: u8, now: Instant, spread: Duration) {
         let mut classes = Classes::default();
         classes.insert(class);
-        self.begin(table, classes);
+        if !self.is_flushing() {
+            let dirty = table.dirty_by_class();
+            let keys = dirty.get(usize::from(class)).copied().unwrap_or_default();
+            self.pace = Pace::new(now, spread, keys + self.dirty.len());
+        }
+        self.go_round(table, classes);
     }
 
     fn begin(&mut self, table: &KeyTable, classes: Classes) {
+        self.pace = None;
+        self.go_round(table, classes);
+    }
+
+    fn go_round(&mut self, table: &KeyTable, classes: Classes) {
         if self.is_flushing() {
             self.flush_next.add(classes);
         } else {
             self.flushing = classes;
             self.shards_left = table.shards();
         }
+    }
+
+    /// When a flush that is spread over time goes on.
+    pub fn next_batch(&self) -> Option<Instant> {
+        let pace = self.pace.filter(|_| self.is_flushing())?;
+        self.series.has_room().then(|| pace.next())
+    }
+
+    /// Whether a flush is under way, and its next batch is due.
+    fn is_due(&self, now: Instant) -> bool {
+        self.is_flushing() && self.pace.is_none_or(|pace| pace.next() <= now)
     }
 
     /// Whether a flush is under way.
@@ -160,7 +184,7 @@ impl<T> Lane<T> {
             }
         }
         while self.series.has_room()
-            && (!self.flushing.is_empty() || !self.urgent.is_empty() || !self.unsent.is_empty())
+            && (self.is_due(now) || !self.urgent.is_empty() || !self.unsent.is_empty())
         {
             let mut batch = self.take_unsent();
             let telling = self.telling();
@@ -183,6 +207,9 @@ impl<T> Lane<T> {
                     break;
                 }
             }
+            if let Some(pace) = &mut self.pace {
+                pace.sealed = pace.sealed.saturating_add(1);
+            }
             if !batch.is_empty() {
                 self.counts.batches += 1;
                 self.counts.keys += u64::try_from(batch.len()).unwrap_or(u64::MAX);
@@ -192,6 +219,7 @@ impl<T> Lane<T> {
             }
             if ended {
                 self.flushing = std::mem::take(&mut self.flush_next);
+                self.pace = None;
                 self.shards_left = table.shards();
                 self.flushed = (self.flushed.0 + 1, self.series.last());
             }
@@ -229,5 +257,31 @@ impl<T> Lane<T> {
         self.series.wiped();
         self.wire.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
         self.push(now, InFlight::Wrapped(Some(ticket), Transaction::new(4)));
+    }
+}
+
+/// Batches at equal distances.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    begun: Instant,
+    gap: Duration,
+    /// Batches since.
+    sealed: u32,
+}
+
+impl Pace {
+    /// So that so many keys take `spread`. `None` if they are one batch.
+    fn new(begun: Instant, spread: Duration, keys: usize) -> Option<Self> {
+        let batches = u32::try_from(keys.div_ceil(flush::MAX_KEYS)).unwrap_or(u32::MAX);
+        (batches > 1).then(|| Self {
+            begun,
+            gap: spread / batches,
+            sealed: 0,
+        })
+    }
+
+    /// When the next one is due.
+    fn next(&self) -> Instant {
+        self.begun + self.gap * self.sealed
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use super::batches::Pace;
 use super::losses::Losses;
 use super::queue::{
     Get, GetMany, Hold, InFlight, Parked, Queued, Run, Slot, Submission, Transaction, Wanted,
@@ -79,6 +80,8 @@ pub struct Lane<T> {
     pub(super) flushing: Classes,
     /// The flush that begins when that one ends.
     pub(super) flush_next: Classes,
+    /// How the flush is spread over time; not at all where somebody waits for it.
+    pub(super) pace: Option<Pace>,
     /// Where the flush goes on in the table, and how many shards are left of its round.
     pub(super) next_shard: usize,
     pub(super) shards_left: usize,
@@ -259,6 +262,7 @@ impl<T> Lane<T> {
             urgent: Vec::new(),
             flushing: Classes::default(),
             flush_next: Classes::default(),
+            pace: None,
             next_shard: 0,
             shards_left: 0,
             flushed: (0, 0),

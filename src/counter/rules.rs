@@ -125,6 +125,14 @@ impl Rules {
         &self.intervals
     }
 
+    /// Over how long a flush of a class is spread: half its interval, so that what is acknowledged
+    /// is sent within one and a half.
+    pub fn spread(&self, class: u8) -> Duration {
+        self.intervals
+            .get(usize::from(class))
+            .map_or(Duration::ZERO, |interval| *interval / 2)
+    }
+
     /// [`Policy::guard`] of the keys of a class, without looking for their rule.
     pub(super) fn guard(&self, class: u8) -> Duration {
         self.guards

@@ -19,6 +19,15 @@ impl<T> Lane<T> {
         self.windows.front().map(|(end, _)| *end)
     }
 
+    /// When the driver has to look after the lane next: a window ends, or a flush that is spread
+    /// over time goes on.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.next_window()
+            .into_iter()
+            .chain(self.next_batch())
+            .min()
+    }
+
     /// Sends what windows held back that have ended by now.
     pub fn end_windows(&mut self, step: &mut Step<'_, T>) {
         while self.next_window().is_some_and(|end| end <= step.now) {

@@ -122,11 +122,11 @@ impl<T: Deliver> Driver<T> {
         let mut scanner = ReplyScanner::new();
         let mut wait = Wait::default();
         loop {
-            let (blocked, held_for, window, is_treated) = {
+            let (blocked, held_for, next, is_treated) = {
                 let inner = self.node.inner.lock();
                 let is_treated = inner.rounds_of != inner.lane.treatments();
                 let (blocked, held_for) = (inner.blocked, inner.held_for);
-                (blocked, held_for, inner.lane.next_window(), is_treated)
+                (blocked, held_for, inner.lane.next_due(), is_treated)
             };
             if is_treated {
                 flush = self.flushes();
@@ -164,7 +164,7 @@ impl<T: Deliver> Driver<T> {
                         return reason;
                     }
                 }
-                () = until(window), if window.is_some() => self.end_windows(),
+                () = until(next), if next.is_some() => self.go_on(),
                 class = flush.tick() => self.flush(class),
                 _ = watch.tick() => {
                     if let Some(reason) = self.watch(now()) {
@@ -176,7 +176,7 @@ impl<T: Deliver> Driver<T> {
     }
 
     /// First increments that waited for others go on.
-    fn end_windows(&mut self) {
+    fn go_on(&mut self) {
         let mut entry = self.node.enter();
         entry.step(now(), &mut self.wakes, Lane::end_windows);
         drop(entry);

@@ -505,7 +505,8 @@ impl<T: Deliver> Node<T> {
         let mut inner = self.inner.lock();
         if matches!(inner.link, Link::Up(_)) {
             inner.begin_rounds(|of| of == usize::from(class));
-            inner.lane.begin_flush_of(&self.table, class);
+            let spread = self.table.rules().spread(class);
+            inner.lane.begin_flush_of(&self.table, class, now(), spread);
             drop(inner);
             self.send();
         }

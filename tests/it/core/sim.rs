@@ -515,7 +515,9 @@ impl Sim {
         let classes = self.table.rules().intervals().len();
         if !self.away {
             let class = u8::try_from(self.book.random.below(classes)).unwrap();
-            self.lane.begin_flush_of(&self.table, class);
+            let spread = Duration::from_millis([0, 50][self.book.random.below(2)]);
+            self.lane
+                .begin_flush_of(&self.table, class, self.now, spread);
         }
     }
 
@@ -685,7 +687,7 @@ impl Sim {
             if self.away {
                 self.connect();
             }
-            if self.lane.next_window().is_some() {
+            if self.lane.next_due().is_some() {
                 self.advance(5);
             }
             self.send();

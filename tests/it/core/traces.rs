@@ -1,5 +1,7 @@
 //! The shortest stories of faults that simulated runs found, told step by step.
 
+use std::time::Duration;
+
 use super::book::argv;
 use super::node::Fault;
 use super::sim::{Plan, Sim};
@@ -384,6 +386,38 @@ fn in_a_crowd_a_key_is_warm_while_it_comes_often() {
     }
     assert!(sim.table.is_empty());
     assert_eq!(sim.held("a"), 5);
+}
+
+#[test]
+fn a_flush_is_spread_over_time_until_somebody_waits_for_it() {
+    let mut sim = Sim::new(Plan::new(|_, _| argv(&["PING"])), 1);
+    let keys: Vec<String> = (0..200).map(|key| format!("k{key}")).collect();
+    for key in &keys {
+        sim.warm(key, 3);
+        sim.ask(&format!("INCRBY {key} 1"));
+    }
+    let spread = Duration::from_millis(700);
+    let begun = sim.now;
+    let flushed = |sim: &Sim| sim.lane.counts().keys;
+    sim.lane.begin_flush_of(&sim.table, 0, sim.now, spread);
+    for batch in 1..=3 {
+        sim.settle();
+        assert_eq!(
+            flushed(&sim),
+            32 * batch,
+            "one batch, and no other before its time"
+        );
+        let next = begun + Duration::from_millis(100 * batch);
+        assert_eq!(sim.lane.next_batch(), Some(next));
+        sim.advance(99);
+        sim.settle();
+        assert_eq!(flushed(&sim), 32 * batch);
+        sim.advance(1);
+    }
+    sim.flush();
+    sim.settle();
+    assert_eq!((flushed(&sim), sim.lane.next_batch()), (200, None));
+    assert!(keys.iter().all(|key| sim.held(key) == 4));
 }
 
 #[test]
