@@ -21,6 +21,7 @@ mod bench;
 mod calls;
 mod deadlines;
 mod drain;
+mod fetch;
 mod forward;
 mod hold;
 mod inspect;

@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::amount::delta;
 use super::batch::Tally;
 use super::reads::Reads;
 use super::replies::{Place, Replies, Ticket};
 use super::state::State;
 use super::timing::{Asked, Requests, push_slow};
 use super::{Client, Gate, Shared, subscribe};
-use crate::command::{self, Class, Command, Flags, Increment, LookupError};
-use crate::counter::{Answer, Mode};
+use crate::command::{self, Class, Command, Flags, LookupError};
+use crate::counter::Mode;
 use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
 use crate::node::{Entry, Node, Refused};
@@ -348,93 +347,6 @@ impl<'a> Dispatch<'a> {
             self.shared.stats.commands.reject(command);
         }
         self.fate = Fate::Here;
-        Flow::Continue
-    }
-
-    fn increment(&mut self, command: &Command, kind: Increment, request: &Request<'_>) -> Flow {
-        let delta = match delta(kind, request.arg(2)) {
-            Ok(delta) => delta,
-            Err(text) => {
-                self.error(text);
-                return Flow::Continue;
-            }
-        };
-        let key = request.arg(1);
-        let index = self.shared.router.index(key);
-        let answer = if self.is_elsewhere() {
-            Answer::Elsewhere
-        } else {
-            self.node(index).table().increment(key, delta, self.now)
-        };
-        match answer {
-            Answer::Value(value) => {
-                self.tally.increments_local += 1;
-                if self.is_sampled() {
-                    self.touch(key, Use::Counted);
-                }
-                if self.client.finish_command() {
-                    encode::integer(self.made, value);
-                }
-            }
-            Answer::Overflow => self.error(OVERFLOW),
-            Answer::Elsewhere if self.is_through(index, key) => {
-                let flow = self.keyed(command, request);
-                if flow != Flow::Stall {
-                    self.touch(key, Use::Rose(clamped(delta)));
-                    self.tally.increments += 1;
-                }
-                return flow;
-            }
-            Answer::Elsewhere => {
-                if let Some(flow) = self.refuse_reserved(key).or_else(|| self.admit(index)) {
-                    return flow;
-                }
-                self.touch(key, Use::Rose(clamped(delta)));
-                let (ticket, now) = (self.ticket(Form::Plain), self.now);
-                let (entry, woken) = self.lane(index);
-                entry.step(now, woken, |lane, step| {
-                    lane.increment(step, key, delta, ticket);
-                });
-            }
-        }
-        self.tally.increments += 1;
-        Flow::Continue
-    }
-
-    fn get(&mut self, command: &Command, request: &Request<'_>) -> Flow {
-        let key = request.arg(1);
-        let index = self.shared.router.index(key);
-        if self.is_tracked()
-            && let Some(flow) = self.get_tracked(request, index)
-        {
-            return flow;
-        }
-        let start = self.made.len();
-        if !self.is_elsewhere() && self.node(index).table().get(key, self.now, self.made) {
-            self.tally.hits += 1;
-            if self.is_sampled() {
-                self.touch(key, Use::Read(SAMPLED));
-            }
-            self.finish_get(start);
-            return Flow::Continue;
-        }
-        if self.is_through(index, key) {
-            let flow = self.keyed(command, request);
-            if flow != Flow::Stall {
-                self.touch(key, Use::Read(1));
-                self.tally.misses += 1;
-            }
-            return flow;
-        }
-        if let Some(flow) = self.refuse_reserved(key).or_else(|| self.admit(index)) {
-            return flow;
-        }
-        self.tally.misses += 1;
-        self.touch(key, Use::Read(1));
-        let ticket = self.ticket(Form::Plain);
-        let now = self.now;
-        let (entry, woken) = self.lane(index);
-        entry.step(now, woken, |lane, step| lane.get(step, key, ticket));
         Flow::Continue
     }
 

@@ -34,6 +34,7 @@ mod script_calls;
 mod scripts;
 mod serve;
 mod shared;
+mod single;
 mod sort;
 mod spread;
 mod state;
