@@ -18,6 +18,7 @@ mod drive;
 mod full;
 mod pool;
 mod refused;
+mod rounds;
 mod side;
 mod transact;
 mod write;
@@ -42,6 +43,7 @@ use crate::tls::Writer;
 use self::busy::Busy;
 use self::connect::Peer;
 use self::pool::Pool;
+use self::rounds::{Round, rounds};
 pub use connect::{BROADCAST, TRACKING, TRACKING_LOOP};
 pub use drive::{drive, jittered};
 pub use full::{is_full, try_full};
@@ -153,15 +155,6 @@ struct Inner<T> {
     rounds: Vec<Round>,
     /// How often the lane's rules had changed when `rounds` was made.
     rounds_of: u64,
-}
-
-/// When flushes of one class began.
-#[derive(Clone, Copy)]
-struct Round {
-    /// The last one: once it has ended, what is pending is younger.
-    begun: Instant,
-    /// The one before: what is in the batches of the last is younger.
-    before: Instant,
 }
 
 /// The connection's state.
@@ -487,64 +480,6 @@ impl<T: Deliver> Node<T> {
     pub fn is_away(&self) -> bool {
         !matches!(self.inner.lock().link, Link::Up(_))
     }
-
-    /// Begins a flush: what is pending is sealed and sent as fast as it is acknowledged. Nothing
-    /// happens while the node is away.
-    pub fn flush(&self) {
-        let mut inner = self.inner.lock();
-        if matches!(inner.link, Link::Up(_)) {
-            inner.begin_rounds(|_| true);
-            inner.lane.begin_flush(&self.table);
-            drop(inner);
-            self.send();
-        }
-    }
-
-    /// The same for the keys of one class, see [`Rules::intervals`].
-    fn flush_class(&self, class: u8) {
-        let mut inner = self.inner.lock();
-        if matches!(inner.link, Link::Up(_)) {
-            inner.begin_rounds(|of| of == usize::from(class));
-            let spread = self.table.rules().spread(class);
-            inner.lane.begin_flush_of(&self.table, class, now(), spread);
-            drop(inner);
-            self.send();
-        }
-    }
-
-    /// Begins a flush of everything and waits until what is acknowledged now is applied.
-    ///
-    /// # Errors
-    ///
-    /// The node is away, or was on the way; [`unreachable()`] has words for it.
-    pub async fn apply(&self) -> Result<(), Arc<str>> {
-        let before = {
-            let mut inner = self.inner.lock();
-            inner.link.reason()?;
-            // One that is under way may have passed keys that are dirty now.
-            let under_way = u64::from(inner.lane.is_flushing());
-            inner.begin_rounds(|_| true);
-            inner.lane.begin_flush(&self.table);
-            inner.lane.flushed().0 + under_way
-        };
-        self.send();
-        let mut last = None;
-        loop {
-            {
-                let inner = self.inner.lock();
-                inner.link.reason()?;
-                let (ended, sealed) = inner.lane.flushed();
-                if ended > before {
-                    last.get_or_insert(sealed);
-                }
-                let nothing = inner.lane.is_applied() && self.table.dirty() == 0;
-                if nothing || last.is_some_and(|last| inner.lane.is_settled_up_to(last)) {
-                    return Ok(());
-                }
-            }
-            tokio::time::sleep(TURN).await;
-        }
-    }
 }
 
 impl<T> fmt::Debug for Node<T> {
@@ -652,32 +587,6 @@ impl<T> fmt::Debug for Entry<'_, T> {
     }
 }
 
-impl<T> Inner<T> {
-    /// The flushes of the rules in force begin with this; whether they were others before.
-    fn renew_rounds(&mut self, rules: &Rules) -> bool {
-        let is_new = self.rounds_of != self.lane.treatments();
-        if is_new {
-            self.rounds_of = self.lane.treatments();
-            self.rounds = rounds(rules);
-        }
-        is_new
-    }
-
-    /// Flushes of these classes begin, unless one is under way: then they begin unseen when that
-    /// ends, and what is pending is taken for older than it is, until the next.
-    fn begin_rounds(&mut self, is_begun: impl Fn(usize) -> bool) {
-        if self.lane.is_flushing() {
-            return;
-        }
-        let now = now();
-        for (class, round) in self.rounds.iter_mut().enumerate() {
-            if is_begun(class) {
-                round.before = std::mem::replace(&mut round.begun, now);
-            }
-        }
-    }
-}
-
 impl Link {
     /// Why nothing can be sent, if so.
     fn reason(&self) -> Result<(), Arc<str>> {
@@ -694,22 +603,10 @@ impl Link {
     }
 }
 
-/// No flush has begun yet.
-fn rounds(rules: &Rules) -> Vec<Round> {
-    let round = Round {
-        begun: now(),
-        before: now(),
-    };
-    vec![round; rules.intervals().len()]
-}
-
 /// The present, by tokio's clock, which tests can pause.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
-
-/// Between two looks at a flush.
-const TURN: Duration = Duration::from_millis(2);
 
 /// Largest write buffer kept for the next tick: many times what one tick needs at full load
 /// (50 clients with 32 commands of 64 bytes each are 100 KiB).
