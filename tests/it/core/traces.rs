@@ -390,7 +390,9 @@ fn in_a_crowd_a_key_is_warm_while_it_comes_often() {
 
 #[test]
 fn a_flush_is_spread_over_time_until_somebody_waits_for_it() {
-    let mut sim = Sim::new(Plan::new(|_, _| argv(&["PING"])), 1);
+    let mut plan = Plan::new(|_, _| argv(&["PING"]));
+    (plan.quiet, plan.table.max_keys, plan.table.crowd) = (true, 1000, 1000);
+    let mut sim = Sim::new(plan, 1);
     let keys: Vec<String> = (0..200).map(|key| format!("k{key}")).collect();
     for key in &keys {
         sim.warm(key, 3);
