@@ -410,9 +410,15 @@ fn a_refused_increment_names_its_database() {
     let stack = Stack::start(&[("counters.flush_interval", "\"1m\"")]);
     let mut client = client_in(&stack, 6);
     let key = stack.key_on(0, "k");
-    for _ in 0..5 {
+    // Until one waits for its flush.
+    let pending = eventually(Duration::from_secs(5), || {
         client.run(&format!("INCR {key}"));
-    }
+        client
+            .run("INFO coalescing")
+            .text()
+            .contains("increments_pending_keys:1\r\n")
+    });
+    assert!(pending);
     let mut node = stack.nodes[0].connect();
     assert!(node.run("SELECT 6").is_ok());
     // Tally is told of it, and flushes.
