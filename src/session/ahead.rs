@@ -10,7 +10,7 @@
 //! In order, and nothing behind a request that a table does not answer: a session that went
 //! request by request would do the same, but lock a table for each.
 
-use super::dispatch::{Dispatch, OVERFLOW, SAMPLED};
+use super::dispatch::{Dispatch, Fate, OVERFLOW, SAMPLED};
 use super::expiry;
 use super::tables::Tables;
 use super::{Gate, amount};
@@ -105,23 +105,42 @@ impl Dispatch<'_> {
         let mut answered = Answered::default();
         let mut tables = Tables::new(self.nodes);
         let mut unread = bytes;
+        // Those of one command that follow each other are counted at once.
+        let mut same = 0;
         for request in requests {
+            if !std::ptr::eq(self.command, request.command) {
+                self.count_here(std::mem::take(&mut same));
+                self.command = request.command;
+            }
             if !self.answer_one(&mut tables, request, request.key(unread)) {
                 break;
             }
-            self.command = request.command;
-            self.count();
+            if self.fate == Fate::Here {
+                self.tally.commands += 1;
+                same += 1;
+            } else {
+                self.count();
+            }
             answered.requests += 1;
             answered.bytes += request.length;
             unread = unread.get(request.length..).unwrap_or_default();
         }
         drop(tables);
+        self.count_here(same);
         // Asked after the change: who begins to track and reads later sees it.
         if self.shared.tracking.is_on() || self.shared.monitors.is_watched() {
             let answered = requests.get(..answered.requests).unwrap_or_default();
             self.tell_ahead(answered, bytes);
         }
         answered
+    }
+
+    /// Counts so many requests for the present command, which were answered.
+    fn count_here(&mut self, requests: u64) {
+        if requests > 0 {
+            self.tally.last_command = Some(self.command);
+            self.tally.count_many(self.command, requests);
+        }
     }
 
     /// Asks for one request; returns whether the table answered.

@@ -57,12 +57,27 @@ impl Tally {
     /// Counts one call of `command`. It shares the time of the batch unless it was timed or waits.
     #[inline]
     pub(super) fn count(&mut self, command: &'static Command, shares: bool, failed: bool) {
-        let call = Count {
+        self.add(Count {
             command,
             calls: 1,
             sharing: u64::from(shares),
             failed: u64::from(failed),
-        };
+        });
+    }
+
+    /// Counts calls of `command` that share the time of the batch.
+    pub(super) fn count_many(&mut self, command: &'static Command, calls: u64) {
+        self.add(Count {
+            command,
+            calls,
+            sharing: calls,
+            failed: 0,
+        });
+    }
+
+    #[inline]
+    fn add(&mut self, call: Count) {
+        let command = call.command;
         for place in &mut self.counts {
             match place {
                 Some(count) if std::ptr::eq(count.command, command) => return count.add(call),
