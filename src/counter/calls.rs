@@ -21,6 +21,12 @@ use crate::flush::{Call, Deadline, Outcome};
 use crate::resp::{encode, reply};
 
 impl<T> Lane<T> {
+    /// Whether the node was told meanwhile to take no batches in the way that was found when the
+    /// connection began: the next one may find another.
+    pub fn is_forbidden(&self) -> bool {
+        self.is_forbidden
+    }
+
     /// Whether [`Lane::next_call`] has one now.
     pub fn has_call(&self) -> bool {
         self.calling.is_none() && self.series.has_calls()

@@ -66,6 +66,8 @@ pub struct Lane<T> {
     pub(super) series: Series,
     /// The note by which the last batch was sealed.
     pub(super) sealed_at: u64,
+    /// The node does not take batches any more as it said when the connection began.
+    pub(super) is_forbidden: bool,
     /// Since when a node without scripts is at work on a batch.
     pub(super) calling: Option<Instant>,
     /// How many connections were lost, and whether the present one tells of changes by others.
@@ -254,6 +256,7 @@ impl<T> Lane<T> {
             counts: Counts::default(),
             series,
             sealed_at: 0,
+            is_forbidden: false,
             calling: None,
             lost: 0,
             tells: false,
@@ -326,6 +329,7 @@ impl<T> Lane<T> {
         self.lost = self.lost.wrapping_add(1);
         self.tells = false;
         self.calling = None;
+        self.is_forbidden = false;
         self.wire.clear();
         (self.appended, self.taken) = (0, 0);
     }

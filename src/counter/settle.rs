@@ -34,6 +34,7 @@ impl<T> Lane<T> {
             Verdict::Again(Some(refusal)) => {
                 let mut error = Vec::new();
                 self.counts.flush_errors += 1;
+                self.is_forbidden |= refusal.is_of_the_command();
                 encode::error(&mut error, &refusal.text);
                 self.refuse_waiting(step, &error);
             }

@@ -62,6 +62,11 @@ impl Refusal {
     pub fn is_forbidden(&self) -> bool {
         self.text.starts_with("NOPERM") || self.text.starts_with("ERR unknown command")
     }
+
+    /// The same, but not where the user may not use some key (`getAclErrorMessage` in Redis `acl.c`).
+    pub fn is_of_the_command(&self) -> bool {
+        self.is_forbidden() && !self.text.contains(" key")
+    }
 }
 
 /// The script's answer, taken apart.
@@ -178,6 +183,13 @@ mod tests {
             "OOM command not allowed when used memory > 'maxmemory'."
         );
         assert!(!Refusal::from_reply(b"-ERR value is not an integer\r\n").transient);
+        let of_the_command = |frame: &[u8]| Refusal::from_reply(frame).is_of_the_command();
+        assert!(of_the_command(
+            b"-NOPERM User default has no permissions to run the 'evalsha' command\r\n"
+        ));
+        assert!(!of_the_command(
+            b"-NOPERM No permissions to access a key\r\n"
+        ));
     }
 
     #[test]

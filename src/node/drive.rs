@@ -335,6 +335,7 @@ impl<T: Deliver> Driver<T> {
             lane.expire(step, timeout, &error)
         });
         let oldest = entry.inner.lane.oldest();
+        let is_forbidden = entry.inner.lane.is_forbidden();
         drop(entry);
         self.node
             .counters
@@ -342,6 +343,9 @@ impl<T: Deliver> Driver<T> {
             .fetch_add(told.try_into().unwrap_or(0), Ordering::Relaxed);
         self.wake();
         self.node.ask_if_busy(now);
+        if is_forbidden {
+            return Some("it takes no batches as before".into());
+        }
         let hard = upstream.hard_timeout;
         let stuck = oldest.is_some_and(|oldest| oldest + hard <= now);
         stuck.then(|| format!("no answer within {hard:?}"))

@@ -481,11 +481,17 @@ fn check_two_processes(nodes: fn() -> Redis) {
     });
 }
 
-/// All faults at random, one after the other.
 #[test]
 fn chaos_loses_and_doubles_nothing() {
+    check_chaos(Redis::start_durable);
+}
+
+/// All faults at random, one after the other.
+#[track_caller]
+fn check_chaos(nodes: fn() -> Redis) {
     let seconds = std::env::var("TALLY_CHAOS_SECONDS").map_or(8, |text| text.parse().unwrap());
     let audit = Audit {
+        nodes,
         settings: IMPATIENT,
         has_doubts: true,
         removes: true,

@@ -173,6 +173,24 @@ fn nodes_that_take_no_scripts_and_no_transactions_have_every_increment_before_it
 }
 
 #[test]
+fn scripts_forbidden_while_connected_leave_transactions() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[FAST, &[("counters.flush_interval", "\"1m\"")]].concat());
+    let key = stack.key_on(0, "a");
+    let (mut client, mut admin) = (stack.connect(), stack.nodes[0].connect());
+    for (order, last) in [("-evalsha", 9), ("+evalsha -watch", 18)] {
+        for want in last - 8..=last {
+            assert_eq!(client.run(&format!("INCR {key}")).integer(), want);
+        }
+        assert!(admin.run(&format!("ACL SETUSER default {order}")).is_ok());
+        let is_set = || client.run(&format!("GETSET {key} {last}")) == client_number(last);
+        assert!(eventually(Duration::from_secs(10), is_set), "{order}");
+    }
+}
+
+#[test]
 fn what_is_pending_waits_for_scripts_to_be_taken_again_and_nobody_hangs() {
     if skipped_on_bare_redis() {
         return;

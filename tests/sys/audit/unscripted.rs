@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Audit, Course, Field, again_and_again, check_two_processes, faults, held};
+use super::{
+    Audit, Course, Field, again_and_again, check_chaos, check_two_processes, faults, held,
+};
 use crate::harness::{eventually, pause, skipped_on_bare_redis};
 use crate::servers::Redis;
 
@@ -131,6 +133,11 @@ fn an_older_snapshot_where_scripts_are_forbidden_is_given_what_it_lost() {
 #[test]
 fn two_processes_where_scripts_are_forbidden_lose_only_what_is_named() {
     check_two_processes(start);
+}
+
+#[test]
+fn chaos_where_scripts_are_forbidden_loses_and_doubles_nothing() {
+    check_chaos(start);
 }
 
 /// A transaction that was decided on, and whose connection is lost before the node has it, comes
