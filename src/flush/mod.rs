@@ -36,7 +36,7 @@ pub use answer::{Deadline, Reading, Refusal};
 pub use call::{Apply, CONTENDED, Call, Certainty, Decision, Head, Outcome};
 pub use commits::{Commits, Wait};
 pub use series::{Applier, Batch, Cause, Forgotten, Series, Settled, Verdict};
-pub use slots::{Damaged, Found, Ledger, MAX_KEY_BYTES, SLOT_WORDS, Slot, Slots, Stage, Standing};
+pub use slots::{Damaged, Found, Ledger, MAX_KEY_BYTES, Slot, Slots, Stage, Standing, words_of};
 
 use crate::key::Key;
 

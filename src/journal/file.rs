@@ -301,7 +301,7 @@ pub(super) const SERIES_WORDS: usize = 64;
 
 /// `TALLYJNL`.
 const MAGIC: u64 = u64::from_le_bytes(*b"TALLYJNL");
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// Places in the header.
 const EPOCH: usize = 2;

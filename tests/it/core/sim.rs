@@ -9,7 +9,7 @@ use tally::counter::{
     Condition, Effect, Expiry, Extent, Fates, KeyTable, Lane, Limits, Losses, Mode, Recovered,
     Rules, Source, Step, TableLimits, Timed, Treatment, When,
 };
-use tally::flush::{Applier, Commits, Ledger, SLOT_WORDS, Series, Slots, Stage};
+use tally::flush::{Applier, Commits, Ledger, Series, Slots, Stage, words_of};
 use tally::key::Key;
 use tally::resp::parse_i64;
 
@@ -212,7 +212,9 @@ pub(crate) const BUFFERED: Treatment = Treatment {
 
 impl Sim {
     pub(crate) fn new(plan: Plan, seed: u64) -> Self {
-        let words = (0..=JOURNAL_SLOTS * SLOT_WORDS).map(|_| AtomicU64::new(0));
+        let last = (0..JOURNAL_SLOTS).flat_map(words_of).max();
+        // And one that stands for the series' own.
+        let words = (0..last.unwrap_or_default() + 2).map(|_| AtomicU64::new(0));
         let words: Option<&[_]> =
             (plan.kills || plan.outages).then(|| &*Box::leak(words.collect::<Box<_>>()));
         let now = tokio::time::Instant::now().into_std();
@@ -453,11 +455,13 @@ impl Sim {
         let Some(words) = self.words else {
             return;
         };
-        let slots = self.disk.chunks_mut(SLOT_WORDS);
-        for (disk, slot) in slots.zip(words.chunks(SLOT_WORDS)) {
+        // The last word stands for the series' own.
+        let series = vec![words.len() - 1];
+        let slots = (0..JOURNAL_SLOTS).map(|slot| words_of(slot).collect());
+        for unit in slots.chain([series]) {
             if chosen(&mut self.book.random) {
-                for (to, from) in disk.iter_mut().zip(slot) {
-                    *to = from.load(Ordering::Relaxed);
+                for at in unit {
+                    self.disk[at] = words[at].load(Ordering::Relaxed);
                 }
             }
         }
