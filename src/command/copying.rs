@@ -21,7 +21,7 @@ impl Copying {
             | "zdiffstore" | "zrangestore" | "bitop" | "pfmerge" | "geosearchstore" => {
                 Some(Self::Store(0))
             }
-            "copy" | "georadius" | "georadiusbymember" => Some(Self::Store(1)),
+            "georadius" | "georadiusbymember" => Some(Self::Store(1)),
             _ => None,
         }
     }

@@ -138,6 +138,7 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
                 EveryNode::FlushAll
                 | EveryNode::FlushDb
                 | EveryNode::SwapDb
+                | EveryNode::Purge
                 | EveryNode::ScriptFlush => "`OK` when every node says so",
                 EveryNode::RandomKey => "a key of a node that has any",
                 EveryNode::Function => "the reply, the same everywhere",
@@ -145,6 +146,9 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
                 EveryNode::ScriptExists => "1 where every node has the script",
                 EveryNode::Kill => "on a connection of its own; `OK` when one of them was ended",
                 EveryNode::Wait => "the smallest number of replicas",
+                EveryNode::Save => {
+                    "after all pending increments; an error of any node, else the reply of one"
+                }
             };
             (EVERY, detail)
         }
@@ -197,7 +201,7 @@ fn keyed_detail(command: &Command) -> &'static str {
         "blmove" | "brpoplpush" => {
             "waits on a connection of its own; keys on several nodes: asked in turn, moved as by `LMOVE`"
         }
-        "rename" | "renamenx" | "lmove" | "rpoplpush" | "smove" | "msetnx" => {
+        "rename" | "renamenx" | "lmove" | "rpoplpush" | "smove" | "msetnx" | "copy" => {
             "keys on several nodes: locked meanwhile, see semantics"
         }
         _ if command.flags.contains(Flags::BLOCKING) => {

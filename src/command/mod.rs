@@ -166,6 +166,11 @@ pub enum EveryNode {
     Kill,
     /// `WAIT`: the smallest number of replicas.
     Wait,
+    /// `SAVE`, `BGSAVE`, `BGREWRITEAOF`: what is pending is applied first, then all nodes write
+    /// their keys to their disks.
+    Save,
+    /// `MEMORY PURGE`: `OK` when all say so.
+    Purge,
 }
 
 /// A command about messages.

@@ -384,8 +384,8 @@ table! {
     "acl|setuser",            -3, NONE,      Refused(Refusal::Users),   Plain,          [ADMIN NOSCRIPT LOADING STALE];
     "acl|users",               2, NONE,      Local,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
     "acl|whoami",              2, NONE,      Local,                    Plain,          [NOSCRIPT LOADING STALE];
-    "bgrewriteaof",            1, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT];
-    "bgsave",                 -1, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT];
+    "bgrewriteaof",            1, NONE,      EveryNode(Each::Save),    Plain,          [ADMIN NOSCRIPT];
+    "bgsave",                 -1, NONE,      EveryNode(Each::Save),    Plain,          [ADMIN NOSCRIPT];
     "command",                -1, NONE,      AnyNode,                  Plain,          [LOADING STALE CONTAINER];
     "command|count",           2, NONE,      AnyNode,                  Plain,          [LOADING STALE];
     "command|docs",           -2, NONE,      AnyNode,                  Plain,          [LOADING STALE];
@@ -419,8 +419,8 @@ table! {
     "memory",                 -2, NONE,      CONTAINER,                Plain,          [CONTAINER];
     "memory|doctor",           2, NONE,      AnyNode,                  Plain,          [];
     "memory|help",             2, NONE,      AnyNode,                  Plain,          [LOADING STALE];
-    "memory|malloc-stats",     2, NONE,      NEVER,                    Plain,          [];
-    "memory|purge",            2, NONE,      NEVER,                    Plain,          [];
+    "memory|malloc-stats",     2, NONE,      AnyNode,                  Plain,          [];
+    "memory|purge",            2, NONE,      EveryNode(Each::Purge),   Plain,          [];
     "memory|stats",            2, NONE,      AnyNode,                  Plain,          [];
     "memory|usage",           -3, SECOND,    Keyed,                    Plain,          [READONLY];
     "module",                 -2, NONE,      CONTAINER,                Plain,          [CONTAINER];
@@ -432,12 +432,12 @@ table! {
     "monitor",                 1, NONE,      Local,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
     "psync",                  -3, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT NO_MULTI];
     "replconf",               -1, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT LOADING STALE ALLOW_BUSY];
-    "replicaof",               3, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT STALE];
+    "replicaof",               3, NONE,      Local,                    Plain,          [ADMIN NOSCRIPT STALE];
     "restore-asking",         -4, ONE,       NEVER,                    Plain,          [WRITE DENYOOM];
     "role",                    1, NONE,      Local,                    Plain,          [NOSCRIPT LOADING STALE FAST];
-    "save",                    1, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT NO_MULTI];
+    "save",                    1, NONE,      EveryNode(Each::Save),    Plain,          [ADMIN NOSCRIPT NO_MULTI];
     "shutdown",               -1, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT LOADING STALE NO_MULTI ALLOW_BUSY];
-    "slaveof",                 3, NONE,      NEVER,                    Plain,          [ADMIN NOSCRIPT STALE];
+    "slaveof",                 3, NONE,      Local,                    Plain,          [ADMIN NOSCRIPT STALE];
     "slowlog",                -2, NONE,      CONTAINER,                Plain,          [CONTAINER];
     "slowlog|get",            -2, NONE,      Local,                    Plain,          [ADMIN LOADING STALE];
     "slowlog|help",            2, NONE,      AnyNode,                  Plain,          [LOADING STALE];

@@ -13,7 +13,7 @@
 //! lanes asks all of them in one step, or two would wait for each other.
 
 use super::drain::Drain;
-use super::lane::{Lane, Step};
+use super::lane::{Effect, Lane, Step};
 use super::queue::Queued;
 use crate::key::Key;
 
@@ -42,10 +42,20 @@ impl<T> Lane<T> {
 
     /// A request on locked keys by their owner, sent past everything that waits. Returns false,
     /// and does nothing, if they are not locked any more.
-    pub fn within(&mut self, step: &Step<'_, T>, losses: u32, wire: &[u8], ticket: T) -> bool {
+    pub fn within(
+        &mut self,
+        step: &Step<'_, T>,
+        losses: u32,
+        (effect, wire): (Effect, &[u8]),
+        ticket: T,
+    ) -> bool {
         let is_locked = self.lost == losses;
-        if is_locked {
-            self.append(step.now, wire, ticket);
+        match effect {
+            _ if !is_locked => {}
+            Effect::Transaction(commands) => {
+                self.append_transaction(step.now, commands, wire, ticket);
+            }
+            _ => self.append(step.now, wire, ticket),
         }
         is_locked
     }
@@ -82,7 +92,7 @@ impl<T> Lane<T> {
 #[cfg(test)]
 mod tests {
     use super::super::bench::Bench;
-    use super::super::lane::{Effect, Extent};
+    use super::super::lane::Extent;
     use super::*;
 
     fn lock(bench: &mut Bench, keys: &[&[u8]], ticket: u8) {
@@ -122,7 +132,9 @@ mod tests {
         forward(&mut bench, &[b"a", b"b"], "BOTH", 3);
         bench.step(|lane, step| lane.get(step, b"a", 4));
         forward(&mut bench, &[b"c"], "OTHER", 5);
-        bench.step(|lane, step| assert!(lane.within(step, 0, b"*1\r\n$5\r\nOWNER\r\n", 6)));
+        bench.step(|lane, step| {
+            assert!(lane.within(step, 0, (Effect::Barrier, b"*1\r\n$5\r\nOWNER\r\n"), 6));
+        });
         assert_eq!(sent(&mut bench), ["OTHER", "OWNER"]);
         unlock(&mut bench, &[b"a"]);
         assert_eq!(sent(&mut bench), ["INCRBY", "a", "1"]);
@@ -176,7 +188,7 @@ mod tests {
         bench.step(|lane, step| lane.increment(step, b"a", 1, 2));
         bench.step(|lane, step| lane.disconnected(step, b"-unknown\r\n", b"-unsent\r\n"));
         bench.was_told(&[(1, "+OK\r\n"), (2, "-unsent\r\n")]);
-        bench.step(|lane, step| assert!(!lane.within(step, 0, b"x", 3)));
+        bench.step(|lane, step| assert!(!lane.within(step, 0, (Effect::Barrier, b"x"), 3)));
         unlock(&mut bench, &[b"a"]);
         bench.step(|lane, step| lane.increment(step, b"a", 1, 4));
         assert_eq!(sent(&mut bench), ["INCRBY", "a", "1"]);

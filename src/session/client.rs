@@ -68,7 +68,6 @@ struct Facts {
     no_touch: bool,
     last_command: &'static str,
     last_activity: Instant,
-    commands: u64,
     query_buffer_bytes: usize,
     output_bytes: usize,
 }
@@ -109,8 +108,6 @@ pub struct Activity {
     pub now: Instant,
     /// Full name of its last command (`get`, `client|list`).
     pub last_command: &'static str,
-    /// Commands in it.
-    pub commands: u64,
     /// Bytes read and not yet executed.
     pub query_buffer_bytes: usize,
     /// Bytes of replies that the client has not read.
@@ -156,7 +153,6 @@ impl Client {
                 no_touch: false,
                 last_command: "NULL",
                 last_activity: now,
-                commands: 0,
                 query_buffer_bytes: 0,
                 output_bytes: 0,
             }),
@@ -382,7 +378,6 @@ impl Client {
         let mut facts = self.facts.lock();
         facts.last_command = activity.last_command;
         facts.last_activity = activity.now;
-        facts.commands += activity.commands;
         facts.query_buffer_bytes = activity.query_buffer_bytes;
         facts.output_bytes = activity.output_bytes;
     }
@@ -407,8 +402,8 @@ impl Client {
             && now.saturating_duration_since(last) >= bound
     }
 
-    /// Appends its line of `CLIENT LIST`: the fields of Redis 7.2 in their order, and `tot-cmds`
-    /// of later versions. `asking` is the command that it executes now and the bytes of its request,
+    /// Appends its line of `CLIENT LIST`: the fields of Redis 7.2 in their order. Not those of
+    /// later ones: go-redis 9.5 refuses a line with a field that it does not know. `asking` is the command that it executes now and the bytes of its request,
     /// where that is known better than by the last [`Client::note`]. Buffers that Redis has and a
     /// session has not are 0.
     pub(super) fn write_line(&self, out: &mut String, now: Instant, asking: Option<(&str, usize)>) {
@@ -427,7 +422,7 @@ impl Client {
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={idle} flags={} db={} sub={} psub={} \
              ssub={} multi=-1 qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 \
              omem={} tot-mem={} events=r cmd={} user={} redir={} resp={} lib-name={} \
-             lib-ver={} tot-cmds={}",
+             lib-ver={}",
             self.id,
             self.addr,
             self.laddr,
@@ -457,7 +452,6 @@ impl Client {
             },
             facts.lib_name,
             facts.lib_ver,
-            facts.commands,
         );
         debug_assert!(written.is_ok(), "writing to a String does not fail");
     }
@@ -507,7 +501,6 @@ mod tests {
         client.note(&Activity {
             now: start + Duration::from_secs(3),
             last_command: "incr",
-            commands: 12,
             query_buffer_bytes: 100,
             output_bytes: 20,
         });
@@ -518,7 +511,7 @@ mod tests {
             "id=7 addr=127.0.0.1:5000 laddr=127.0.0.1:6380 fd=-1 name=web age=5 idle=2 flags=e \
              db=3 sub=0 psub=0 ssub=0 multi=-1 qbuf=100 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 \
              rbp=0 obl=0 oll=0 omem=20 tot-mem=120 events=r cmd=incr user=default redir=-1 resp=3 \
-             lib-name=redis-py lib-ver= tot-cmds=12\n"
+             lib-name=redis-py lib-ver=\n"
         );
     }
 

@@ -6,15 +6,16 @@
 //!                        (node of the key that is written; else of the first key)
 //! ```
 //!
-//! The copies are never seen. What is read may be as old as the step before, so the whole is not
-//! atomic; what is written is.
+//! The copies are never seen. All keys are locked meanwhile, so clients of this Tally find one order;
+//! what others change on the nodes between the two steps is not in what was read.
 
 use std::sync::Arc;
 
-use super::aside::{Answer, on_lane, submitted};
+use parking_lot::Mutex;
+
+use super::aside::Answer;
 use super::dispatch::{Dispatch, Flow};
-use super::locked::{Told, answer};
-use super::moves::time_to_live;
+use super::locked::{Locked, answer, told};
 use super::replies::Ticket;
 use crate::command::{self, Command, Copying};
 use crate::counter::Effect;
@@ -29,20 +30,20 @@ struct Copies {
     /// Keys of the node.
     keys: Vec<Key>,
     /// Keys of others, each once.
-    others: Vec<(Arc<Node<Ticket>>, Key)>,
+    others: Vec<Other>,
+    /// The nodes, in the order of the ring.
+    places: Vec<Arc<Node<Ticket>>>,
+    order: Arc<Mutex<()>>,
     /// The command, with the names of copies.
     parts: Vec<Vec<u8>>,
-    /// Copies end when their keys do.
-    with_deadlines: bool,
     /// Most bytes of all copies.
     limit: usize,
 }
 
-/// What a node gave of a key: how long it has yet in milliseconds, 0 for ever, and its value.
-struct Copy {
-    ttl: Vec<u8>,
-    /// `None` where there is no such key.
-    value: Option<Vec<u8>>,
+/// A key that is copied.
+struct Other {
+    node: Arc<Node<Ticket>>,
+    key: Key,
 }
 
 impl Dispatch<'_> {
@@ -81,16 +82,19 @@ impl Dispatch<'_> {
         let index = |at: &usize| self.shared.router.index(request.arg(*at));
         let home = positions.get(place).map_or(0, index);
         let mut parts: Vec<Vec<u8>> = request.args().map(<[u8]>::to_vec).collect();
-        let (mut keys, mut others) = (Vec::new(), Vec::<(Arc<Node<Ticket>>, Key)>::new());
+        let (mut keys, mut others) = (Vec::new(), Vec::<Other>::new());
         for at in &positions {
             let key = Key::new(request.arg(*at));
             if index(at) == home {
                 keys.push(key);
                 continue;
             }
-            let known = others.iter().position(|(_, other)| *other == key);
+            let known = others.iter().position(|other| other.key == key);
             let number = known.unwrap_or_else(|| {
-                others.push((Arc::clone(self.node(index(at))), key));
+                others.push(Other {
+                    node: Arc::clone(self.node(index(at))),
+                    key,
+                });
                 others.len() - 1
             });
             if let Some(part) = parts.get_mut(*at) {
@@ -102,8 +106,9 @@ impl Dispatch<'_> {
             home: Arc::clone(self.node(home)),
             keys,
             others,
+            places: self.nodes.to_vec(),
+            order: Arc::clone(&self.shared.crossings),
             parts,
-            with_deadlines: command.name == "copy",
             limit: self.shared.live().server.output_buffer_bytes,
         }
     }
@@ -112,46 +117,59 @@ impl Dispatch<'_> {
 impl Copies {
     /// The reply, or the frame of an error.
     async fn run(self) -> Result<Vec<u8>, Vec<u8>> {
-        let copies = self.fetch().await?;
+        let locked = Locked::new(&self.order, self.by_node()).await?;
+        let copies = self.fetch(&locked).await?;
         let (wire, effect) = match self.copying {
             Copying::Read => self.transaction(&copies),
             Copying::Store(_) => (self.script(&copies), Effect::Barrier),
         };
-        let keys: Vec<&[u8]> = self.keys.iter().map(Key::as_bytes).collect();
-        let frame = on_lane(&self.home, |lane, step, ticket| {
-            lane.forward(step, &keys, &wire, effect, ticket);
-        });
-        let frame = frame.await;
+        let frame = told(locked.send(&self.home, &wire, effect)?).await;
         let Some(elements) = reply::elements(&frame).filter(|_| self.copying == Copying::Read)
         else {
             return Ok(frame);
         };
         // A copy that was not taken would be read as if there were no such key.
         let elements: Vec<&[u8]> = elements.collect();
-        let taken = copies.iter().filter(|copy| copy.value.is_some()).count();
+        let taken = copies.iter().flatten().count();
         let mut taken = elements.iter().take(taken + 1);
         let refused = taken.find(|element| reply::is_error(element));
         let answer = refused.or_else(|| elements.iter().rev().nth(1));
         Ok(answer.copied().unwrap_or_default().to_vec())
     }
 
-    /// Asks all nodes at once.
-    async fn fetch(&self) -> Result<Vec<Copy>, Vec<u8>> {
-        let mut asked = Vec::new();
-        for (node, key) in &self.others {
-            let mut ttl = None;
-            if self.with_deadlines {
-                ttl = Some(ask(node, "PTTL", key).await?);
+    /// Every key, by its node; the nodes in the order of the ring.
+    fn by_node(&self) -> Vec<(Arc<Node<Ticket>>, Vec<Key>)> {
+        let home = self.keys.iter().map(|key| (&self.home, key));
+        let others = self.others.iter().map(|other| (&other.node, &other.key));
+        let mut all: Vec<_> = home.chain(others).collect();
+        all.sort_by_key(|(node, _)| {
+            self.places
+                .iter()
+                .position(|place| Arc::ptr_eq(place, node))
+        });
+        let mut keys: Vec<(Arc<Node<Ticket>>, Vec<Key>)> = Vec::new();
+        for (node, key) in all {
+            match keys.last_mut() {
+                Some((last, keys)) if Arc::ptr_eq(last, node) => {
+                    if !keys.contains(key) {
+                        keys.push(key.clone());
+                    }
+                }
+                _ => keys.push((Arc::clone(node), vec![key.clone()])),
             }
-            asked.push((ttl, ask(node, "DUMP", key).await?));
+        }
+        keys
+    }
+
+    /// Asks all nodes at once.
+    async fn fetch(&self, locked: &Locked) -> Result<Vec<Option<Vec<u8>>>, Vec<u8>> {
+        let mut asked = Vec::new();
+        for Other { node, key } in &self.others {
+            asked.push(locked.ask(node, &[b"DUMP".as_slice(), key.as_bytes()])?);
         }
         let (mut copies, mut bytes) = (Vec::new(), 0);
-        for (ttl, value) in asked {
-            let mut left = None;
-            if let Some(ttl) = ttl {
-                left = reply::integer(&answer(ttl).await?);
-            }
-            let frame = answer(value).await?;
+        for told in asked {
+            let frame = answer(told).await?;
             bytes += frame.len();
             if bytes > self.limit {
                 return Err(error_frame(
@@ -159,24 +177,20 @@ impl Copies {
                 ));
             }
             let value = reply::text(&frame).filter(|_| !reply::is_null(&frame));
-            copies.push(Copy {
-                ttl: time_to_live(left.unwrap_or(-1)).into_bytes(),
-                // It ended between the two answers.
-                value: value.filter(|_| left != Some(-2)).map(<[u8]>::to_vec),
-            });
+            copies.push(value.map(<[u8]>::to_vec));
         }
         Ok(copies)
     }
 
     /// The last element but one of the reply is the command's.
-    fn transaction(&self, copies: &[Copy]) -> (Vec<u8>, Effect) {
+    fn transaction(&self, copies: &[Option<Vec<u8>>]) -> (Vec<u8>, Effect) {
         let mut wire = Vec::new();
         let mut commands = 2;
         encode::request(&mut wire, &[b"MULTI"]);
         for (number, copy) in copies.iter().enumerate() {
-            if let Some(value) = &copy.value {
+            if let Some(value) = copy {
                 let name = name(number);
-                let restore = [b"RESTORE".as_slice(), &name, &copy.ttl, value];
+                let restore = [b"RESTORE".as_slice(), &name, b"0", value];
                 encode::request(&mut wire, &restore);
                 commands += 1;
             }
@@ -190,14 +204,11 @@ impl Copies {
     }
 
     /// Nothing is written if a copy is not taken.
-    fn script(&self, copies: &[Copy]) -> Vec<u8> {
+    fn script(&self, copies: &[Option<Vec<u8>>]) -> Vec<u8> {
         let count = copies.len().to_string().into_bytes();
         let mut arguments = vec![b"EVAL".to_vec(), STORE.to_vec(), count];
         arguments.extend((0..copies.len()).map(name));
-        for copy in copies {
-            arguments.push(copy.ttl.clone());
-            arguments.push(copy.value.clone().unwrap_or_default());
-        }
+        arguments.extend(copies.iter().map(|copy| copy.clone().unwrap_or_default()));
         arguments.extend(self.parts.iter().cloned());
         let mut wire = Vec::new();
         encode::request(&mut wire, &arguments);
@@ -205,16 +216,16 @@ impl Copies {
     }
 }
 
-/// Restores `KEYS` from pairs of time to live and value, and calls the command behind them.
+/// Restores `KEYS` from as many values, and calls the command behind them.
 const STORE: &[u8] = b"local copies = #KEYS \
     local function drop() for i = 1, copies do redis.call('DEL', KEYS[i]) end end \
     for i = 1, copies do \
-        if ARGV[2 * i] ~= '' then \
-            local taken = redis.pcall('RESTORE', KEYS[i], ARGV[2 * i - 1], ARGV[2 * i]) \
+        if ARGV[i] ~= '' then \
+            local taken = redis.pcall('RESTORE', KEYS[i], 0, ARGV[i]) \
             if taken.err then drop() return taken end \
         end \
     end \
-    local reply = redis.pcall(unpack(ARGV, 2 * copies + 1)) \
+    local reply = redis.pcall(unpack(ARGV, copies + 1)) \
     drop() \
     return reply";
 
@@ -224,13 +235,4 @@ pub(super) const MAX_PARTS: usize = 7_000;
 /// What a copy is called where it is made: a name that clients may not use.
 fn name(number: usize) -> Vec<u8> {
     format!("__tally__:copy:{number}").into_bytes()
-}
-
-async fn ask(node: &Node<Ticket>, command: &str, key: &Key) -> Result<Told, Vec<u8>> {
-    let mut wire = Vec::new();
-    encode::request(&mut wire, &[command.as_bytes(), key.as_bytes()]);
-    submitted(node, |lane, step, ticket| {
-        lane.forward(step, &[key.as_bytes()], &wire, Effect::Barrier, ticket);
-    })
-    .await
 }

@@ -47,6 +47,11 @@ impl Dispatch<'_> {
             client: self.client,
             nodes: &|| shared.router.statuses(),
             topics: &|kind| shared.hub.topics(kind),
+            set_idle_timeout: &|timeout| {
+                let mut config = (*shared.live()).clone();
+                config.server.idle_timeout = timeout;
+                shared.adopt(config);
+            },
             pause: &shared.pause,
             tracking: &shared.tracking,
             scripts: &shared.scripts,

@@ -73,11 +73,27 @@ impl Locked {
     ) -> Result<Told, Vec<u8>> {
         let mut wire = Vec::new();
         encode::request(&mut wire, args);
+        self.send(node, &wire, Effect::Barrier)
+    }
+
+    /// The same for bytes of a request, or of a transaction.
+    ///
+    /// # Errors
+    ///
+    /// As [`Locked::ask`].
+    pub(super) fn send(
+        &self,
+        node: &Arc<Node<Ticket>>,
+        wire: &[u8],
+        effect: Effect,
+    ) -> Result<Told, Vec<u8>> {
         let part = self.parts.iter().find(|part| Arc::ptr_eq(&part.node, node));
         let losses = part.map_or(0, |part| part.losses);
         let (sender, told) = oneshot::channel();
         let ticket = Ticket::Told(sender);
-        let is_locked = with_lane(node, |lane, step| lane.within(step, losses, &wire, ticket));
+        let is_locked = with_lane(node, |lane, step| {
+            lane.within(step, losses, (effect, wire), ticket)
+        });
         if is_locked {
             Ok(told)
         } else {
@@ -145,15 +161,19 @@ fn ask_for_all(
 /// # Errors
 ///
 /// The frame of the error.
-pub(super) async fn answer(told: Told) -> Result<Vec<u8>, Vec<u8>> {
-    let frame = told
-        .await
-        .unwrap_or_else(|_| error_frame("the node's lane is gone"));
+pub(super) async fn answer(asked: Told) -> Result<Vec<u8>, Vec<u8>> {
+    let frame = told(asked).await;
     if reply::is_error(&frame) {
         Err(frame)
     } else {
         Ok(frame)
     }
+}
+
+/// The answer, an error or not.
+pub(super) async fn told(asked: Told) -> Vec<u8> {
+    let frame = asked.await;
+    frame.unwrap_or_else(|_| error_frame("the node's lane is gone"))
 }
 
 /// Runs one step of a lane, then wakes whom it concerns and sends what it left.

@@ -23,7 +23,7 @@ use crate::command::Command;
 use crate::counter::Effect;
 use crate::key::Key;
 use crate::node::{Node, Pooled, error_frame};
-use crate::resp::{Protocol, Request, encode, reply};
+use crate::resp::{Protocol, Request, encode, parse_i64, reply};
 
 /// What is moved.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,6 +32,13 @@ pub(super) enum Move {
     Rename {
         /// Only where there is no such key yet.
         if_new: bool,
+    },
+    /// Nothing: the value and the time to live of a key become another key's.
+    Copy {
+        /// Also where that is there already.
+        replace: bool,
+        /// Where it is; `None`: in the same database.
+        database: Option<i64>,
     },
     /// An element from one end of a list to an end of another; the command may wait for one.
     Element { from: End, to: End, waits: bool },
@@ -88,10 +95,29 @@ impl Move {
             "blmove" => element(request.arg(3), request.arg(4), true),
             "rpoplpush" => element(b"right", b"left", false),
             "brpoplpush" => element(b"right", b"left", true),
+            "copy" => Self::copy(request),
             "smove" => Ok(Self::Member),
             "msetnx" => Ok(Self::SetNew),
             _ => return None,
         })
+    }
+
+    /// `COPY source destination [DB n] [REPLACE]`
+    fn copy(request: &Request<'_>) -> Result<Self, &'static str> {
+        let (mut replace, mut database) = (false, None);
+        let mut options = request.args().skip(3);
+        while let Some(option) = options.next() {
+            if option.eq_ignore_ascii_case(b"replace") {
+                replace = true;
+            } else if option.eq_ignore_ascii_case(b"db") {
+                let number = options.next().ok_or("ERR syntax error")?;
+                let number = parse_i64(number);
+                database = Some(number.ok_or("ERR value is not an integer or out of range")?);
+            } else {
+                return Err("ERR syntax error");
+            }
+        }
+        Ok(Self::Copy { replace, database })
     }
 }
 
@@ -149,10 +175,8 @@ impl Dispatch<'_> {
                     return Flow::Continue;
                 }
             };
-            let refused = moving
-                .places
-                .iter()
-                .find_map(|place| self.admit_aside(place.index));
+            let own = moving.places.iter().map(|place| place.index);
+            let refused = own.into_iter().find_map(|index| self.admit_aside(index));
             if let Some(flow) = refused {
                 return flow;
             }
@@ -182,6 +206,16 @@ impl Dispatch<'_> {
                 key: Key::new(key),
             }
         };
+        let mut places: Vec<Place> = positions.iter().map(place).collect();
+        if let (Move::Copy { database, .. }, [_, target]) = (what, places.as_mut_slice()) {
+            let own = i64::from(self.client.database());
+            let number = u32::try_from(database.unwrap_or(own)).ok();
+            let databases = self.shared.config.server.databases;
+            let number = number.filter(|number| *number < databases);
+            let number = number.ok_or(OUT_OF_RANGE)?;
+            self.shared.router.open(number);
+            target.node = Arc::clone(self.shared.router.node(number, target.index));
+        }
         let timeout = match what {
             Move::Element { waits: true, .. } => seconds(request.arg(request.len() - 1))?,
             _ => Some(Duration::ZERO),
@@ -197,7 +231,7 @@ impl Dispatch<'_> {
         Ok(Moving {
             what,
             order: Arc::clone(&self.shared.crossings),
-            places: positions.iter().map(place).collect(),
+            places,
             rest,
             timeout,
             limit: self.shared.live().server.output_buffer_bytes,
@@ -258,26 +292,25 @@ impl Moving {
     }
 
     async fn attempt(&self) -> Result<Vec<u8>, Vec<u8>> {
-        let mut keys: Vec<(usize, Arc<Node<Ticket>>, Vec<Key>)> = Vec::new();
-        for place in &self.places {
-            let known = keys.iter().position(|(index, ..)| *index == place.index);
-            let at = known.unwrap_or_else(|| {
-                keys.push((place.index, Arc::clone(&place.node), Vec::new()));
-                keys.len() - 1
-            });
-            if let Some((_, _, keys)) = keys.get_mut(at)
-                && !keys.contains(&place.key)
-            {
-                keys.push(place.key.clone());
+        let mut keys: Vec<(Arc<Node<Ticket>>, Vec<Key>)> = Vec::new();
+        let mut places: Vec<&Place> = self.places.iter().collect();
+        places.sort_by_key(|place| (place.node.database(), place.index));
+        for place in places {
+            match keys.last_mut() {
+                Some((node, keys)) if Arc::ptr_eq(node, &place.node) => {
+                    if !keys.contains(&place.key) {
+                        keys.push(place.key.clone());
+                    }
+                }
+                _ => keys.push((Arc::clone(&place.node), vec![place.key.clone()])),
             }
         }
-        keys.sort_unstable_by_key(|(index, ..)| *index);
-        let keys = keys.into_iter().map(|(_, node, keys)| (node, keys));
-        let locked = Locked::new(&self.order, keys.collect()).await?;
+        let locked = Locked::new(&self.order, keys).await?;
         match (self.what, self.places.as_slice()) {
             (Move::SetNew, _) => self.set_new(&locked).await,
             (what, [source, target]) => match what {
                 Move::Rename { if_new } => self.rename(&locked, source, target, if_new).await,
+                Move::Copy { replace, .. } => self.copy(&locked, source, target, replace).await,
                 Move::Element { from, to, .. } => {
                     element(&locked, (source, from), (target, to)).await
                 }
@@ -299,20 +332,10 @@ impl Moving {
         let exists = reply::integer(&answer(exists).await?) != Some(0);
         for attempt in 0..ATTEMPTS {
             remover.watch().await?;
-            let left = source.ask(locked, "PTTL", &[])?;
-            let value = source.ask(locked, "DUMP", &[])?;
-            let left = reply::integer(&answer(left).await?).unwrap_or(-2);
-            let frame = answer(value).await?;
-            let value = reply::text(&frame).filter(|_| left != -2 && !reply::is_null(&frame));
-            let Some(value) = value else {
+            let Some((left, value)) = self.read(locked, source).await? else {
                 return Err(error_frame("no such key"));
             };
-            if value.len() > self.limit {
-                let text = "the key is too large to be moved to another node";
-                return Err(error_frame(text));
-            }
-            let left = time_to_live(left);
-            let mut args = vec![left.as_bytes(), value];
+            let mut args: Vec<&[u8]> = vec![left.as_bytes(), &value];
             if !if_new || attempt > 0 {
                 args.push(b"REPLACE");
             } else if exists {
@@ -327,6 +350,44 @@ impl Moving {
         Err(error_frame(
             "others change the key on its node all the time; it is at both names",
         ))
+    }
+
+    async fn copy(
+        &self,
+        locked: &Locked,
+        source: &Place,
+        target: &Place,
+        replace: bool,
+    ) -> Result<Vec<u8>, Vec<u8>> {
+        let exists = target.ask(locked, "EXISTS", &[])?;
+        let read = self.read(locked, source).await?;
+        let exists = reply::integer(&answer(exists).await?) != Some(0);
+        let Some((left, value)) = read.filter(|_| replace || !exists) else {
+            return Ok(b":0\r\n".to_vec());
+        };
+        let args: &[&[u8]] = &[left.as_bytes(), &value, b"REPLACE"];
+        answer(target.ask(locked, "RESTORE", args)?).await?;
+        Ok(b":1\r\n".to_vec())
+    }
+
+    /// A key as `RESTORE` takes it: the rest of its life, and its value. `None`: there is none.
+    async fn read(
+        &self,
+        locked: &Locked,
+        place: &Place,
+    ) -> Result<Option<(String, Vec<u8>)>, Vec<u8>> {
+        let left = place.ask(locked, "PTTL", &[])?;
+        let value = place.ask(locked, "DUMP", &[])?;
+        let left = reply::integer(&answer(left).await?).unwrap_or(-2);
+        let frame = answer(value).await?;
+        let value = reply::text(&frame).filter(|_| left != -2 && !reply::is_null(&frame));
+        if value.is_some_and(|value| value.len() > self.limit) {
+            let text = "the key is too large to be moved to another node";
+            return Err(error_frame(text));
+        }
+        // 0 is for ever there.
+        let left = if left < 0 { 0 } else { left.max(1) };
+        Ok(value.map(|value| (left.to_string(), value.to_vec())))
     }
 
     /// Redis's order (`smoveCommand` in `t_set.c`): no source, then the types, then the member.
@@ -467,8 +528,5 @@ impl<'a> Remover<'a> {
 /// How often a key that others change is read anew.
 const ATTEMPTS: usize = 8;
 
-/// What `RESTORE` takes for the rest of a key's life that `PTTL` told: 0 is for ever there.
-pub(super) fn time_to_live(left: i64) -> String {
-    let left = if left < 0 { 0 } else { left.max(1) };
-    left.to_string()
-}
+/// Redis's words (`copyCommand` in `db.c`).
+const OUT_OF_RANGE: &str = "ERR DB index is out of range";

@@ -324,7 +324,6 @@ impl Session {
             self.client.note(&Activity {
                 now,
                 last_command: last_command.name,
-                commands: tally.commands,
                 query_buffer_bytes: self.buffer.len(),
                 output_bytes: self.out.len(),
             });

@@ -139,6 +139,8 @@ impl Dispatch<'_> {
             | EveryNode::FlushDb
             | EveryNode::ScriptLoad
             | EveryNode::ScriptFlush
+            | EveryNode::Save
+            | EveryNode::Purge
             | EveryNode::Function => fan_out::first(),
             EveryNode::Scan => return self.scan(command, request),
             EveryNode::Wait => return self.wait(command, request),
@@ -151,6 +153,7 @@ impl Dispatch<'_> {
         }
         let extent = match kind {
             EveryNode::FlushAll | EveryNode::FlushDb => Extent::Wipe,
+            EveryNode::Save => Extent::AnyKey,
             _ => Extent::Ordered,
         };
         if let Some(flow) = self.admit_every() {

@@ -125,7 +125,6 @@ fn what_can_not_be_split_is_refused_across_nodes() {
     let mut client = stack.connect();
     assert!(client.run(&format!("SET {a} 1")).is_ok());
     for line in [
-        format!("COPY {a} {b} DB 1"),
         format!("EVAL \"return redis.call('GET', KEYS[1])\" 2 {a} {b}"),
         format!("EVALSHA {} 2 {a} {b}", "f".repeat(40)),
     ] {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::task::Waker;
+use std::time::Duration;
 
 use super::argument::{self, SYNTAX_ERROR};
 use super::{After, Local};
@@ -146,6 +147,16 @@ fn settable(name: &str, value: &[u8]) -> Option<Result<Change, &'static str>> {
             |local, len| local.stats.slow_log.set_max_len(len),
             0..=65_536,
             "argument must be between 0 and 65536 inclusive",
+        ),
+        "timeout" => (
+            |local, seconds| {
+                let timeout = u64::try_from(seconds).map(Duration::from_secs);
+                let timeout = timeout.ok().filter(|timeout| !timeout.is_zero());
+                (local.set_idle_timeout)(timeout);
+            },
+            // The bounds of server.idle_timeout.
+            0..=86_400,
+            "argument must be between 0 and 86400 inclusive",
         ),
         "tracking-table-max-keys" => (
             |local, most| {

@@ -45,6 +45,8 @@ pub struct Local<'a> {
     pub client: &'a Client,
     /// The nodes' states; called only by the few commands that show them.
     pub nodes: &'a dyn Fn() -> Vec<NodeStatus>,
+    /// Clients that are idle for so long are closed from now on.
+    pub set_idle_timeout: &'a dyn Fn(Option<Duration>),
     /// Whether requests wait until a moment.
     pub pause: &'a Pause,
     /// Who keeps copies of which keys.

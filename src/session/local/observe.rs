@@ -6,7 +6,6 @@ use crate::resp::{Request, encode, parse_i64};
 
 /// The remaining commands; arity is right.
 pub(super) fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) {
-    let protocol = local.protocol();
     match name {
         "time" => {
             encode::array(out, 2);
@@ -24,9 +23,7 @@ pub(super) fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mu
             encode::integer(out, 0);
             encode::array(out, 0);
         }
-        "module|list" => encode::array(out, 0),
-        "memory|purge" => encode::simple(out, "OK"),
-        "memory|doctor" => encode::verbatim(out, protocol, MEMORY_DOCTOR),
+        "replicaof" | "slaveof" => replica_of(name, request, out),
         "slowlog|get" => slowlog_get(local, request, out),
         "slowlog|len" => encode::integer(out, count_of(local.stats.slow_log.len())),
         "slowlog|reset" => {
@@ -39,6 +36,16 @@ pub(super) fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mu
         _ if name.starts_with("cluster|") => encode::error(out, NO_CLUSTER),
         _ => encode::error(out, argument::not_supported(name)),
     }
+}
+
+/// Of nobody it is a replica already; of another server it can not be one.
+fn replica_of(name: &str, request: &Request<'_>, out: &mut Vec<u8>) {
+    if argument::is(request.arg(1), "no") && argument::is(request.arg(2), "one") {
+        return encode::simple(out, "OK");
+    }
+    let name = name.to_ascii_uppercase();
+    let text = format!("ERR {name} is not available through Tally, send it to the Redis node");
+    encode::error(out, text);
 }
 
 /// `SLOWLOG GET [count]`: exactly the six elements that Redis gives, as some clients read no more.
@@ -176,4 +183,3 @@ fn count_of(length: usize) -> i64 {
 const DEFAULT_SLOWLOG: usize = 10;
 
 const NO_CLUSTER: &str = "ERR This instance has cluster support disabled";
-const MEMORY_DOCTOR: &str = "Memory is not analysed here; ask the nodes.\n";
