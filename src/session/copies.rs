@@ -15,11 +15,10 @@ use parking_lot::Mutex;
 
 use super::aside::Answer;
 use super::dispatch::{Dispatch, Flow};
-use super::locked::{Locked, answer, told};
+use super::locked::{Located, Locked, answer, told};
 use super::replies::Ticket;
 use crate::command::{self, Command, Copying};
 use crate::counter::Effect;
-use crate::key::Key;
 use crate::node::{Node, error_frame};
 use crate::resp::{Request, encode, reply};
 
@@ -28,22 +27,14 @@ struct Copies {
     copying: Copying,
     home: Arc<Node<Ticket>>,
     /// Keys of the node.
-    keys: Vec<Key>,
+    keys: Vec<Located>,
     /// Keys of others, each once.
-    others: Vec<Other>,
-    /// The nodes, in the order of the ring.
-    places: Vec<Arc<Node<Ticket>>>,
+    others: Vec<Located>,
     order: Arc<Mutex<()>>,
     /// The command, with the names of copies.
     parts: Vec<Vec<u8>>,
     /// Most bytes of all copies.
     limit: usize,
-}
-
-/// A key that is copied.
-struct Other {
-    node: Arc<Node<Ticket>>,
-    key: Key,
 }
 
 impl Dispatch<'_> {
@@ -82,19 +73,18 @@ impl Dispatch<'_> {
         let index = |at: &usize| self.shared.router.index(request.arg(*at));
         let home = positions.get(place).map_or(0, index);
         let mut parts: Vec<Vec<u8>> = request.args().map(<[u8]>::to_vec).collect();
-        let (mut keys, mut others) = (Vec::new(), Vec::<Other>::new());
+        let (mut keys, mut others) = (Vec::new(), Vec::new());
         for at in &positions {
-            let key = Key::new(request.arg(*at));
-            if index(at) == home {
+            let key = self.locate(request.arg(*at));
+            if key.index == home {
                 keys.push(key);
                 continue;
             }
-            let known = others.iter().position(|other| other.key == key);
+            let known = others
+                .iter()
+                .position(|other: &Located| other.key == key.key);
             let number = known.unwrap_or_else(|| {
-                others.push(Other {
-                    node: Arc::clone(self.node(index(at))),
-                    key,
-                });
+                others.push(key);
                 others.len() - 1
             });
             if let Some(part) = parts.get_mut(*at) {
@@ -106,7 +96,6 @@ impl Dispatch<'_> {
             home: Arc::clone(self.node(home)),
             keys,
             others,
-            places: self.nodes.to_vec(),
             order: Arc::clone(&self.shared.crossings),
             parts,
             limit: self.shared.live().server.output_buffer_bytes,
@@ -117,7 +106,7 @@ impl Dispatch<'_> {
 impl Copies {
     /// The reply, or the frame of an error.
     async fn run(self) -> Result<Vec<u8>, Vec<u8>> {
-        let locked = Locked::new(&self.order, self.by_node()).await?;
+        let locked = Locked::new(&self.order, [&self.keys[..], &self.others].concat()).await?;
         let copies = self.fetch(&locked).await?;
         let (wire, effect) = match self.copying {
             Copying::Read => self.transaction(&copies),
@@ -137,35 +126,11 @@ impl Copies {
         Ok(answer.copied().unwrap_or_default().to_vec())
     }
 
-    /// Every key, by its node; the nodes in the order of the ring.
-    fn by_node(&self) -> Vec<(Arc<Node<Ticket>>, Vec<Key>)> {
-        let home = self.keys.iter().map(|key| (&self.home, key));
-        let others = self.others.iter().map(|other| (&other.node, &other.key));
-        let mut all: Vec<_> = home.chain(others).collect();
-        all.sort_by_key(|(node, _)| {
-            self.places
-                .iter()
-                .position(|place| Arc::ptr_eq(place, node))
-        });
-        let mut keys: Vec<(Arc<Node<Ticket>>, Vec<Key>)> = Vec::new();
-        for (node, key) in all {
-            match keys.last_mut() {
-                Some((last, keys)) if Arc::ptr_eq(last, node) => {
-                    if !keys.contains(key) {
-                        keys.push(key.clone());
-                    }
-                }
-                _ => keys.push((Arc::clone(node), vec![key.clone()])),
-            }
-        }
-        keys
-    }
-
     /// Asks all nodes at once.
     async fn fetch(&self, locked: &Locked) -> Result<Vec<Option<Vec<u8>>>, Vec<u8>> {
         let mut asked = Vec::new();
-        for Other { node, key } in &self.others {
-            asked.push(locked.ask(node, &[b"DUMP".as_slice(), key.as_bytes()])?);
+        for other in &self.others {
+            asked.push(other.ask(locked, "DUMP", &[])?);
         }
         let (mut copies, mut bytes) = (Vec::new(), 0);
         for told in asked {

@@ -56,6 +56,9 @@ impl Dispatch<'_> {
                 self.send_keyed(command, request, index, &[]);
                 return Flow::Continue;
             }
+            if command.class == Class::Script && self.splits() {
+                return self.bring(command, request, &keys);
+            }
             self.reject(CROSS_SLOT);
             return Flow::Continue;
         }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::dispatch::Dispatch;
 use super::replies::Ticket;
 use crate::counter::{Effect, Lane, Step};
 use crate::key::Key;
@@ -31,22 +32,106 @@ struct Part {
     losses: u32,
 }
 
+/// A key and where it lives.
+#[derive(Clone, Debug)]
+pub(super) struct Located {
+    /// Place of the node in the ring.
+    pub(super) index: usize,
+    pub(super) node: Arc<Node<Ticket>>,
+    pub(super) key: Key,
+}
+
+impl Located {
+    /// Lanes are locked in this order: within a database as by `EXEC`.
+    fn order(&self) -> (u32, usize, &[u8]) {
+        (self.node.database(), self.index, self.key.as_bytes())
+    }
+
+    /// Sends a command about the key, which is locked.
+    ///
+    /// # Errors
+    ///
+    /// The frame of an error: nothing was sent.
+    pub(super) fn ask(
+        &self,
+        locked: &Locked,
+        command: &str,
+        rest: &[&[u8]],
+    ) -> Result<Told, Vec<u8>> {
+        let mut args = vec![command.as_bytes(), self.key.as_bytes()];
+        args.extend(rest);
+        let mut wire = Vec::new();
+        encode::request(&mut wire, &args);
+        locked.send(&self.node, &wire, Effect::Barrier)
+    }
+
+    /// Reads the key, which is locked, as `RESTORE` takes it.
+    ///
+    /// # Errors
+    ///
+    /// The frame of an error.
+    pub(super) async fn read(&self, locked: &Locked) -> Result<Option<Dumped>, Vec<u8>> {
+        let left = self.ask(locked, "PTTL", &[])?;
+        let value = self.ask(locked, "DUMP", &[])?;
+        Ok(Dumped::of(&answer(left).await?, &answer(value).await?))
+    }
+}
+
+/// A key's value, and the rest of its life in milliseconds; 0 is for ever.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Dumped {
+    pub(super) left: u64,
+    pub(super) value: Vec<u8>,
+}
+
+impl Dumped {
+    /// Of the replies to `PTTL` and `DUMP`; `None` where there is no such key, or not any more.
+    pub(super) fn of(left: &[u8], value: &[u8]) -> Option<Self> {
+        let left = match reply::integer(left)? {
+            -2 => return None,
+            // What ends within this millisecond does not live for ever.
+            left => u64::try_from(left).map_or(0, |left| left.max(1)),
+        };
+        let text = reply::text(value).filter(|_| !reply::is_null(value))?;
+        let value = text.to_vec();
+        Some(Self { left, value })
+    }
+}
+
+impl Dispatch<'_> {
+    /// Where a key of the session's database lives.
+    pub(super) fn locate(&self, key: &[u8]) -> Located {
+        let index = self.shared.router.index(key);
+        Located {
+            index,
+            node: Arc::clone(self.node(index)),
+            key: Key::new(key),
+        }
+    }
+}
+
 /// What a node answers.
 pub(super) type Told = oneshot::Receiver<Vec<u8>>;
 
 impl Locked {
-    /// Locks keys, each named once, of one node or more; the nodes in the order of the ring. Waits
-    /// until what is pending on them is applied.
+    /// Locks keys, each with the place of its node in the ring. Waits until what is pending on them
+    /// is applied.
     ///
     /// # Errors
     ///
     /// The frame of an error: nothing is locked.
-    pub(super) async fn new(
-        order: &Mutex<()>,
-        keys: Vec<(Arc<Node<Ticket>>, Vec<Key>)>,
-    ) -> Result<Self, Vec<u8>> {
+    pub(super) async fn new(order: &Mutex<()>, mut keys: Vec<Located>) -> Result<Self, Vec<u8>> {
+        keys.sort_by(|one, other| one.order().cmp(&other.order()));
+        keys.dedup_by(|one, other| one.order() == other.order());
+        let mut nodes: Vec<(Arc<Node<Ticket>>, Vec<Key>)> = Vec::new();
+        for Located { node, key, .. } in keys {
+            match nodes.last_mut() {
+                Some((last, keys)) if Arc::ptr_eq(last, &node) => keys.push(key),
+                _ => nodes.push((node, vec![key])),
+            }
+        }
         let (mut locked, told) = loop {
-            if let Some(asked) = ask_for_all(order, &keys)? {
+            if let Some(asked) = ask_for_all(order, &nodes)? {
                 break asked;
             }
             tokio::time::sleep(TURN).await;
@@ -61,26 +146,12 @@ impl Locked {
         refused.map_or(Ok(locked), Err)
     }
 
-    /// Sends a request about locked keys of `node`; who asks waits for the answer.
+    /// Sends a request, or a transaction, about locked keys of `node`; who asks waits for the
+    /// answer.
     ///
     /// # Errors
     ///
     /// The frame of an error: nothing was sent.
-    pub(super) fn ask<A: AsRef<[u8]>>(
-        &self,
-        node: &Arc<Node<Ticket>>,
-        args: &[A],
-    ) -> Result<Told, Vec<u8>> {
-        let mut wire = Vec::new();
-        encode::request(&mut wire, args);
-        self.send(node, &wire, Effect::Barrier)
-    }
-
-    /// The same for bytes of a request, or of a transaction.
-    ///
-    /// # Errors
-    ///
-    /// As [`Locked::ask`].
     pub(super) fn send(
         &self,
         node: &Arc<Node<Ticket>>,

@@ -9,6 +9,7 @@ mod amount;
 mod aside;
 mod ask;
 mod batch;
+mod brought;
 mod client;
 mod copies;
 mod crossing;

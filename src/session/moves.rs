@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::aside::{Answer, fence, on_lane};
 use super::dispatch::{Dispatch, Flow};
-use super::locked::{Locked, Told, answer};
+use super::locked::{Dumped, Located, Locked, answer};
 use super::replies::Ticket;
 use super::rounds::{LONGEST, SHORTEST, seconds};
 use crate::command::Command;
@@ -60,7 +60,7 @@ struct Moving {
     what: Move,
     order: Arc<Mutex<()>>,
     /// Every argument that is a key, with its node.
-    places: Vec<Place>,
+    places: Vec<Located>,
     /// The element of `SMOVE`; the values of `MSETNX`.
     rest: Vec<Vec<u8>>,
     /// How long it waits; zero: not at all, `None`: for ever.
@@ -69,13 +69,6 @@ struct Moving {
     limit: usize,
     /// For each answer on a connection of its own.
     patience: Duration,
-}
-
-/// A key and its node.
-struct Place {
-    index: usize,
-    node: Arc<Node<Ticket>>,
-    key: Key,
 }
 
 impl Move {
@@ -197,16 +190,10 @@ impl Dispatch<'_> {
         request: &Request<'_>,
         positions: &[usize],
     ) -> Result<Moving, &'static str> {
-        let place = |at: &usize| {
-            let key = request.arg(*at);
-            let index = self.shared.router.index(key);
-            Place {
-                index,
-                node: Arc::clone(self.node(index)),
-                key: Key::new(key),
-            }
-        };
-        let mut places: Vec<Place> = positions.iter().map(place).collect();
+        let mut places: Vec<Located> = positions
+            .iter()
+            .map(|at| self.locate(request.arg(*at)))
+            .collect();
         if let (Move::Copy { database, .. }, [_, target]) = (what, places.as_mut_slice()) {
             let own = i64::from(self.client.database());
             let number = u32::try_from(database.unwrap_or(own)).ok();
@@ -292,20 +279,7 @@ impl Moving {
     }
 
     async fn attempt(&self) -> Result<Vec<u8>, Vec<u8>> {
-        let mut keys: Vec<(Arc<Node<Ticket>>, Vec<Key>)> = Vec::new();
-        let mut places: Vec<&Place> = self.places.iter().collect();
-        places.sort_by_key(|place| (place.node.database(), place.index));
-        for place in places {
-            match keys.last_mut() {
-                Some((node, keys)) if Arc::ptr_eq(node, &place.node) => {
-                    if !keys.contains(&place.key) {
-                        keys.push(place.key.clone());
-                    }
-                }
-                _ => keys.push((Arc::clone(&place.node), vec![place.key.clone()])),
-            }
-        }
-        let locked = Locked::new(&self.order, keys).await?;
+        let locked = Locked::new(&self.order, self.places.clone()).await?;
         match (self.what, self.places.as_slice()) {
             (Move::SetNew, _) => self.set_new(&locked).await,
             (what, [source, target]) => match what {
@@ -323,8 +297,8 @@ impl Moving {
     async fn rename(
         &self,
         locked: &Locked,
-        source: &Place,
-        target: &Place,
+        source: &Located,
+        target: &Located,
         if_new: bool,
     ) -> Result<Vec<u8>, Vec<u8>> {
         let exists = target.ask(locked, "EXISTS", &[])?;
@@ -332,10 +306,11 @@ impl Moving {
         let exists = reply::integer(&answer(exists).await?) != Some(0);
         for attempt in 0..ATTEMPTS {
             remover.watch().await?;
-            let Some((left, value)) = self.read(locked, source).await? else {
+            let Some(read) = self.read(locked, source).await? else {
                 return Err(error_frame("no such key"));
             };
-            let mut args: Vec<&[u8]> = vec![left.as_bytes(), &value];
+            let left = read.left.to_string();
+            let mut args: Vec<&[u8]> = vec![left.as_bytes(), &read.value];
             if !if_new || attempt > 0 {
                 args.push(b"REPLACE");
             } else if exists {
@@ -355,47 +330,40 @@ impl Moving {
     async fn copy(
         &self,
         locked: &Locked,
-        source: &Place,
-        target: &Place,
+        source: &Located,
+        target: &Located,
         replace: bool,
     ) -> Result<Vec<u8>, Vec<u8>> {
         let exists = target.ask(locked, "EXISTS", &[])?;
         let read = self.read(locked, source).await?;
         let exists = reply::integer(&answer(exists).await?) != Some(0);
-        let Some((left, value)) = read.filter(|_| replace || !exists) else {
+        let Some(read) = read.filter(|_| replace || !exists) else {
             return Ok(b":0\r\n".to_vec());
         };
-        let args: &[&[u8]] = &[left.as_bytes(), &value, b"REPLACE"];
+        let left = read.left.to_string();
+        let args: &[&[u8]] = &[left.as_bytes(), &read.value, b"REPLACE"];
         answer(target.ask(locked, "RESTORE", args)?).await?;
         Ok(b":1\r\n".to_vec())
     }
 
-    /// A key as `RESTORE` takes it: the rest of its life, and its value. `None`: there is none.
-    async fn read(
-        &self,
-        locked: &Locked,
-        place: &Place,
-    ) -> Result<Option<(String, Vec<u8>)>, Vec<u8>> {
-        let left = place.ask(locked, "PTTL", &[])?;
-        let value = place.ask(locked, "DUMP", &[])?;
-        let left = reply::integer(&answer(left).await?).unwrap_or(-2);
-        let frame = answer(value).await?;
-        let value = reply::text(&frame).filter(|_| left != -2 && !reply::is_null(&frame));
-        if value.is_some_and(|value| value.len() > self.limit) {
+    async fn read(&self, locked: &Locked, place: &Located) -> Result<Option<Dumped>, Vec<u8>> {
+        let read = place.read(locked).await?;
+        if read
+            .as_ref()
+            .is_some_and(|read| read.value.len() > self.limit)
+        {
             let text = "the key is too large to be moved to another node";
             return Err(error_frame(text));
         }
-        // 0 is for ever there.
-        let left = if left < 0 { 0 } else { left.max(1) };
-        Ok(value.map(|value| (left.to_string(), value.to_vec())))
+        Ok(read)
     }
 
     /// Redis's order (`smoveCommand` in `t_set.c`): no source, then the types, then the member.
     async fn member(
         &self,
         locked: &Locked,
-        source: &Place,
-        target: &Place,
+        source: &Located,
+        target: &Located,
     ) -> Result<Vec<u8>, Vec<u8>> {
         let member: Vec<&[u8]> = self.rest.iter().map(Vec::as_slice).collect();
         let exists = source.ask(locked, "EXISTS", &[])?;
@@ -442,8 +410,8 @@ impl Moving {
 /// An element of a list; none where the source has none.
 async fn element(
     locked: &Locked,
-    (source, from): (&Place, End),
-    (target, to): (&Place, End),
+    (source, from): (&Located, End),
+    (target, to): (&Located, End),
 ) -> Result<Vec<u8>, Vec<u8>> {
     let frame = answer(source.ask(locked, "LINDEX", &[from.index().as_bytes()])?).await?;
     let Some(found) = reply::text(&frame).filter(|_| !reply::is_null(&frame)) else {
@@ -457,26 +425,17 @@ async fn element(
     Ok(frame)
 }
 
-impl Place {
-    /// Sends a command about the key.
-    fn ask(&self, locked: &Locked, command: &str, rest: &[&[u8]]) -> Result<Told, Vec<u8>> {
-        let mut args = vec![command.as_bytes(), self.key.as_bytes()];
-        args.extend(rest);
-        locked.ask(&self.node, &args)
-    }
-}
-
 /// Removes a key if nobody has changed it on its node since it was read: increments of another
 /// Tally would be lost with it.
 struct Remover<'a> {
-    place: &'a Place,
+    place: &'a Located,
     /// `None` when it is lost.
     connection: Option<Pooled>,
     patience: Duration,
 }
 
 impl<'a> Remover<'a> {
-    async fn new(place: &'a Place, patience: Duration) -> Result<Self, Vec<u8>> {
+    async fn new(place: &'a Located, patience: Duration) -> Result<Self, Vec<u8>> {
         let connection = place.node.borrow().await.map_err(error_frame)?;
         Ok(Self {
             place,

@@ -335,7 +335,6 @@ ACL DRYRUN default
 LASTSAVE
 LASTSAVE x
 ROLE
-MODULE LIST
 ";
 
 /// As [`OPEN`], to a server with a password.

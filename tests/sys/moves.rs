@@ -319,3 +319,145 @@ fn nothing_is_removed_where_the_other_node_does_not_take_it() {
     assert_eq!(client.run(&format!("LRANGE {a} 0 -1")).elements().len(), 2);
     assert_eq!(client.run(&format!("RPUSH {a} 3")).integer(), 3);
 }
+
+/// Scripts on keys of both nodes: the body, the number of keys, keys and arguments.
+const SCRIPTS: &[&[&str]] = &[
+    &["return {KEYS[1] == ARGV[1], #KEYS}", "2", "a", "b", "x"],
+    &[
+        "return redis.call('MGET', unpack(KEYS))",
+        "3",
+        "a",
+        "b",
+        "c",
+    ],
+    &[
+        "redis.call('SET', KEYS[1], 5) return redis.call('INCRBY', KEYS[2], 7)",
+        "2",
+        "a",
+        "b",
+    ],
+    &[
+        "return {redis.call('INCR', KEYS[1]), redis.call('INCR', KEYS[2])}",
+        "2",
+        "b",
+        "a",
+    ],
+    &[
+        "return redis.call('RENAME', KEYS[1], KEYS[2])",
+        "2",
+        "a",
+        "b",
+    ],
+    &[
+        "return redis.call('EXISTS', KEYS[1], KEYS[2])",
+        "2",
+        "a",
+        "b",
+    ],
+    &[
+        "redis.call('EXPIRE', KEYS[2], 1000) return redis.call('TTL', KEYS[2])",
+        "2",
+        "a",
+        "b",
+    ],
+    &["return redis.call('TTL', KEYS[2])", "2", "a", "b"],
+    &[
+        "redis.call('PERSIST', KEYS[2]) return redis.call('TTL', KEYS[2])",
+        "2",
+        "a",
+        "b",
+    ],
+    &["return redis.call('TTL', KEYS[2])", "2", "a", "b"],
+    &[
+        "redis.call('RPUSH', KEYS[2], 1, 2, 3) return redis.call('LRANGE', KEYS[2], 0, -1)",
+        "2",
+        "a",
+        "d",
+    ],
+    &["return redis.call('LPOP', KEYS[2])", "2", "c", "d"],
+    &[
+        "redis.call('SET', KEYS[2], 'x') return redis.call('INCR', KEYS[2])",
+        "2",
+        "a",
+        "b",
+    ],
+    &["return redis.call('GET', KEYS[2])", "2", "a", "b"],
+    &[
+        "redis.call('DEL', KEYS[1], KEYS[2]) return redis.error_reply('MINE own')",
+        "2",
+        "b",
+        "a",
+    ],
+    &[
+        "return {redis.call('EXISTS', KEYS[1]), false, {1, 'two'}}",
+        "2",
+        "b",
+        "a",
+    ],
+];
+
+#[test]
+fn scripts_on_keys_of_two_nodes_are_as_on_one_redis_where_transactions_are_split() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[("transactions.cross_node", "\"split\"")]);
+    let redis = Redis::start(&[]);
+    let names = [(0, "a"), (1, "b"), (0, "c"), (1, "d")];
+    let names = names.map(|(node, name)| (name, stack.key_on(node, name)));
+    for hello in ["HELLO 2", "HELLO 3"] {
+        let mut clients = [stack.connect(), Connection::open(redis.address())];
+        for client in &mut clients {
+            client.run(hello);
+            client.run("FLUSHALL");
+        }
+        for call in SCRIPTS {
+            let [body, rest @ ..] = call else { continue };
+            let place = |word: &str| {
+                let name = names.iter().find(|(name, _)| *name == word);
+                name.map_or(word.to_owned(), |(_, key)| key.clone())
+            };
+            let rest: Vec<String> = rest.iter().map(|word| place(word)).collect();
+            let args = [vec!["EVAL".to_owned(), (*body).to_owned()], rest].concat();
+            let [tally, plain] = clients.each_mut().map(|client| client.call(&args));
+            assert_eq!(tally, plain, "{hello}: {call:?}");
+            let keys = "KEYS *";
+            let [tally, plain] = clients.each_mut().map(|client| client.run(keys).sorted());
+            assert_eq!(tally, plain, "{hello}: after {call:?}");
+        }
+    }
+}
+
+#[test]
+fn what_scripts_move_between_counters_of_two_nodes_is_there_once() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[("transactions.cross_node", "\"split\"")]);
+    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    let body = "redis.call('DECRBY', KEYS[1], ARGV[1]) \
+                return redis.call('INCRBY', KEYS[2], ARGV[1])";
+    let sha = stack.connect().call(&["SCRIPT", "LOAD", body]).text();
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let (from, to) = if number % 2 == 0 { (&a, &b) } else { (&b, &a) };
+            let (stack, sha) = (&stack, &sha);
+            scope.spawn(move || {
+                let mut client = stack.connect();
+                for round in 0..60 {
+                    let moved = client.call(&["EVALSHA", sha, "2", from, to, "3"]);
+                    assert!(!moved.is_error(), "{moved:?}");
+                    for reply in client.run_all(&vec![format!("INCR {from}"); round % 5]) {
+                        reply.integer();
+                    }
+                }
+            });
+        }
+    });
+    let mut client = stack.connect();
+    let sum: i64 = [&a, &b]
+        .map(|key| number(&client.run(&format!("GET {key}"))))
+        .iter()
+        .sum();
+    assert_eq!(sum, 4 * (0..60).map(|round| round % 5).sum::<i64>());
+}
