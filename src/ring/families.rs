@@ -48,8 +48,6 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     // python-redis-lock: `lock:<name>`, `lock-signal:<name>`
     family("lock", &["lock:*", "lock-signal:*"]),
-    // RSMQ: `rsmq:<queue>`, `rsmq:<queue>:Q`, `rsmq:QUEUES`
-    family("rsmq", &["rsmq:*"]),
     // celery-redbeat: `redbeat:<task>`, `redbeat::schedule`, `redbeat::statics`
     family("redbeat", &["redbeat:*"]),
     // Bottleneck: `b_<id>_<part>`; channels `b_<id>`, `b_<id>_<client>`

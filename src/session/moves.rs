@@ -17,12 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::aside::{Answer, fence, on_lane};
 use super::dispatch::{Dispatch, Flow};
 use super::locked::{Dumped, Located, Locked, answer};
-use super::replies::Ticket;
 use super::rounds::{LONGEST, SHORTEST, seconds};
 use crate::command::Command;
 use crate::counter::Effect;
-use crate::key::Key;
-use crate::node::{Node, Pooled, error_frame};
+use crate::node::{Pooled, error_frame};
 use crate::resp::{Protocol, Request, encode, parse_i64, reply};
 
 /// What is moved.

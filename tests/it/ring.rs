@@ -187,7 +187,6 @@ fn the_keys_of_a_family_are_where_its_name_is() {
             &["queues:mail:reserved", "laravel_database_queues:default"],
         ),
         ("lock", &["lock:report", "lock-signal:report"]),
-        ("rsmq", &["rsmq:mail", "rsmq:mail:Q", "rsmq:QUEUES"]),
         ("redbeat", &["redbeat:task", "redbeat::schedule"]),
         (
             "bottleneck",

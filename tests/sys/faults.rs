@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -257,12 +257,13 @@ fn a_client_that_does_not_read_costs_no_increment_at_sigterm() {
 }
 
 /// Sends `requests` again and again, with a pause in between, and reads nothing while `aside` is
-/// locked. Counts the replies until the connection ends, and says what was left behind the last
+/// locked. Counts itself in `answered` at its first reply, and the replies until the connection ends, and says what was left behind the last
 /// whole one.
 fn hammer(
     address: SocketAddr,
     (requests, between): (&[u8], Duration),
     aside: &Mutex<()>,
+    answered: &AtomicUsize,
 ) -> (usize, Vec<u8>) {
     let mut client = Connection::open(address);
     let mut writer = client.writer();
@@ -276,7 +277,10 @@ fn hammer(
         loop {
             drop(aside.lock());
             match client.try_read_frame() {
-                Ok(_) => replies += 1,
+                Ok(_) => {
+                    answered.fetch_add(usize::from(replies == 0), Ordering::Relaxed);
+                    replies += 1;
+                }
                 Err(error) => {
                     assert_eq!(
                         error.kind(),
@@ -300,11 +304,16 @@ fn check_whole_replies(value_bytes: usize, requests: (&[u8], Duration), busy: Du
     let value = "v".repeat(value_bytes);
     assert!(stack.connect().call(&["SET", "value", &value]).is_ok());
     let address = stack.address();
-    let aside = Mutex::new(());
+    let (aside, answered) = (Mutex::new(()), AtomicUsize::new(0));
+    let answered = &answered;
     thread::scope(|scope| {
-        let hammer = || hammer(address, requests, &aside);
+        let hammer = || hammer(address, requests, &aside, answered);
         let clients: Vec<_> = (0..6).map(|_| scope.spawn(hammer)).collect();
-        pause(Duration::from_millis(500));
+        let all = eventually(Duration::from_secs(20), || {
+            answered.load(Ordering::Relaxed) == 6
+        });
+        assert!(all, "a client without a reply");
+        pause(Duration::from_millis(300));
         let reads_nothing = aside.lock().unwrap();
         pause(busy);
         stack.tally.as_ref().unwrap().signal("TERM");

@@ -415,7 +415,7 @@ fn scripts_on_keys_of_two_nodes_are_as_on_one_redis_where_transactions_are_split
             let [body, rest @ ..] = call else { continue };
             let place = |word: &str| {
                 let name = names.iter().find(|(name, _)| *name == word);
-                name.map_or(word.to_owned(), |(_, key)| key.clone())
+                name.map_or_else(|| word.to_owned(), |(_, key)| key.clone())
             };
             let rest: Vec<String> = rest.iter().map(|word| place(word)).collect();
             let args = [vec!["EVAL".to_owned(), (*body).to_owned()], rest].concat();
