@@ -260,7 +260,7 @@ impl<T> Lane<T> {
     }
 }
 
-/// Batches at equal distances.
+/// A few batches at a time, at equal distances.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     begun: Instant,
@@ -270,18 +270,24 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// So that so many keys take `spread`. `None` if they are one batch.
+    /// So that so many keys take `spread`. `None` if they go at once.
     fn new(begun: Instant, spread: Duration, keys: usize) -> Option<Self> {
         let batches = u32::try_from(keys.div_ceil(flush::MAX_KEYS)).unwrap_or(u32::MAX);
-        (batches > 1).then(|| Self {
+        let times = batches.div_ceil(AT_A_TIME);
+        (times > 1).then(|| Self {
             begun,
-            gap: spread / batches,
+            gap: spread / times,
             sealed: 0,
         })
     }
 
     /// When the next one is due.
     fn next(&self) -> Instant {
-        self.begun + self.gap * self.sealed
+        self.begun + self.gap * (self.sealed / AT_A_TIME)
     }
 }
+
+/// So many batches of a flush that is spread over time follow each other, as many as may be in
+/// flight. One by one they would find the node's caches cold each time: a key of a thousand that
+/// are flushed each second took it 10 microseconds, not 4 (Redis 7.0, on a machine with other work).
+const AT_A_TIME: u32 = 4;

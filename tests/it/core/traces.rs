@@ -393,32 +393,32 @@ fn a_flush_is_spread_over_time_until_somebody_waits_for_it() {
     let mut plan = Plan::new(|_, _| argv(&["PING"]));
     (plan.quiet, plan.table.max_keys, plan.table.crowd) = (true, 1000, 1000);
     let mut sim = Sim::new(plan, 1);
-    let keys: Vec<String> = (0..200).map(|key| format!("k{key}")).collect();
+    let keys: Vec<String> = (0..500).map(|key| format!("k{key}")).collect();
     for key in &keys {
         sim.warm(key, 3);
         sim.ask(&format!("INCRBY {key} 1"));
     }
-    let spread = Duration::from_millis(700);
+    let spread = Duration::from_millis(400);
     let begun = sim.now;
     let flushed = |sim: &Sim| sim.lane.counts().keys;
     sim.lane.begin_flush_of(&sim.table, 0, sim.now, spread);
-    for batch in 1..=3 {
+    for time in 1..=3 {
         sim.settle();
         assert_eq!(
             flushed(&sim),
-            32 * batch,
-            "one batch, and no other before its time"
+            128 * time,
+            "four batches, and none before its time"
         );
-        let next = begun + Duration::from_millis(100 * batch);
+        let next = begun + Duration::from_millis(100 * time);
         assert_eq!(sim.lane.next_batch(), Some(next));
         sim.advance(99);
         sim.settle();
-        assert_eq!(flushed(&sim), 32 * batch);
+        assert_eq!(flushed(&sim), 128 * time);
         sim.advance(1);
     }
     sim.flush();
     sim.settle();
-    assert_eq!((flushed(&sim), sim.lane.next_batch()), (200, None));
+    assert_eq!((flushed(&sim), sim.lane.next_batch()), (500, None));
     assert!(keys.iter().all(|key| sim.held(key) == 4));
 }
 
