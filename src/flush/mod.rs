@@ -31,12 +31,14 @@ mod call;
 mod commits;
 mod series;
 mod slots;
+mod verdict;
 
 pub use answer::{Deadline, Reading, Refusal};
 pub use call::{Apply, CONTENDED, Call, Certainty, Decision, Head, Outcome};
 pub use commits::{Commits, Wait};
-pub use series::{Applier, Batch, Cause, Forgotten, Series, Settled, Verdict};
+pub use series::{Applier, Batch, Series};
 pub use slots::{Damaged, Found, Ledger, MAX_KEY_BYTES, Slot, Slots, Stage, Standing, words_of};
+pub use verdict::{Cause, Forgotten, Settled, Verdict};
 
 use crate::key::Key;
 
