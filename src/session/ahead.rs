@@ -33,6 +33,8 @@ pub(super) struct Ahead {
     spot: Spot,
 }
 
+const _: () = assert!(size_of::<Ahead>() <= 80, "a session keeps 64 of them");
+
 /// What it asks.
 #[derive(Clone, Copy, Debug)]
 enum Ask {
@@ -159,24 +161,14 @@ impl Dispatch<'_> {
                     Answer::Elsewhere => return false,
                 };
                 self.tally.increments += 1;
-                self.tally.increments_local += 1;
-                if self.is_sampled() {
-                    self.touch(key, Use::Counted);
-                }
-                if self.client.finish_command() {
-                    encode::integer(self.made, value);
-                }
+                self.counted(key, value);
             }
             Ask::Get => {
                 let start = self.made.len();
                 if !tables.get(request.index, asked, self.now, self.made) {
                     return false;
                 }
-                self.tally.hits += 1;
-                if self.is_sampled() {
-                    self.touch(key, Use::Read(SAMPLED));
-                }
-                self.finish_get(start);
+                self.found(key, start);
             }
             Ask::Timed(timed) => {
                 let Some(reply) = tables.timed(request.index, asked, timed, self.now) else {
@@ -190,8 +182,25 @@ impl Dispatch<'_> {
         true
     }
 
-    /// A value was made from `start` on: as the client wants it.
-    pub(super) fn finish_get(&mut self, start: usize) {
+    /// A table counted an increment.
+    #[inline]
+    pub(super) fn counted(&mut self, key: &[u8], value: i64) {
+        self.tally.increments_local += 1;
+        if self.is_sampled() {
+            self.touch(key, Use::Counted);
+        }
+        if self.client.finish_command() {
+            encode::integer(self.made, value);
+        }
+    }
+
+    /// A table made the reply to a `GET`, from `start` on: as the client wants it.
+    #[inline]
+    pub(super) fn found(&mut self, key: &[u8], start: usize) {
+        self.tally.hits += 1;
+        if self.is_sampled() {
+            self.touch(key, Use::Read(SAMPLED));
+        }
         if !self.client.finish_command() {
             self.made.truncate(start);
         } else if self.client.protocol() == Protocol::Resp2 && self.made.get(start) == Some(&b'_') {

@@ -137,5 +137,5 @@ impl Pipeline {
 }
 
 /// Most requests that are looked ahead at. A table is locked as long as they take, some two
-/// microseconds, and a session keeps 72 bytes for each that a client ever sent at once.
+/// microseconds, and a session keeps up to 80 bytes for each that a client ever sent at once.
 const MOST_AHEAD: usize = 64;

@@ -1,10 +1,10 @@
 //! Increments and `GET` one by one: what tables did not answer, or may not be asked ahead.
 
 use super::amount::delta;
-use super::dispatch::{Dispatch, Flow, OVERFLOW, SAMPLED, clamped};
+use super::dispatch::{Dispatch, Flow, OVERFLOW, clamped};
 use crate::command::{Command, Increment};
 use crate::counter::Answer;
-use crate::resp::{Form, Request, encode};
+use crate::resp::{Form, Request};
 use crate::telemetry::Use;
 
 impl Dispatch<'_> {
@@ -30,15 +30,7 @@ impl Dispatch<'_> {
             self.node(index).table().increment(key, delta, self.now)
         };
         match answer {
-            Answer::Value(value) => {
-                self.tally.increments_local += 1;
-                if self.is_sampled() {
-                    self.touch(key, Use::Counted);
-                }
-                if self.client.finish_command() {
-                    encode::integer(self.made, value);
-                }
-            }
+            Answer::Value(value) => self.counted(key, value),
             Answer::Overflow => self.error(OVERFLOW),
             Answer::Elsewhere if self.is_through(index, key) => {
                 let flow = self.keyed(command, request);
@@ -75,11 +67,7 @@ impl Dispatch<'_> {
         }
         let start = self.made.len();
         if !self.is_elsewhere() && self.node(index).table().get(key, self.now, self.made) {
-            self.tally.hits += 1;
-            if self.is_sampled() {
-                self.touch(key, Use::Read(SAMPLED));
-            }
-            self.finish_get(start);
+            self.found(key, start);
             return Flow::Continue;
         }
         if self.is_through(index, key) {
