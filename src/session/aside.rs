@@ -161,11 +161,7 @@ impl Dispatch<'_> {
             let run = wait.run(keys, request.wire().into(), cancel.clone());
             self.begin_aside(run, Some(cancel.drop_guard()));
         }
-        let Some(answer) = self.poll_aside() else {
-            return Flow::Stall;
-        };
-        self.pass(&answer.frame, command.form_of(request));
-        Flow::Continue
+        self.pass_aside(command.form_of(request))
     }
 
     /// Whether a request on another connection may begin: everything before it has been answered,
@@ -205,6 +201,15 @@ impl Dispatch<'_> {
         };
         self.state.aside = None;
         Some(answer.unwrap_or_else(|_| Answer::of(error_frame("the request was given up"))))
+    }
+
+    /// Passes the answer on to the request that is under way aside, once it has come.
+    pub(super) fn pass_aside(&mut self, form: Form) -> Flow {
+        let Some(answer) = self.poll_aside() else {
+            return Flow::Stall;
+        };
+        self.pass(&answer.frame, form);
+        Flow::Continue
     }
 
     /// Passes a node's reply on.

@@ -55,11 +55,7 @@ impl Dispatch<'_> {
                 None,
             );
         }
-        let Some(answer) = self.poll_aside() else {
-            return Flow::Stall;
-        };
-        self.pass(&answer.frame, command.form_of(request));
-        Flow::Continue
+        self.pass_aside(command.form_of(request))
     }
 
     fn copies(&self, copying: Copying, command: &Command, request: &Request<'_>) -> Copies {

@@ -175,11 +175,7 @@ impl Dispatch<'_> {
             let guard = moving.waits().then(|| cancel.clone().drop_guard());
             self.begin_aside(moving.run(cancel), guard);
         }
-        let Some(answer) = self.poll_aside() else {
-            return Flow::Stall;
-        };
-        self.pass(&answer.frame, command.form_of(request));
-        Flow::Continue
+        self.pass_aside(command.form_of(request))
     }
 
     fn moving(

@@ -106,12 +106,7 @@ impl Dispatch<'_> {
             let cancel = CancellationToken::new();
             self.begin_aside(rounds.run(cancel.clone()), Some(cancel.drop_guard()));
         }
-        let Some(answer) = self.poll_aside() else {
-            return Flow::Stall;
-        };
-        let form = self.command.form_of(request);
-        self.pass(&answer.frame, form);
-        Flow::Continue
+        self.pass_aside(self.command.form_of(request))
     }
 
     /// The questions that a request comes to: one for each key, or for each node.

@@ -65,11 +65,7 @@ impl Dispatch<'_> {
             };
             self.begin_aside(run, None);
         }
-        let Some(answer) = self.poll_aside() else {
-            return Some(Flow::Stall);
-        };
-        self.pass(&answer.frame, Form::Plain);
-        Some(Flow::Continue)
+        Some(self.pass_aside(Form::Plain))
     }
 }
 
