@@ -1,5 +1,7 @@
 //! What a node answers to a batch.
 
+use std::str::FromStr;
+
 use crate::resp::{parse_i64, reply};
 
 /// A key's deadline, as the flush script and `PTTL` tell it.
@@ -17,10 +19,15 @@ impl Deadline {
     /// Reads -2, -1 or milliseconds, as an integer or a string.
     pub fn from_reply(frame: &[u8]) -> Option<Self> {
         let number = reply::integer(frame).or_else(|| parse_i64(reply::text(frame)?))?;
-        Some(match number {
+        Some(Self::of(number))
+    }
+
+    /// What `PTTL` says by this number.
+    fn of(number: i64) -> Self {
+        match number {
             -2 => Self::NoKey,
             ms => u64::try_from(ms).map_or(Self::Never, Self::Ms),
-        })
+        }
     }
 }
 
@@ -119,14 +126,16 @@ impl<'a> Answer<'a> {
             Status::Taken => Some(u64::try_from(parse_i64(reply::text(parts.next()?)?)?).ok()?),
             _ => None,
         };
-        let mut readings = Vec::with_capacity(parts.len() / 2);
-        while let (Some(value), Some(deadline)) = (parts.next(), parts.next()) {
-            let value = reply::text(value).and_then(parse_i64);
-            let deadline = match reply::text(deadline)? {
-                b"" => None,
-                _ => Some(Deadline::from_reply(deadline)?),
-            };
-            readings.push(Reading { value, deadline });
+        let mut readings = Vec::with_capacity(parts.len());
+        if status != Status::Taken {
+            let deadlines = reply::text(parts.next()?)?;
+            readings.extend(parts.map(|value| Reading {
+                value: reply::integer(value).or_else(|| reply::text(value).and_then(parse_i64)),
+                deadline: None,
+            }));
+            for (index, deadline) in dotted::<usize>(deadlines) {
+                readings.get_mut(index)?.deadline = Some(Deadline::of(parse_i64(deadline)?));
+            }
         }
         Some(Self {
             status,
@@ -140,15 +149,25 @@ impl<'a> Answer<'a> {
 
     /// What was out of the ordinary with the keys of batch `number`: index and kind.
     pub(super) fn exceptions(&self, number: u64) -> impl Iterator<Item = (usize, u8)> {
-        let each = self.exceptions.split(|byte| *byte == b' ');
-        each.filter_map(move |exception| {
-            let mut parts = std::str::from_utf8(exception).ok()?.split('.');
-            let of: u64 = parts.next()?.parse().ok()?;
-            let index: usize = parts.next()?.parse().ok()?;
-            let kind = *parts.next()?.as_bytes().first()?;
-            (of == number).then_some((index, kind))
+        dotted::<u64>(self.exceptions).filter_map(move |(of, rest)| {
+            let (index, kind) = split_number(rest)?;
+            (of == number).then_some((index, *kind.first()?))
         })
     }
+}
+
+/// Words of which each is a number, a dot, and something.
+fn dotted<N: FromStr>(words: &[u8]) -> impl Iterator<Item = (N, &[u8])> {
+    words.split(|byte| *byte == b' ').filter_map(split_number)
+}
+
+fn split_number<N: FromStr>(word: &[u8]) -> Option<(N, &[u8])> {
+    let dot = memchr::memchr(b'.', word)?;
+    let (number, rest) = word.split_at(dot);
+    Some((
+        std::str::from_utf8(number).ok()?.parse().ok()?,
+        rest.get(1..)?,
+    ))
 }
 
 /// Error codes of Redis that speak of the server's state, not of the key or the command
@@ -196,7 +215,7 @@ mod tests {
     fn reads_an_answer_with_its_exceptions() {
         let frame =
             b"*8\r\n$7\r\napplied\r\n$1\r\n7\r\n$13\r\n1700000000000\r\n$12\r\n 7.1.w 6.0.x\r\n\
-                      $2\r\n12\r\n$0\r\n\r\n_\r\n$2\r\n-2\r\n";
+                      $10\r\n 1.-2 2.-1\r\n:12\r\n_\r\n$1\r\n7\r\n";
         let answer = Answer::read(frame).unwrap();
         assert_eq!((answer.status, answer.number), (Status::Applied, 7));
         assert_eq!(answer.time_ms, 1_700_000_000_000);
@@ -206,10 +225,14 @@ mod tests {
             value: None,
             deadline: Some(Deadline::NoKey),
         };
+        let read = Reading {
+            value: Some(7),
+            deadline: Some(Deadline::Never),
+        };
         let there = Reading {
             value: Some(12),
             deadline: None,
         };
-        assert_eq!(answer.readings, [there, gone]);
+        assert_eq!(answer.readings, [there, gone, read]);
     }
 }

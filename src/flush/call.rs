@@ -363,24 +363,32 @@ impl Head {
         time_ms: u64,
         keys: impl ExactSizeIterator<Item = (&'a [u8], Deadline)>,
     ) -> Vec<u8> {
+        use std::fmt::Write as _;
+
+        let mut values = Vec::new();
+        let mut deadlines = String::new();
+        let words = 5 + keys.len();
+        for (index, (value, left)) in keys.enumerate() {
+            values.extend_from_slice(value);
+            let deadline = match left {
+                Deadline::NoKey => -2,
+                Deadline::Never => -1,
+                Deadline::Ms(ms) => time_ms.saturating_add(ms).try_into().unwrap_or(i64::MAX),
+            };
+            // Writing to a string can not fail.
+            write!(deadlines, " {index}.{deadline}").unwrap_or_default();
+        }
         let mut out = Vec::new();
-        let words = 4 + usize::from(self.epoch.is_some()) + 2 * keys.len();
         encode::array(&mut out, words);
         encode::bulk(&mut out, self.status.as_bytes());
         number(&mut out, self.last);
         number(&mut out, time_ms);
         encode::bulk(&mut out, self.exceptions.as_bytes());
-        if let Some(epoch) = self.epoch {
-            number(&mut out, epoch);
+        match self.epoch {
+            Some(epoch) => number(&mut out, epoch),
+            None => encode::bulk(&mut out, deadlines.as_bytes()),
         }
-        for (value, left) in keys {
-            out.extend_from_slice(value);
-            match left {
-                Deadline::NoKey => encode::bulk(&mut out, b"-2"),
-                Deadline::Never => encode::bulk(&mut out, b"-1"),
-                Deadline::Ms(ms) => number(&mut out, time_ms.saturating_add(ms)),
-            }
-        }
+        out.extend_from_slice(&values);
         out
     }
 

@@ -36,9 +36,17 @@ local function write_marker()
   redis.call('SET', KEYS[1], owner .. ' ' .. last .. exceptions, 'PX', ARGV[4])
 end
 
--- Returns what was out of the ordinary, if anything.
-local function apply(key, delta, deadline, due, last_value)
-  local past = deadline ~= '' and tonumber(deadline) <= now
+-- What was out of the ordinary, by the text of INCRBY's error.
+local function kind_of(text)
+  if string.find(text, 'WRONGTYPE', 1, true) then return 'w' end
+  if string.find(text, 'overflow', 1, true) then return 'o' end
+  return 'n'
+end
+
+-- A key of which more is said than its delta. Returns what was out of the ordinary, if anything.
+local function apply(key, delta, deadline, last_value, flag)
+  local due = flag == 'd' or flag == 'b'
+  local past = deadline ~= '-' and tonumber(deadline) <= now
   if past and due then
     redis.pcall('PEXPIREAT', key, deadline)
     return 'x'
@@ -52,18 +60,14 @@ local function apply(key, delta, deadline, due, last_value)
     -- A key that is gone is made with its deadline. (To ask first whether it is there would be a
     -- read, see below.) The relative time keeps a key of a script cut short from living on; the
     -- absolute one is exact.
-    if deadline ~= '' and not past then
+    if deadline ~= '-' and not past then
       local left = string.format('%.0f', tonumber(deadline) - now)
       if redis.call('SET', key, '0', 'PX', left, 'NX') then
         redis.call('PEXPIREAT', key, deadline)
       end
     end
     local value = redis.pcall('INCRBY', key, delta)
-    if type(value) == 'table' then
-      if string.find(value.err, 'WRONGTYPE', 1, true) then return 'w' end
-      if string.find(value.err, 'overflow', 1, true) then return 'o' end
-      return 'n'
-    end
+    if type(value) == 'table' then return kind_of(value.err) end
   end
   if past then return 'a' end
   if due then
@@ -71,38 +75,57 @@ local function apply(key, delta, deadline, due, last_value)
   end
 end
 
+-- Values that need not be read: Lua's numbers are exact below 2^53, and 2^53 may be one more.
+local values, known, exact = {}, 0, 2 ^ 53
+
 if status == 'applied' then
   exceptions = string.gsub(exceptions, ' (%d+)%.%d+%.%a', function(of)
     if tonumber(of) + 8 <= number then return '' end
   end)
   -- First, so that a server that refuses writes refuses the batch whole.
   write_marker()
-  local before = exceptions
+  local before, pcall, byte, nine = exceptions, redis.pcall, string.byte, string.byte('9')
   for i = 2, #KEYS do
-    local at = 4 * i - 3
-    local due = tonumber(ARGV[at + 2]) % 2 == 1
-    local kind = apply(KEYS[i], ARGV[at], ARGV[at + 1], due, ARGV[at + 3])
+    local key, argument, kind = KEYS[i], ARGV[i + 3], nil
+    if byte(argument, -1) <= nine then
+      local value = pcall('INCRBY', key, argument)
+      if type(value) == 'table' then
+        kind = kind_of(value.err)
+      elseif value < exact and value > -exact then
+        values[i - 1], known = value, known + 1
+      end
+    else
+      kind = apply(key, string.match(argument, '^(%S+) (%S+) (%S+) (%a)$'))
+    end
     if kind then exceptions = exceptions .. ' ' .. ARGV[2] .. '.' .. (i - 2) .. '.' .. kind end
   end
   if exceptions ~= before then write_marker() end
 end
 
+now = string.format('%.0f', now)
 if status == 'taken' then
   write_marker()
-  return { status, last, string.format('%.0f', now), exceptions, owner }
+  return { status, last, now, exceptions, owner }
 end
 
 -- Last, so that the server tells of the next change by others. At each command that reads, it
--- remembers every key of the script: one for all values, and one more for a deadline only if asked.
-local answer = { status, last, string.format('%.0f', now), exceptions }
-local values = #KEYS > 1 and redis.call('MGET', unpack(KEYS, 2))
-for i = 2, #KEYS do
-  local deadline = ''
-  if tonumber(ARGV[4 * i - 1]) >= 2 then
-    local ttl = redis.call('PTTL', KEYS[i])
-    deadline = ttl < 0 and tostring(ttl) or string.format('%.0f', now + ttl)
+-- remembers every key of the script (since Redis 7.2 the command's): one for all values, and one
+-- more for a deadline only if asked.
+local deadlines = ''
+if known < #KEYS - 1 then
+  values = redis.call('MGET', unpack(KEYS, 2))
+  for i = 2, #KEYS do
+    if string.find(ARGV[i + 3], '[ab]$') then
+      local ttl = redis.call('PTTL', KEYS[i])
+      if ttl >= 0 then ttl = tonumber(now) + ttl end
+      deadlines = deadlines .. string.format(' %d.%.0f', i - 2, ttl)
+    end
   end
-  answer[#answer + 1] = values[i - 1]
-  answer[#answer + 1] = deadline
+elseif known > 0 then
+  redis.call('EXISTS', unpack(KEYS, 2))
+end
+local answer = { status, last, now, exceptions, deadlines }
+for i = 1, #KEYS - 1 do
+  answer[i + 5] = values[i]
 end
 return answer

@@ -13,11 +13,12 @@
 //! ```
 //!
 //! The call's arguments: epoch, number, certainty (`first`, `again`, `resync`), the marker's
-//! milliseconds to live; then for each key its delta, its deadline (milliseconds since 1970 by the
-//! node's clock, or nothing), whether that deadline is due (acknowledged to a client and not sent
-//! before: 1) and whether it is asked for (2, or 3 for both), and the last value that Redis gave. The
-//! answer: status, the marker's number, the node's time, the exceptions of the last 8 numbers, and
-//! for each key its value and, if asked, its deadline, read last.
+//! milliseconds to live; then for each key its delta, or, where more is to be said, four words in one
+//! argument: its delta, its deadline (milliseconds since 1970 by the node's clock, or `-`), the last
+//! value that Redis gave, and a letter: `d` if that deadline is due (acknowledged to a client and not
+//! sent before), `a` if it is asked for, `b` for both, `n` for neither. The answer: status, the
+//! marker's number, the node's time, the exceptions of the last 8 numbers, the deadlines that were
+//! asked for, each as ` index.deadline`, and each key's value.
 //!
 //! A process that goes on with the batches of one before it first makes the series its own, by a
 //! call without keys: `claim` when nothing is unsettled (a missing marker is made), else `takeover`.
@@ -42,15 +43,14 @@ pub use verdict::{Cause, Forgotten, Settled, Verdict};
 
 use crate::key::Key;
 
-/// Most keys in one batch. They take a node 5 microseconds each at 16 keys and 3.7 at 64 (measured on
-/// Redis 7.0), but with 64 all that is in flight blocks it for a millisecond. Where deadlines are
-/// asked for it is 10: a server that tracks a client's reads remembers every key of a script once
-/// for each read that the script makes (`call` in its server.c).
-pub const MAX_KEYS: usize = 32;
+/// Most keys in one batch. They take a node 3.5 microseconds each at 32 keys and 3.2 at 64 (measured
+/// on Redis 7.0). More where deadlines are asked for: a server that tracks a client's reads remembers
+/// every key of a script once for each read that the script makes (`call` in its server.c).
+pub const MAX_KEYS: usize = 64;
 
 /// Most batches of a series in flight. Few, because a server executes all that it reads at once
-/// before it turns to others: 8 of them took it 1 ms, 4 take half of that (measured). The marker
-/// keeps the exceptions of the last 8 numbers.
+/// before it turns to others: four take it nearly a millisecond (measured); a flush that has
+/// time sends two.
 pub const MAX_IN_FLIGHT: usize = 4;
 
 /// First bytes of the names of the keys that Tally keeps on nodes; clients may not touch them.

@@ -1,6 +1,7 @@
 //! Numbered batches of one process, node and database, until each is settled.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Refusal, Status};
@@ -567,7 +568,7 @@ impl Series {
             return;
         };
         let keys = batch.increments.len();
-        encode::array(out, 3 + 1 + keys + 4 + 4 * keys);
+        encode::array(out, 3 + 1 + keys + 4 + keys);
         script(out, stall.with_body && index == 0, sha, body);
         number_arg(out, keys + 1);
         encode::bulk(out, &self.marker);
@@ -578,18 +579,35 @@ impl Series {
         number_arg(out, batch.number);
         encode::bulk(out, certainty.word());
         encode::bulk(out, MARKER_MS);
+        let mut said = String::new();
         for increment in &batch.increments {
-            number_arg(out, increment.delta);
-            match increment.deadline {
-                Some(deadline) => number_arg(out, deadline),
-                None => encode::bulk(out, b""),
-            }
             // On another connection than it was sealed for nobody tells of changes yet.
             let asks = increment.asks || batch.lost;
-            number_arg(out, u8::from(increment.due) + 2 * u8::from(asks));
-            number_arg(out, increment.last);
+            if increment.deadline.is_none() && increment.delta != 0 && !asks {
+                encode::decimal(out, increment.delta);
+            } else {
+                said.clear();
+                say(&mut said, increment, asks);
+                encode::bulk(out, said.as_bytes());
+            }
         }
     }
+}
+
+/// Appends all there is to say of one key, see the module's documentation.
+fn say(out: &mut String, increment: &Increment, asks: bool) {
+    let deadline = increment
+        .deadline
+        .map_or_else(|| "-".to_owned(), |ms| ms.to_string());
+    let flag = match (increment.due, asks) {
+        (false, false) => 'n',
+        (false, true) => 'a',
+        (true, false) => 'd',
+        (true, true) => 'b',
+    };
+    let Increment { delta, last, .. } = increment;
+    // Writing to a string can not fail.
+    write!(out, "{delta} {deadline} {last} {flag}").unwrap_or_default();
 }
 
 /// How the script is called: by its name on the node, or with its body.
@@ -606,7 +624,7 @@ fn number_arg(out: &mut Vec<u8>, number: impl itoa::Integer) {
 /// and its restart.
 const KEPT_FOR: Duration = Duration::from_secs(10);
 
-/// Most settled batches that are kept: 32,768 keys, about three megabytes.
+/// Most settled batches that are kept: 65,536 keys, about six megabytes.
 const MAX_KEPT: usize = 1024;
 
 /// How long a marker outlives its process's last flush: a week, so that a process that comes back

@@ -1,5 +1,7 @@
 //! The flush script on a real redis-server, called by hand.
 
+use std::collections::HashMap;
+
 use tally::flush;
 
 use crate::redis_server::{Client, RedisServer, Value};
@@ -100,29 +102,43 @@ fn call(
     args.extend([epoch.to_string(), number.to_string()]);
     args.extend([certainty.to_owned(), "600000".to_owned()]);
     for part in parts {
-        args.extend([
-            part.delta.to_string(),
-            part.deadline
-                .map_or_else(String::new, |deadline| deadline.to_string()),
-            (u8::from(part.due) + 2 * u8::from(part.asks)).to_string(),
-            part.last.to_string(),
-        ]);
+        let Part { delta, last, .. } = part;
+        let flag = match (part.due, part.asks) {
+            (false, false) if part.deadline.is_none() => {
+                args.push(delta.to_string());
+                continue;
+            }
+            (false, false) => 'n',
+            (false, true) => 'a',
+            (true, false) => 'd',
+            (true, true) => 'b',
+        };
+        let deadline = part
+            .deadline
+            .map_or_else(|| "-".to_owned(), |deadline| deadline.to_string());
+        args.push(format!("{delta} {deadline} {last} {flag}"));
     }
     args
 }
 
-/// Status, number, exceptions and readings.
+/// Status, number, exceptions, and each key's value and deadline.
 fn words(answer: &Value) -> String {
     let Value::Array(items) = answer else {
         return answer.text().to_owned();
     };
-    let word = |(at, item): (usize, &Value)| match item {
-        _ if at == 2 => None,
-        Value::Null => Some("nil".to_owned()),
-        item => Some(item.text().trim().to_owned()),
-    };
-    let words: Vec<_> = items.iter().enumerate().filter_map(word).collect();
-    words.join("|")
+    let head = [0, 1, 3].map(|at| items[at].text().trim().to_owned());
+    let deadlines = items[4].text().split_whitespace();
+    let deadlines: HashMap<_, _> = deadlines.filter_map(|word| word.split_once('.')).collect();
+    let values = items[5..].iter().enumerate().flat_map(|(index, value)| {
+        let value = match value {
+            Value::Null => "nil".to_owned(),
+            Value::Integer(value) => value.to_string(),
+            value => value.text().to_owned(),
+        };
+        let deadline = deadlines.get(index.to_string().as_str());
+        [value, deadline.copied().unwrap_or_default().to_owned()]
+    });
+    head.into_iter().chain(values).collect::<Vec<_>>().join("|")
 }
 
 #[test]
@@ -167,18 +183,28 @@ fn values_are_exact_up_to_the_bounds_of_64_bits() {
     let mut number = 0;
     for (value, delta) in [
         (9_007_199_254_740_993, 2),
+        (9_007_199_254_740_991, 1),
+        (9_007_199_254_740_991, 2),
+        (-9_007_199_254_740_991, -1),
+        (-9_007_199_254_740_991, -2),
         (9_223_372_036_854_775_000, 801),
         (0, i64::MAX),
         (0, i64::MIN),
         (i64::MAX, i64::MIN),
         (i64::MIN, i64::MAX),
     ] {
-        number += 1;
-        world.ask(&format!("SET a {value}"));
-        let answer = world.batch(number, "first", &[add("a", delta)]);
-        let sum = value + delta;
-        assert_eq!(answer, format!("applied|{number}||{sum}|-1"));
-        world.holds("a", &sum.to_string());
+        for (asks, deadline) in [(true, "-1"), (false, "")] {
+            number += 1;
+            world.ask(&format!("SET a {value}"));
+            let part = Part {
+                asks,
+                ..add("a", delta)
+            };
+            let answer = world.batch(number, "first", &[part]);
+            let sum = value + delta;
+            assert_eq!(answer, format!("applied|{number}||{sum}|{deadline}"));
+            world.holds("a", &sum.to_string());
+        }
     }
 }
 
@@ -376,22 +402,28 @@ fn the_next_change_by_others_is_told_after_every_answer() {
     let mut other = world.server.connect();
     world.client.call(&["HELLO", "3"]);
     world.client.call(&["CLIENT", "TRACKING", "ON", "NOLOOP"]);
-    let part = [add("a", 1)];
-    let mut expect = |world: &mut World, number, certainty, status: &str| {
-        let args = call(&["EVALSHA", &world.sha], (1, number, certainty), &part);
+    let asking = [add("a", 1), add("b", 1)];
+    let silent = asking.map(|part| Part {
+        asks: false,
+        ..part
+    });
+    let mut expect = |world: &mut World, number, parts: &[Part<'_>], status: &str| {
+        let args = call(&["EVALSHA", &world.sha], (1, number, "again"), parts);
         let answer = world.client.call(&args);
         let answer = String::from_utf8_lossy(&answer).into_owned();
         assert!(answer.contains(status), "{answer}");
-        other.call(&["INCRBY", "a", "10"]);
-        let push = world.client.read_frame();
-        let invalidate = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n";
-        assert_eq!(
-            push.escape_ascii().to_string(),
-            invalidate.escape_ascii().to_string()
-        );
+        for key in ["a", "b"] {
+            other.call(&["INCRBY", key, "10"]);
+            let push = world.client.read_frame();
+            let invalidate = format!(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\n{key}\r\n");
+            assert_eq!(String::from_utf8_lossy(&push), invalidate);
+        }
     };
-    expect(&mut world, 1, "first", "applied");
-    expect(&mut world, 1, "again", "done");
-    expect(&mut world, 3, "again", "gap");
-    expect(&mut world, 2, "again", "applied");
+    world.client.call(&["SET", MARKER, "1 0"]);
+    for (first, parts) in [(1, &asking), (3, &silent)] {
+        expect(&mut world, first, parts, "applied");
+        expect(&mut world, first, parts, "done");
+        expect(&mut world, first + 2, parts, "gap");
+        expect(&mut world, first + 1, parts, "applied");
+    }
 }

@@ -17,7 +17,11 @@ impl Node {
         assert!(name == b"EVAL" || argv[1] == SHA);
         let keys = usize::try_from(number(&argv[2])).unwrap();
         let (keys, rest) = argv[3..].split_at(keys);
-        assert_eq!(rest.len(), 4 * keys.len(), "four of the batch, four a key");
+        assert_eq!(
+            rest.len(),
+            4 + keys.len() - 1,
+            "four of the batch, one a key"
+        );
         self.apply_batch(&keys[0], &keys[1..], rest)
     }
 
@@ -51,39 +55,41 @@ impl Node {
             None if matches!(certainty, b"again" | b"takeover") => (status, last) = ("missing", 0),
             None => {}
         }
-        let each = || keys.iter().zip(args[4..].chunks(4));
+        let each = || keys.iter().zip(&args[4..]);
         if status == "applied" {
             let of = |exception: &String| number(exception.split('.').next().unwrap().as_bytes());
             exceptions.retain(|exception| of(exception) + 8 > batch);
             for (index, (key, args)) in each().enumerate() {
-                if let Some(kind) = self.apply(key, args) {
+                if let Some(kind) = self.apply(key, &Said::of(args)) {
                     exceptions.push(format!("{batch}.{index}.{kind}"));
                 }
             }
             self.write_marker(marker, epoch, batch, &exceptions, args);
         }
         let mut out = Vec::new();
-        encode::array(&mut out, 4 + 2 * keys.len());
+        encode::array(&mut out, 5 + keys.len());
         encode::bulk(&mut out, status.as_bytes());
         encode::bulk(&mut out, last.to_string().as_bytes());
         encode::bulk(&mut out, self.now.to_string().as_bytes());
         let exceptions = exceptions.iter().map(|exception| format!(" {exception}"));
         encode::bulk(&mut out, exceptions.collect::<String>().as_bytes());
-        for (key, args) in each() {
-            match self.text(key).ok().flatten() {
-                Some(text) => encode::bulk(&mut out, &text),
-                None => encode::null(&mut out, Protocol::Resp3),
-            }
-            if number(&args[2]) < 2 {
-                encode::bulk(&mut out, b"");
-                continue;
-            }
+        let asked = each()
+            .enumerate()
+            .filter(|(_, (_, said))| Said::of(said).asks);
+        let deadlines = asked.map(|(index, (key, _))| {
             let deadline = match self.held(key).map(|held| held.deadline) {
                 None => -2,
                 Some(None) => -1,
                 Some(Some(deadline)) => i64::try_from(deadline).unwrap(),
             };
-            encode::bulk(&mut out, deadline.to_string().as_bytes());
+            format!(" {index}.{deadline}")
+        });
+        encode::bulk(&mut out, deadlines.collect::<String>().as_bytes());
+        for key in keys {
+            match self.text(key).ok().flatten() {
+                Some(text) => encode::bulk(&mut out, &text),
+                None => encode::null(&mut out, Protocol::Resp3),
+            }
         }
         out
     }
@@ -133,22 +139,21 @@ impl Node {
     }
 
     /// One key: what was out of the ordinary, if anything.
-    fn apply(&mut self, key: &[u8], args: &[Vec<u8>]) -> Option<char> {
-        let (delta, due) = (&args[0], number(&args[2]) % 2 == 1);
-        let deadline = parse_i64(&args[1]).map(|deadline| u64::try_from(deadline).unwrap());
+    fn apply(&mut self, key: &[u8], said: &Said<'_>) -> Option<char> {
+        let Said { due, deadline, .. } = *said;
         let past = deadline.is_some_and(|deadline| deadline <= self.now);
         let current = self.text(key);
         if past && due {
             self.evict(key);
             return Some('x');
         }
-        let smaller = |text: &[u8]| parse_i64(text).is_none_or(|value| value < number(&args[3]));
+        let smaller = |text: &[u8]| parse_i64(text).is_none_or(|value| value < said.last);
         let anew = !matches!(&current, Ok(Some(text)) if !smaller(text));
         if past && anew {
             return Some('x');
         }
-        if delta != b"0"
-            && let Err(error) = self.increment(key, delta)
+        if said.delta != "0"
+            && let Err(error) = self.increment(key, said.delta.as_bytes())
         {
             let error = String::from_utf8(error).unwrap();
             return Some(match () {
@@ -166,6 +171,33 @@ impl Node {
             held.deadline = Some(deadline);
         }
         None
+    }
+}
+
+/// What a call says of one key.
+pub(super) struct Said<'a> {
+    pub(super) delta: &'a str,
+    pub(super) deadline: Option<u64>,
+    pub(super) last: i64,
+    pub(super) due: bool,
+    asks: bool,
+}
+
+impl<'a> Said<'a> {
+    pub(super) fn of(argument: &'a [u8]) -> Self {
+        let words: Vec<_> = std::str::from_utf8(argument).unwrap().split(' ').collect();
+        let (deadline, last, flag) = match words[1..] {
+            [] => ("-", "0", "n"),
+            [deadline, last, flag] => (deadline, last, flag),
+            _ => panic!("{words:?}"),
+        };
+        Self {
+            delta: words[0],
+            deadline: (deadline != "-").then(|| deadline.parse().unwrap()),
+            last: last.parse().unwrap(),
+            due: matches!(flag, "d" | "b"),
+            asks: matches!(flag, "a" | "b"),
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use tally::flush::{self, Call, Certainty, Deadline, Decision, Increment, Outcome};
 use tally::key::Key;
-use tally::resp::{parse_i64, reply};
+use tally::resp::reply;
 
 use super::book::{Argv, argv, show};
 use super::node::{BODY, Node, SHA};
+use super::script::Said;
 use crate::random::Random;
 use crate::redis_server::{Client, RedisServer, Value};
 
@@ -58,18 +59,20 @@ fn batch(random: &mut Random, now: u64, next: &mut u64) -> Argv {
     for _ in keys {
         let delta = random.pick(&["0", "1", "-3", "1000", "9223372036854775807"]);
         let deadline = match random.below(3) {
-            0 => String::new(),
-            1 => (now - 1000).to_string(),
-            _ => (now + 1_000_000).to_string(),
+            0 => None,
+            1 => Some(now - 1000),
+            _ => Some(now + 1_000_000),
         };
-        let due = if !deadline.is_empty() && random.one_in(3) {
-            "1"
-        } else {
-            "0"
-        };
+        let flags = if deadline.is_some() { "nadb" } else { "na" };
+        let flag = flags.chars().nth(random.below(flags.len())).unwrap();
+        if (deadline, flag) == (None, 'n') && delta != "0" {
+            words.push(delta.into());
+            continue;
+        }
+        let deadline = deadline.map_or_else(|| "-".to_owned(), |deadline| deadline.to_string());
         let last = random.pick(VALUES);
         let last = if last == "text" { "8" } else { last };
-        words.extend(argv(&[delta, &deadline, due, last]));
+        words.push(format!("{delta} {deadline} {last} {flag}").into_bytes());
     }
     words
 }
@@ -79,11 +82,21 @@ fn comparable(frame: &[u8]) -> Vec<String> {
     let parts = reply::elements(frame).expect("an array");
     let word = |(at, part): (usize, &[u8])| match reply::text(part) {
         _ if at == 2 => "time".to_owned(),
-        None => "nil".to_owned(),
-        Some(text) if at > 4 && at % 2 == 1 && !text.starts_with(b"-") => "deadline".to_owned(),
+        Some(text) if at == 4 => without_times(&String::from_utf8_lossy(text)),
         Some(text) => text.escape_ascii().to_string(),
+        None => reply::integer(part).map_or_else(|| "nil".to_owned(), |value| value.to_string()),
     };
     parts.enumerate().map(word).collect()
+}
+
+/// Deadlines by index: whether there is one.
+fn without_times(deadlines: &str) -> String {
+    let words = deadlines.split_whitespace();
+    let word = |word: &str| match word.split_once('.') {
+        Some((index, deadline)) if !deadline.starts_with('-') => format!("{index}.deadline"),
+        _ => word.to_owned(),
+    };
+    words.map(word).collect::<Vec<_>>().join(" ")
 }
 
 fn now(client: &mut Client) -> u64 {
@@ -139,22 +152,25 @@ fn as_call(words: &[Vec<u8>]) -> Call {
     let number = |word: &Vec<u8>| text(word).parse::<u64>().unwrap();
     let keys = usize::try_from(number(&words[2])).unwrap() - 1;
     let (keys, rest) = words[4..].split_at(keys);
-    let increment = |(key, args): (&Vec<u8>, &[Vec<u8>])| Increment {
-        key: Key::new(key),
-        delta: parse_i64(&args[0]).unwrap(),
-        count: 1,
-        deadline: text(&args[1]).parse().ok(),
-        due: args[2] == b"1",
-        asks: true,
-        last: parse_i64(&args[3]).unwrap(),
-        slot: None,
+    let increment = |(key, argument): (&Vec<u8>, &Vec<u8>)| {
+        let said = Said::of(argument);
+        Increment {
+            key: Key::new(key),
+            delta: said.delta.parse().unwrap(),
+            count: 1,
+            deadline: said.deadline,
+            due: said.due,
+            asks: true,
+            last: said.last,
+            slot: None,
+        }
     };
     let certainty = match rest[2].as_slice() {
         b"first" => Certainty::First,
         b"again" => Certainty::Again,
         _ => Certainty::Resync,
     };
-    let increments = keys.iter().zip(rest[4..].chunks(4)).map(increment);
+    let increments = keys.iter().zip(&rest[4..]).map(increment);
     let numbers = (number(&rest[0]), number(&rest[1]));
     Call::new(MARKER.into(), numbers, certainty, increments.collect())
 }
@@ -231,13 +247,12 @@ fn a_transaction_applies_batches_as_the_script_does() {
             let (answer, mut truth) = (comparable(&answer), comparable(&truth));
             // The script reads the keys whatever the marker says.
             if !matches!(truth[0].as_str(), "applied" | "done") {
-                truth.truncate(4);
+                truth.truncate(5);
             }
-            let asked = |at: usize| at < 4 || at.is_multiple_of(2);
-            let compared = |words: Vec<String>| {
-                let words = words.into_iter().enumerate();
-                let words = words.filter(|(at, _)| asked(*at)).map(|(_, word)| word);
-                words.collect::<Vec<_>>()
+            let compared = |mut words: Vec<String>| {
+                // A transaction tells every deadline.
+                words.remove(4);
+                words
             };
             let call = show(&words);
             let story = format!("seed {seed}, step {step}: {call}, meddled {meddled:?}");
