@@ -123,8 +123,13 @@ impl Asking<'_> {
             Flow::Continue
         };
         let tally = dispatch.finish();
-        if matches!(flow, Flow::Stall | Flow::Await) {
-            return None;
+        match flow {
+            Flow::Again => {
+                cx.waker().wake_by_ref();
+                return None;
+            }
+            Flow::Stall | Flow::Await => return None,
+            Flow::Continue | Flow::Close | Flow::Abort => {}
         }
         if self.counted {
             tally.add_to(&self.shared.stats);

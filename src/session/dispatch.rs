@@ -91,6 +91,8 @@ pub(super) enum Known {
 pub(super) enum Flow {
     /// With the next request.
     Continue,
+    /// With the same request, of which a part is done, when others have had their turn.
+    Again,
     /// With the same request, when its node has room again.
     Stall,
     /// With the same request, once every request before it has been answered.
@@ -194,7 +196,8 @@ impl<'a> Dispatch<'a> {
         self.nodes = self.shared.router.database(database);
     }
 
-    /// Executes one request. On [`Flow::Stall`] and [`Flow::Await`] nothing has happened.
+    /// Executes one request, or, on [`Flow::Again`], a part of it. On [`Flow::Stall`] and
+    /// [`Flow::Await`] nothing has happened.
     pub(super) fn execute(&mut self, request: &Request<'_>, known: Known) -> Flow {
         if request.is_empty() {
             return Flow::Continue;
@@ -208,32 +211,22 @@ impl<'a> Dispatch<'a> {
             },
         };
         self.command = command;
-        if self.client.gate() != Gate::Open
-            && let Some(text) = self.stopped(command, request)
-        {
-            self.refuse_transaction();
-            self.reject(text);
-            return self.done(request);
-        }
-        if self.client.is_in_subscribed_mode() && !subscribe::is_allowed(command) {
-            self.reject(subscribe::not_allowed(command));
-            return self.done(request);
-        }
-        if self.shared.pause.is_on() && self.is_held(request) {
-            return Flow::Stall;
-        }
-        if self.queues() {
-            return self.queue(request);
+        // What is said of a request before it is executed was said when it began.
+        let begins = self.state.begun.is_none();
+        if begins && let Some(flow) = self.before(request) {
+            return flow;
         }
         let was_on = self.shared.tracking.is_on();
-        let transaction = was_on.then(|| self.before_tracked(request)).flatten();
+        let transaction = (begins && was_on)
+            .then(|| self.before_tracked(request))
+            .flatten();
         let flow = if self.is_careful {
             self.timed(request, |this| this.run(request))
         } else {
             self.run(request)
         };
         match flow {
-            Flow::Stall | Flow::Await => {
+            Flow::Again | Flow::Stall | Flow::Await => {
                 self.fate = Fate::Here;
                 flow
             }
@@ -250,6 +243,26 @@ impl<'a> Dispatch<'a> {
                 flow
             }
         }
+    }
+
+    /// How the session goes on where a request is not executed, or not now.
+    fn before(&mut self, request: &Request<'_>) -> Option<Flow> {
+        let command = self.command;
+        if self.client.gate() != Gate::Open
+            && let Some(text) = self.stopped(command, request)
+        {
+            self.refuse_transaction();
+            self.reject(text);
+            return Some(self.done(request));
+        }
+        if self.client.is_in_subscribed_mode() && !subscribe::is_allowed(command) {
+            self.reject(subscribe::not_allowed(command));
+            return Some(self.done(request));
+        }
+        if self.shared.pause.is_on() && self.is_held(request) {
+            return Some(Flow::Stall);
+        }
+        self.queues().then(|| self.queue(request))
     }
 
     /// Executes a request whose command was found and is allowed.
@@ -285,7 +298,8 @@ impl<'a> Dispatch<'a> {
         let begun = tokio::time::Instant::now().into_std();
         let flow = run(self);
         let is_answered = matches!(self.fate, Fate::Here | Fate::Failed);
-        if matches!(flow, Flow::Stall | Flow::Await) || !is_answered || self.is_timed {
+        if matches!(flow, Flow::Again | Flow::Stall | Flow::Await) || !is_answered || self.is_timed
+        {
             return flow;
         }
         let (took, stats) = (elapsed(begun), &self.shared.stats);

@@ -22,6 +22,7 @@ mod keyed;
 pub mod local;
 mod locked;
 mod login;
+mod many;
 mod monitor;
 mod moves;
 mod pause;

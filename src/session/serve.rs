@@ -212,6 +212,7 @@ impl Session {
             }
             match executed {
                 Executed::Some => continue,
+                Executed::Part => break,
                 Executed::Full if backlog.outstanding < MAX_OUTSTANDING => continue,
                 // Reads on, so as to learn that a client is gone that waits in a command.
                 Executed::Stalled if self.state.waits() => {}
@@ -286,7 +287,7 @@ impl Session {
             taken += 1;
             match next {
                 Flow::Continue => used += self.pipeline.executed(),
-                flow @ (Flow::Stall | Flow::Await) => {
+                flow @ (Flow::Again | Flow::Stall | Flow::Await) => {
                     executed = Executed::held(flow);
                     break;
                 }
@@ -444,6 +445,8 @@ enum Executed {
     Some,
     /// As many as may be outstanding were executed; those that were answered at once left room.
     Full,
+    /// A part of a request was executed: others have their turn.
+    Part,
     /// A complete request has to wait for room in its lane, which wakes the session.
     Stalled,
     /// A complete request has to wait until every reply before it has come.
@@ -457,9 +460,10 @@ impl Executed {
         if full { Self::Full } else { Self::Some }
     }
 
-    /// What a request that can not be executed yet waits for.
+    /// What a request that is not executed, or not wholly, waits for.
     fn held(flow: Flow) -> Self {
         match flow {
+            Flow::Again => Self::Part,
             Flow::Await => Self::Awaits,
             _ => Self::Stalled,
         }

@@ -4,61 +4,17 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dispatch::{Dispatch, Flow, SAMPLED};
+use super::dispatch::{Dispatch, Flow};
 use super::local::{InfoText, NodeConfig, NodeKeyspace, finish_info};
 use super::replies::{Place, Ticket};
-use super::tables::Tables;
 use crate::command::{self, Class, Command, EveryNode, Merge};
 use crate::counter::{Effect, Extent};
 use crate::fan_out::{self, Cursor, Gather};
 use crate::flush::RESERVED_PREFIX;
-use crate::key::Key;
 use crate::node::{Came, Deliver, Node, Refused};
 use crate::resp::{Form, Request, encode, parse_i64, reply};
-use crate::telemetry::Use;
 
 impl Dispatch<'_> {
-    /// `MGET`: each key from memory if it is known here, the others with one command per node.
-    pub(super) fn get_many(&mut self, command: &Command, request: &Request<'_>) -> Flow {
-        let keys: Vec<&[u8]> = request.args().skip(1).collect();
-        if let Some(flow) = self.admit_all(keys.iter().copied()) {
-            return flow;
-        }
-        let place = self.place(command.form);
-        let gather = Gather::new(keys.len(), place, fan_out::array());
-        let mut missing: Vec<Vec<(Key, Ticket)>> = Vec::new();
-        missing.resize_with(self.nodes.len(), Vec::new);
-        let mut frame = Vec::new();
-        let mut tables = Tables::new(self.nodes);
-        for (at, key) in keys.into_iter().enumerate() {
-            let index = self.shared.router.index(key);
-            let asked = (self.node(index).table().spot(key), key);
-            frame.clear();
-            if tables.get(index, asked, self.now, &mut frame) {
-                self.tally.hits += 1;
-                if self.is_sampled_at(at) {
-                    self.touch(key, Use::Read(SAMPLED));
-                }
-                self.woken
-                    .extend(gather.part(at, &frame, Came::here(self.now)));
-            } else if let Some(missing) = missing.get_mut(index) {
-                self.tally.misses += 1;
-                self.touch(key, Use::Read(1));
-                missing.push((Key::new(key), Ticket::Part(Arc::clone(&gather), at)));
-            }
-        }
-        drop(tables);
-        for (index, keys) in missing.into_iter().enumerate() {
-            if keys.is_empty() {
-                continue;
-            }
-            let now = self.now;
-            let (entry, woken) = self.lane(index);
-            entry.step(now, woken, |lane, step| lane.get_many(step, keys));
-        }
-        Flow::Continue
-    }
-
     /// `DEL`, `EXISTS`, `MSET` and their kin: one command for each node that has some of the keys.
     pub(super) fn per_node(
         &mut self,
@@ -453,7 +409,7 @@ impl Dispatch<'_> {
     }
 
     /// As [`Dispatch::admit`], for the nodes of all these keys.
-    fn admit_all<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) -> Option<Flow> {
+    pub(super) fn admit_all<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) -> Option<Flow> {
         let mut seen = Vec::new();
         for key in keys {
             if let Some(flow) = self.refuse_reserved(key) {

@@ -1,6 +1,7 @@
 //! What a session remembers from one request to the next, beside what [`super::Client`] shows.
 
 use super::aside::{Aside, Watch};
+use super::many::Begun;
 use super::transaction::Transaction;
 
 /// Owned by the task that serves the client.
@@ -15,6 +16,8 @@ pub(super) struct State {
     pub(super) watch: Option<Watch>,
     /// The request at the front is under way on a connection of its own.
     pub(super) aside: Option<Aside>,
+    /// The request at the front is an `MGET` that goes on.
+    pub(super) begun: Option<Begun>,
 }
 
 impl State {

@@ -1,7 +1,9 @@
 //! Which node gets what: split and merged commands, hash tags, scripts.
 
-use crate::connection::Connection;
-use crate::harness::{Stack, skipped_on_bare_redis};
+use std::time::Duration;
+
+use crate::connection::{Connection, words};
+use crate::harness::{Stack, eventually, skipped_on_bare_redis};
 use crate::reply::Reply;
 use crate::servers::Redis;
 
@@ -30,6 +32,81 @@ fn keys_spread_over_the_nodes() {
         .collect();
     assert_eq!(sizes.iter().sum::<usize>(), 1_000, "{sizes:?}");
     assert!(sizes.iter().all(|&size| size > 250), "{sizes:?}");
+}
+
+#[test]
+fn an_mget_of_many_keys_is_read_in_parts_and_answered_in_order() {
+    const COUNT: usize = 5_000;
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    fill(&mut client, COUNT);
+    client.run("DEL k1500");
+    client.run("DEL k3000");
+    client.run("LPUSH k3000 x");
+    let last = COUNT - 1;
+    let requests = [
+        words(&format!("INCRBY k{last} 1")),
+        words(&format!("MGET {}", keys(COUNT))),
+        words(&format!("INCRBY k{last} 1")),
+        words(&format!("MGET k{last} k0")),
+    ];
+    for round in 0..3 {
+        let replies = client.pipeline(&requests);
+        let [_, all, _, few] = &replies[..] else {
+            panic!("{} replies", replies.len());
+        };
+        let values = Reply::parse(all);
+        for (number, value) in values.elements().iter().enumerate() {
+            match number {
+                1_500 | 3_000 => assert_eq!(*value, Reply::Nil),
+                _ if number == last => assert_eq!(value.text(), (last + 1 + 2 * round).to_string()),
+                _ => assert_eq!(value.text(), number.to_string()),
+            }
+        }
+        assert_eq!(values.elements().len(), COUNT);
+        let few = Reply::parse(few);
+        assert_eq!(few.elements()[0].text(), (last + 2 + 2 * round).to_string());
+    }
+    if !skipped_on_bare_redis() {
+        assert!(stack.node_calls("mget") > 2 * 4);
+    }
+}
+
+#[test]
+fn an_mget_that_fails_on_the_way_is_one_error() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    let [tag, there] = [0, 1].map(|node| stack.key_on(node, "k"));
+    let here: Vec<_> = (0..3_000).map(|n| format!("{{{tag}}}{n}")).collect();
+    let lost = format!("{{{there}}}1");
+    let with = |last: &str| [&["MGET".to_owned()], &here[..], &[last.to_owned()]].concat();
+    let refused = client.call(&with("__tally__:marker"));
+    assert!(refused.text().contains("Tally's own"), "{refused:?}");
+    assert_eq!(client.call(&with(&there)).elements().len(), 3_001);
+    stack.nodes[1].kill();
+    assert!(eventually(Duration::from_secs(10), || {
+        client.run(&format!("GET {lost}")).is_error()
+    }));
+    let refused = client.call(&with(&lost));
+    assert!(refused.text().contains("is unreachable"), "{refused:?}");
+    assert_eq!(client.call(&with(&here[0])).elements().len(), 3_001);
+}
+
+#[test]
+fn all_keys_of_an_mget_of_many_are_tracked() {
+    let stack = Stack::start(&[]);
+    let (mut client, mut other) = (stack.connect(), stack.connect());
+    client.run("HELLO 3");
+    client.run("CLIENT TRACKING ON");
+    client.run(&format!("MGET {}", keys(3_000)));
+    for key in ["k2999", "k0", "k1024"] {
+        other.run(&format!("SET {key} 1"));
+        let told = String::from_utf8(client.read_frame()).unwrap();
+        assert!(told.ends_with(&format!("\r\n{key}\r\n")), "{told}");
+    }
 }
 
 #[test]
