@@ -15,13 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tally::command;
-use tally::config::{
-    Admin, Cache, Config, Counters, CrossNode, Fsync, Journal, Mode, Ring, Secret,
-    Server as ServerConfig, Transactions, Upstream,
-};
+use tally::config::{self, Config, Secret};
 use tally::limit::Catalogue;
 use tally::resp::{Request, Span, encode};
-use tally::ring::Hash;
 use tally::session::local::{After, Local, NO_AUTH, allowed_before_auth, answer, finish_info};
 use tally::session::{Pause, Registry, Scripts, Tracking, Users};
 use tally::telemetry::Stats;
@@ -499,75 +495,20 @@ fn mask(line: &str, replies: &[u8]) -> String {
     masked
 }
 
-/// A configuration with the values that Redis has by default.
+/// A configuration with the values that `CONFIG GET` of a plain Redis tells.
 fn config(password: Option<&str>) -> Config {
-    let second = Duration::from_secs(1);
-    Config {
-        tls: None,
-        users: Vec::new(),
-        server: ServerConfig {
-            protected: true,
-            listen: Some(SocketAddr::from(([127, 0, 0, 1], 6380))),
-            threads: 1,
-            password: password.map(|text| Secret::new(text.to_owned())),
-            max_clients: 10_000,
-            idle_timeout: None,
-            max_bulk_bytes: 512 << 20,
-            query_buffer_bytes: 1 << 30,
-            output_buffer_bytes: 1 << 20,
-            databases: 16,
-            drain_timeout: second,
-        },
-        nodes: Vec::new(),
-        ring: Ring {
-            hash: Hash::Fnv1a64,
-            hash_tag: None,
-            families_together: true,
-        },
-        routes: Vec::new(),
-        counters: Counters {
-            mode: Mode::Buffered,
-            flush_interval: second,
-            window: Duration::ZERO,
-            local_grants: false,
-            max_keys: 1,
-        },
-        cache: Cache {
-            ttl: second,
-            max_bytes: 1,
-        },
-        rules: Vec::new(),
-        limit_scripts: Vec::new(),
-        journal: Journal {
-            path: None,
-            bytes: 0,
-            fsync: Fsync::No,
-        },
-        transactions: Transactions {
-            cross_node: CrossNode::Reject,
-        },
-        upstream: Upstream {
-            connect_timeout: second,
-            request_timeout: second,
-            hard_timeout: second,
-            backoff: (second, second),
-            max_in_flight: 1,
-            max_unsent_bytes: 1,
-            max_pooled: 1,
-        },
-        admin: Admin {
-            tls: None,
-            listen: None,
-            token: None,
-            visits_prefix: "visits:".to_owned(),
-        },
-        slow_log: tally::config::SlowLog {
-            slower_than: None,
-            max_len: 128,
-        },
-        log_level: "info".to_owned(),
-        log_format: tally::config::LogFormat::Text,
-    }
+    let text = r#"
+        [server]
+        listen = "127.0.0.1:6380"
+        threads = 1
+        output_buffer = "1MiB"
+        [[nodes]]
+        name = "a"
+        address = "127.0.0.1:6379"
+    "#;
+    let mut config = config::parse(text, std::iter::empty()).unwrap();
+    config.server.password = password.map(|text| Secret::new(text.to_owned()));
+    config
 }
 
 /// A redis-server of this test, on a free port, killed on drop.

@@ -53,6 +53,7 @@ mod script;
 mod scripts;
 mod servers;
 mod service;
+mod steps;
 mod tally;
 mod tls;
 mod tools;

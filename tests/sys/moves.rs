@@ -122,6 +122,19 @@ const MOVING: &[&str] = &[
     "ZCARD d",
 ];
 
+/// Keys that stand for `a` and `c` on one node, and for `b` and `d` on the other.
+type Names = [(&'static str, String); 4];
+
+#[track_caller]
+fn names(stack: &Stack) -> Names {
+    [(0, "a"), (1, "b"), (0, "c"), (1, "d")].map(|(node, name)| (name, stack.key_on(node, name)))
+}
+
+fn place<'a>(names: &'a Names, word: &'a str) -> &'a str {
+    let name = names.iter().find(|(name, _)| *name == word);
+    name.map_or(word, |(_, key)| key)
+}
+
 #[test]
 fn keys_of_two_nodes_are_as_on_one_redis() {
     if skipped_on_bare_redis() {
@@ -129,8 +142,7 @@ fn keys_of_two_nodes_are_as_on_one_redis() {
     }
     let stack = Stack::start(&[]);
     let redis = Redis::start(&[]);
-    let names = [(0, "a"), (1, "b"), (0, "c"), (1, "d")];
-    let names = names.map(|(node, name)| (name, stack.key_on(node, name)));
+    let names = names(&stack);
     for hello in ["HELLO 2", "HELLO 3"] {
         let mut clients = [stack.connect(), Connection::open(redis.address())];
         for client in &mut clients {
@@ -138,10 +150,7 @@ fn keys_of_two_nodes_are_as_on_one_redis() {
             client.run("FLUSHALL");
         }
         for line in MOVING {
-            let words = line.split(' ').map(|word| {
-                let name = names.iter().find(|(name, _)| *name == word);
-                name.map_or(word, |(_, key)| key)
-            });
+            let words = line.split(' ').map(|word| place(&names, word));
             let line = words.collect::<Vec<_>>().join(" ");
             let [tally, plain] = clients.each_mut().map(|client| client.run(&line));
             assert_eq!(tally, plain, "{hello}: {line}");
@@ -403,8 +412,7 @@ fn scripts_on_keys_of_two_nodes_are_as_on_one_redis_where_transactions_are_split
     }
     let stack = Stack::start(&[("transactions.cross_node", "\"split\"")]);
     let redis = Redis::start(&[]);
-    let names = [(0, "a"), (1, "b"), (0, "c"), (1, "d")];
-    let names = names.map(|(node, name)| (name, stack.key_on(node, name)));
+    let names = names(&stack);
     for hello in ["HELLO 2", "HELLO 3"] {
         let mut clients = [stack.connect(), Connection::open(redis.address())];
         for client in &mut clients {
@@ -413,12 +421,8 @@ fn scripts_on_keys_of_two_nodes_are_as_on_one_redis_where_transactions_are_split
         }
         for call in SCRIPTS {
             let [body, rest @ ..] = call else { continue };
-            let place = |word: &str| {
-                let name = names.iter().find(|(name, _)| *name == word);
-                name.map_or_else(|| word.to_owned(), |(_, key)| key.clone())
-            };
-            let rest: Vec<String> = rest.iter().map(|word| place(word)).collect();
-            let args = [vec!["EVAL".to_owned(), (*body).to_owned()], rest].concat();
+            let rest = rest.iter().map(|word| place(&names, word));
+            let args: Vec<&str> = ["EVAL", *body].into_iter().chain(rest).collect();
             let [tally, plain] = clients.each_mut().map(|client| client.call(&args));
             assert_eq!(tally, plain, "{hello}: {call:?}");
             let keys = "KEYS *";

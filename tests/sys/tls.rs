@@ -72,6 +72,18 @@ impl Authority {
 /// Tally with a TLS port before `node`.
 #[track_caller]
 fn behind_tls(node: &Redis, authority: &Authority, more: &[(&str, &str)]) -> (Tally, SocketAddr) {
+    by_tls(Tally::start_before, node, authority, more)
+}
+
+type Start = fn(&[(SocketAddr, Option<&str>)], &[(&str, &str)]) -> Tally;
+
+#[track_caller]
+fn by_tls(
+    start: Start,
+    node: &Redis,
+    authority: &Authority,
+    more: &[(&str, &str)],
+) -> (Tally, SocketAddr) {
     let address = loopback(free_port());
     let (listen, cert, key) = (
         format!("\"{address}\""),
@@ -84,8 +96,7 @@ fn behind_tls(node: &Redis, authority: &Authority, more: &[(&str, &str)]) -> (Ta
         ("tls.key_file", &key),
     ];
     settings.extend(more);
-    let tally = Tally::start_before(&[(node.address(), None)], &settings);
-    (tally, address)
+    (start(&[(node.address(), None)], &settings), address)
 }
 
 #[track_caller]
@@ -211,19 +222,7 @@ fn a_client_certificate_may_be_optional() {
         ("server.listen", "\"off\""),
     ];
     // It listens with TLS only, so the harness can not ask it whether it is ready.
-    let address = loopback(free_port());
-    let (listen, cert, key) = (
-        format!("\"{address}\""),
-        authority.toml("server.crt"),
-        authority.toml("server.key"),
-    );
-    let mut settings = vec![
-        ("tls.listen", listen.as_str()),
-        ("tls.cert_file", &cert),
-        ("tls.key_file", &key),
-    ];
-    settings.extend(optional);
-    let tally = Tally::launch(&[(node.address(), None)], &settings);
+    let (tally, address) = by_tls(Tally::launch, &node, &authority, &optional);
     let ca = authority.text("ca.crt");
     assert!(eventually(Duration::from_secs(15), || {
         printed(&cli(address, &["--cacert", &ca, "PING"])) == "PONG"

@@ -5,39 +5,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clients::Program;
-use crate::connection::{Connection, words};
+use crate::connection::Connection;
 use crate::harness::{Stack, eventually, skipped_on_bare_redis};
 use crate::random::Random;
 use crate::reply::Reply;
 use crate::servers::{Redis, is_other_server};
-
-/// A request of a connection, and on which connections a frame comes then, in that order.
-type Step<'a> = (usize, &'a str, &'a str);
+use crate::steps::{self, Step};
 
 /// Two connections see the same from Tally as from a plain Redis; the first speaks RESP3.
 #[track_caller]
 fn check(steps: &[Step<'_>]) {
-    let redis = Redis::start(&[]);
-    let expected = seen(&mut std::array::from_fn(|_| redis.connect()), steps);
-    let stack = Stack::start(&[]);
-    let actual = seen(&mut std::array::from_fn(|_| stack.connect()), steps);
-    for (step, (expected, actual)) in steps.iter().zip(expected.iter().zip(&actual)) {
-        assert_eq!(actual, expected, "{step:?}");
-    }
-}
-
-#[track_caller]
-fn seen(connections: &mut [Connection; 2], steps: &[Step<'_>]) -> Vec<Vec<String>> {
-    connections[0].run("HELLO 3");
-    let each = steps.iter().map(|(from, line, frames)| {
-        connections[*from].send(&words(line));
-        let readers = frames.bytes().map(|digit| usize::from(digit - b'0'));
-        let frames = readers.map(|at| connections[at].read_frame());
-        frames
-            .map(|frame| frame.escape_ascii().to_string())
-            .collect()
-    });
-    each.collect()
+    steps::check(["HELLO 3", "PING"], steps);
 }
 
 #[test]

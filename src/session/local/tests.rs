@@ -2,19 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant as Clock;
 
 use super::*;
 use crate::command;
-use crate::config::{
-    Admin, Cache, Counters, CrossNode, Fsync, Journal, Mode, Ring, Secret, Server, Transactions,
-    Upstream,
-};
+use crate::config::{self, Secret};
 use crate::limit::Catalogue;
 use crate::resp::Span;
-use crate::ring::Hash;
 use crate::telemetry::NodeState;
 use crate::telemetry::histogram::Sample;
 
@@ -120,73 +115,19 @@ impl Setup {
 }
 
 fn config(password: Option<&str>) -> Config {
-    let second = Duration::from_secs(1);
-    Config {
-        tls: None,
-        users: Vec::new(),
-        server: Server {
-            protected: true,
-            listen: Some(SocketAddr::from(([127, 0, 0, 1], 6380))),
-            threads: 2,
-            password: password.map(|text| Secret::new(text.to_owned())),
-            max_clients: 10,
-            idle_timeout: None,
-            max_bulk_bytes: 1 << 29,
-            query_buffer_bytes: 1 << 30,
-            output_buffer_bytes: 2048,
-            databases: 16,
-            drain_timeout: second,
-        },
-        nodes: Vec::new(),
-        ring: Ring {
-            hash: Hash::Fnv1a64,
-            hash_tag: None,
-            families_together: true,
-        },
-        routes: Vec::new(),
-        counters: Counters {
-            mode: Mode::Buffered,
-            flush_interval: second,
-            window: Duration::ZERO,
-            local_grants: false,
-            max_keys: 1,
-        },
-        cache: Cache {
-            ttl: second,
-            max_bytes: 1,
-        },
-        rules: Vec::new(),
-        limit_scripts: Vec::new(),
-        journal: Journal {
-            path: None,
-            bytes: 0,
-            fsync: Fsync::No,
-        },
-        transactions: Transactions {
-            cross_node: CrossNode::Reject,
-        },
-        upstream: Upstream {
-            connect_timeout: second,
-            request_timeout: second,
-            hard_timeout: second,
-            backoff: (second, second),
-            max_in_flight: 1,
-            max_unsent_bytes: 1,
-            max_pooled: 1,
-        },
-        admin: Admin {
-            tls: None,
-            listen: None,
-            token: None,
-            visits_prefix: "visits:".to_owned(),
-        },
-        slow_log: crate::config::SlowLog {
-            slower_than: None,
-            max_len: 128,
-        },
-        log_level: "info".to_owned(),
-        log_format: crate::config::LogFormat::Text,
-    }
+    let text = r#"
+        [server]
+        listen = "127.0.0.1:6380"
+        threads = 2
+        max_clients = 10
+        [[nodes]]
+        name = "a"
+        address = "127.0.0.1:6379"
+    "#;
+    let mut config = config::parse(text, std::iter::empty()).unwrap();
+    config.server.output_buffer_bytes = 2048;
+    config.server.password = password.map(|text| Secret::new(text.to_owned()));
+    config
 }
 
 fn node(name: &str, version: &str) -> NodeStatus {

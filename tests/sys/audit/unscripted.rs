@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Audit, Course, Field, again_and_again, check_chaos, check_two_processes, faults, held,
+    Audit, Course, Field, again_and_again, check_chaos, check_two_processes, faults, go_back, held,
 };
 use crate::harness::{eventually, pause, skipped_on_bare_redis};
 use crate::servers::Redis;
@@ -118,16 +118,7 @@ fn an_older_snapshot_where_scripts_are_forbidden_is_given_what_it_lost() {
         nodes: || Redis::start(&[NO_EVAL, &["--dbfilename", "dump.rdb"]].concat()),
         ..Audit::default()
     };
-    audit.run(|field| {
-        for node in [0, 1] {
-            field.wait_until_all_is_warm();
-            assert!(field.stack.nodes[node].connect().run("SAVE").is_ok());
-            pause(Duration::from_millis(400));
-            field.stack.nodes[node].kill();
-            field.stack.nodes[node].restart();
-        }
-        field.wait_until_all_is_warm();
-    });
+    audit.run(|field| go_back(field, &[0, 1]));
 }
 
 #[test]

@@ -1,0 +1,44 @@
+//! Connections that take turns, on Tally and on a plain Redis beside it: all see the same.
+
+use crate::connection::{Connection, words};
+use crate::harness::Stack;
+use crate::servers::Redis;
+
+/// A request of a connection, and on which connections a frame comes then, in that order.
+pub(crate) type Step<'a> = (usize, &'a str, &'a str);
+
+/// So many connections see the same from Tally as from a plain Redis, once each has run its greeting.
+#[track_caller]
+pub(crate) fn check<const N: usize>(greetings: [&str; N], steps: &[Step<'_>]) {
+    let redis = Redis::start(&[]);
+    let expected = seen(
+        &mut greetings.map(|line| greeted(redis.connect(), line)),
+        steps,
+    );
+    let stack = Stack::start(&[]);
+    let actual = seen(
+        &mut greetings.map(|line| greeted(stack.connect(), line)),
+        steps,
+    );
+    for (step, (expected, actual)) in steps.iter().zip(expected.iter().zip(&actual)) {
+        assert_eq!(actual, expected, "{step:?}");
+    }
+}
+
+fn greeted(mut connection: Connection, line: &str) -> Connection {
+    connection.run(line);
+    connection
+}
+
+#[track_caller]
+fn seen(connections: &mut [Connection], steps: &[Step<'_>]) -> Vec<Vec<String>> {
+    let each = steps.iter().map(|(from, line, frames)| {
+        connections[*from].send(&words(line));
+        let readers = frames.bytes().map(|digit| usize::from(digit - b'0'));
+        let frames = readers.map(|at| connections[at].read_frame());
+        frames
+            .map(|frame| frame.escape_ascii().to_string())
+            .collect()
+    });
+    each.collect()
+}
