@@ -36,14 +36,17 @@ local function write_marker()
   redis.call('SET', KEYS[1], owner .. ' ' .. last .. exceptions, 'PX', ARGV[4])
 end
 
--- What was out of the ordinary, by the text of INCRBY's error.
-local function kind_of(text)
-  if string.find(text, 'WRONGTYPE', 1, true) then return 'w' end
-  if string.find(text, 'overflow', 1, true) then return 'o' end
+-- Returns what was out of the ordinary, if anything, and the value, if it is known.
+local function add(key, delta)
+  local value = redis.pcall('INCRBY', key, delta)
+  if type(value) == 'number' then return nil, value end
+  if string.find(value.err, 'WRONGTYPE', 1, true) then return 'w' end
+  if string.find(value.err, 'overflow', 1, true) then return 'o' end
   return 'n'
 end
 
--- A key of which more is said than its delta. Returns what was out of the ordinary, if anything.
+-- The same for a key of which more is said than its delta. Where its deadline is asked for the
+-- value is not known either, so that all is read.
 local function apply(key, delta, deadline, last_value, flag)
   local due = flag == 'd' or flag == 'b'
   local past = deadline ~= '-' and tonumber(deadline) <= now
@@ -56,23 +59,25 @@ local function apply(key, delta, deadline, last_value, flag)
     local counter = type(current) == 'string' and string.find(current, '^%-?%d+$')
     if not counter or less(current, last_value) then return 'x' end
   end
+  local kind, value
   if delta ~= '0' then
     -- A key that is gone is made with its deadline. (To ask first whether it is there would be a
     -- read, see below.) The relative time keeps a key of a script cut short from living on; the
     -- absolute one is exact.
-    if deadline ~= '-' and not past then
+    if deadline ~= '-' and not past and not due then
       local left = string.format('%.0f', tonumber(deadline) - now)
       if redis.call('SET', key, '0', 'PX', left, 'NX') then
         redis.call('PEXPIREAT', key, deadline)
       end
     end
-    local value = redis.pcall('INCRBY', key, delta)
-    if type(value) == 'table' then return kind_of(value.err) end
+    kind, value = add(key, delta)
+    if kind then return kind end
   end
   if past then return 'a' end
   if due then
     redis.call('PEXPIREAT', key, deadline)
   end
+  if flag == 'n' or flag == 'd' then return nil, value end
 end
 
 -- Values that need not be read: Lua's numbers are exact below 2^53, and 2^53 may be one more.
@@ -84,20 +89,19 @@ if status == 'applied' then
   end)
   -- First, so that a server that refuses writes refuses the batch whole.
   write_marker()
-  local before, pcall, byte, nine = exceptions, redis.pcall, string.byte, string.byte('9')
+  local before, nine = exceptions, string.byte('9')
   for i = 2, #KEYS do
-    local key, argument, kind = KEYS[i], ARGV[i + 3], nil
-    if byte(argument, -1) <= nine then
-      local value = pcall('INCRBY', key, argument)
-      if type(value) == 'table' then
-        kind = kind_of(value.err)
-      elseif value < exact and value > -exact then
-        values[i - 1], known = value, known + 1
-      end
+    local argument, kind, value = ARGV[i + 3], nil, nil
+    if string.byte(argument, -1) <= nine then
+      kind, value = add(KEYS[i], argument)
     else
-      kind = apply(key, string.match(argument, '^(%S+) (%S+) (%S+) (%a)$'))
+      kind, value = apply(KEYS[i], string.match(argument, '^(%S+) (%S+) (%S+) (%a)$'))
     end
-    if kind then exceptions = exceptions .. ' ' .. ARGV[2] .. '.' .. (i - 2) .. '.' .. kind end
+    if kind then
+      exceptions = exceptions .. ' ' .. ARGV[2] .. '.' .. (i - 2) .. '.' .. kind
+    elseif value and value < exact and value > -exact then
+      values[i - 1], known = value, known + 1
+    end
   end
   if exceptions ~= before then write_marker() end
 end

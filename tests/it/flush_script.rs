@@ -331,18 +331,17 @@ fn a_deadline_is_told_if_it_is_asked_for() {
     );
     let deadline = Some(world.time_ms() + 100_000);
     let silent = Part { deadline, ..silent };
-    let told = world.batch(
-        2,
-        "first",
-        &[
-            Part {
-                due: true,
-                ..silent
-            },
-            silent,
-        ],
-    );
-    assert_eq!(told, "applied|2||3||3|");
+    let due = Part {
+        due: true,
+        ..silent
+    };
+    let made = ["c", "d"].map(|key| Part { key, ..silent });
+    let told = world.batch(2, "first", &[&[due], &made[..]].concat());
+    assert_eq!(told, "applied|2||2||1||1|");
+    for key in ["c", "d"] {
+        let ttl = world.ask(&format!("PTTL {key}")).integer();
+        assert!((99_000..=100_000).contains(&ttl), "{key}: {ttl}");
+    }
     let ttl = world.ask("PTTL a").integer();
     assert!((99_000..=100_000).contains(&ttl), "{ttl}");
 }
