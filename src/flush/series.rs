@@ -624,8 +624,8 @@ fn number_arg(out: &mut Vec<u8>, number: impl itoa::Integer) {
 /// and its restart.
 const KEPT_FOR: Duration = Duration::from_secs(10);
 
-/// Most settled batches that are kept: 65,536 keys, about six megabytes.
-const MAX_KEPT: usize = 1024;
+/// Most settled batches that are kept: 32,768 keys, about three megabytes.
+const MAX_KEPT: usize = 512;
 
 /// How long a marker outlives its process's last flush: a week, so that a process that comes back
 /// after a long weekend finds it.
