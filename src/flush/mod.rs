@@ -50,7 +50,7 @@ pub const MAX_KEYS: usize = 64;
 
 /// Most batches of a series in flight. Few, because a server executes all that it reads at once
 /// before it turns to others: four take it nearly a millisecond (measured); a flush that has
-/// time sends two.
+/// time sends two. The marker keeps the exceptions of the last 8 numbers.
 pub const MAX_IN_FLIGHT: usize = 4;
 
 /// First bytes of the names of the keys that Tally keeps on nodes; clients may not touch them.

@@ -1,7 +1,6 @@
 //! Numbered batches of one process, node and database, until each is settled.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Refusal, Status};
@@ -579,35 +578,31 @@ impl Series {
         number_arg(out, batch.number);
         encode::bulk(out, certainty.word());
         encode::bulk(out, MARKER_MS);
-        let mut said = String::new();
         for increment in &batch.increments {
             // On another connection than it was sealed for nobody tells of changes yet.
             let asks = increment.asks || batch.lost;
             if increment.deadline.is_none() && increment.delta != 0 && !asks {
                 encode::decimal(out, increment.delta);
             } else {
-                said.clear();
-                say(&mut said, increment, asks);
-                encode::bulk(out, said.as_bytes());
+                encode::bulk(out, words(increment, asks).as_bytes());
             }
         }
     }
 }
 
-/// Appends all there is to say of one key, see the module's documentation.
-fn say(out: &mut String, increment: &Increment, asks: bool) {
-    let deadline = increment
-        .deadline
-        .map_or_else(|| "-".to_owned(), |ms| ms.to_string());
+/// All there is to say of one key, see the module's documentation.
+fn words(increment: &Increment, asks: bool) -> String {
+    let Increment { delta, last, .. } = increment;
     let flag = match (increment.due, asks) {
         (false, false) => 'n',
         (false, true) => 'a',
         (true, false) => 'd',
         (true, true) => 'b',
     };
-    let Increment { delta, last, .. } = increment;
-    // Writing to a string can not fail.
-    write!(out, "{delta} {deadline} {last} {flag}").unwrap_or_default();
+    match increment.deadline {
+        Some(deadline) => format!("{delta} {deadline} {last} {flag}"),
+        None => format!("{delta} - {last} {flag}"),
+    }
 }
 
 /// How the script is called: by its name on the node, or with its body.
