@@ -130,6 +130,16 @@ fn names(stack: &Stack) -> Names {
     [(0, "a"), (1, "b"), (0, "c"), (1, "d")].map(|(node, name)| (name, stack.key_on(node, name)))
 }
 
+/// A connection to Tally and one to Redis, both empty.
+fn greeted(stack: &Stack, redis: &Redis, hello: &str) -> [Connection; 2] {
+    let mut clients = [stack.connect(), Connection::open(redis.address())];
+    for client in &mut clients {
+        client.run(hello);
+        client.run("FLUSHALL");
+    }
+    clients
+}
+
 fn place<'a>(names: &'a Names, word: &'a str) -> &'a str {
     let name = names.iter().find(|(name, _)| *name == word);
     name.map_or(word, |(_, key)| key)
@@ -144,11 +154,7 @@ fn keys_of_two_nodes_are_as_on_one_redis() {
     let redis = Redis::start(&[]);
     let names = names(&stack);
     for hello in ["HELLO 2", "HELLO 3"] {
-        let mut clients = [stack.connect(), Connection::open(redis.address())];
-        for client in &mut clients {
-            client.run(hello);
-            client.run("FLUSHALL");
-        }
+        let mut clients = greeted(&stack, &redis, hello);
         for line in MOVING {
             let words = line.split(' ').map(|word| place(&names, word));
             let line = words.collect::<Vec<_>>().join(" ");
@@ -414,11 +420,7 @@ fn scripts_on_keys_of_two_nodes_are_as_on_one_redis_where_transactions_are_split
     let redis = Redis::start(&[]);
     let names = names(&stack);
     for hello in ["HELLO 2", "HELLO 3"] {
-        let mut clients = [stack.connect(), Connection::open(redis.address())];
-        for client in &mut clients {
-            client.run(hello);
-            client.run("FLUSHALL");
-        }
+        let mut clients = greeted(&stack, &redis, hello);
         for call in SCRIPTS {
             let [body, rest @ ..] = call else { continue };
             let rest = rest.iter().map(|word| place(&names, word));
