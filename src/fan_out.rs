@@ -266,7 +266,7 @@ fn scanned<'p>(
         return frame;
     };
     encode::array(&mut frame, 2);
-    encode::bulk(&mut frame, itoa::Buffer::new().format(next).as_bytes());
+    encode::number(&mut frame, next);
     append_keys(keys.into_iter(), &mut frame);
     frame
 }

@@ -16,7 +16,7 @@
 //!
 //! The keys are read back by the caller on the connection that tells of changes by others.
 
-use super::series::MARKER_MS;
+use super::applier::MARKER_MS;
 use super::{Deadline, Increment};
 use crate::resp::{encode, parse_i64, reply};
 
@@ -381,11 +381,11 @@ impl Head {
         let mut out = Vec::new();
         encode::array(&mut out, words);
         encode::bulk(&mut out, self.status.as_bytes());
-        number(&mut out, self.last);
-        number(&mut out, time_ms);
+        encode::number(&mut out, self.last);
+        encode::number(&mut out, time_ms);
         encode::bulk(&mut out, self.exceptions.as_bytes());
         match self.epoch {
-            Some(epoch) => number(&mut out, epoch),
+            Some(epoch) => encode::number(&mut out, epoch),
             None => encode::bulk(&mut out, deadlines.as_bytes()),
         }
         out.extend_from_slice(&values);
@@ -466,10 +466,6 @@ fn without_abort(error: &[u8]) -> Vec<u8> {
     let abort = b"-EXECABORT Transaction discarded because of: ";
     let cause = error.strip_prefix(abort);
     cause.map_or_else(|| error.to_vec(), |cause| [b"-", cause].concat())
-}
-
-fn number(out: &mut Vec<u8>, number: u64) {
-    encode::bulk(out, itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Replies to `UNWATCH`, `WATCH`, `TIME` and `GET marker`.

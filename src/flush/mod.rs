@@ -28,16 +28,19 @@
 //! answers and what they settle are the same.
 
 mod answer;
+mod applier;
 mod call;
 mod commits;
+mod kept;
 mod series;
 mod slots;
 mod verdict;
 
 pub use answer::{Deadline, Reading, Refusal};
+pub use applier::Applier;
 pub use call::{Apply, CONTENDED, Call, Certainty, Decision, Head, Outcome};
 pub use commits::{Commits, Wait};
-pub use series::{Applier, Batch, Series};
+pub use series::{Batch, Series};
 pub use slots::{Damaged, Found, Ledger, MAX_KEY_BYTES, Slot, Slots, Stage, Standing, words_of};
 pub use verdict::{Cause, Forgotten, Settled, Verdict};
 

@@ -1,9 +1,11 @@
 //! Numbered batches of one process, node and database, until each is settled.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::answer::{Answer, Refusal, Status};
+use super::applier::{Applier, MARKER_MS, ScriptCall};
+use super::kept::History;
 use super::verdict::{Cause, Forgotten, Settled, Verdict};
 use super::{Call, Certainty, Increment, Ledger, MAX_IN_FLIGHT, RESERVED_PREFIX};
 use crate::key::Key;
@@ -38,7 +40,7 @@ pub struct Series {
     unanswered: usize,
     /// Settled lately, in order: what of them the node applied as usual. Their last is the one
     /// before the first of `batches`.
-    kept: VecDeque<Kept>,
+    kept: History,
     /// A batch was not applied: nothing new is sent until all are sent again, in order.
     stalled: Option<Stall>,
     /// Whether the series is this process's own: nothing is sent before.
@@ -54,31 +56,6 @@ pub struct Series {
     /// What a node without scripts is to be given, in order: batch (0 for the takeover) and
     /// certainty.
     calls: VecDeque<(u64, Certainty)>,
-}
-
-/// How a node applies batches.
-#[cfg_attr(test, derive(Clone))]
-#[derive(Debug)]
-pub enum Applier {
-    /// By the flush script.
-    Script {
-        /// Its name on the node.
-        sha: Vec<u8>,
-        /// The script itself, for when the node forgets it.
-        body: Vec<u8>,
-    },
-    /// By a transaction for each, on a connection that carries nothing else: see [`Call`].
-    Transaction,
-}
-
-/// A settled batch, for a node that comes back without it.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct Kept {
-    number: u64,
-    increments: Vec<Increment>,
-    /// When it was settled.
-    at: Instant,
 }
 
 /// Why batches have to be sent again.
@@ -136,7 +113,7 @@ impl Series {
             next: 1,
             batches: VecDeque::new(),
             unanswered: 0,
-            kept: VecDeque::new(),
+            kept: History::default(),
             stalled: None,
             owned: true,
             taken_at: 0,
@@ -258,8 +235,8 @@ impl Series {
     }
 
     /// Seals the next batch and appends its call, unless [`Series::makes_calls`];
-    /// [`Series::on_reply`] takes the answer. The
-    /// caller has asked [`Series::has_room`]. Returns the batch's number.
+    /// [`Series::on_reply`] takes the answer. The caller has asked [`Series::has_room`]. Returns the
+    /// batch's number.
     pub fn send(&mut self, increments: Vec<Increment>, out: &mut Vec<u8>) -> u64 {
         let number = self.next;
         self.next += 1;
@@ -402,11 +379,7 @@ impl Series {
             return None;
         }
         let mut again = Vec::new();
-        while let Some(kept) = self.kept.pop_back() {
-            let is_young = now.saturating_duration_since(kept.at) <= KEPT_FOR;
-            if kept.number <= number || !is_young {
-                break;
-            }
+        for kept in self.kept.take_above(number, now) {
             again.extend(kept.increments.iter().cloned());
             self.batches.push_front(Batch {
                 number: kept.number,
@@ -415,7 +388,6 @@ impl Series {
                 lost: true,
             });
         }
-        self.kept.clear();
         let lost = self.settled() - number;
         if self.batches.is_empty() {
             // The next batch finds the gap.
@@ -504,15 +476,8 @@ impl Series {
                 slot: None,
                 ..increment.clone()
             };
-            self.kept.push_back(Kept {
-                number: batch.number,
-                increments: usual.map(slotless).collect(),
-                at: now,
-            });
-            let is_old = |kept: &Kept| now.saturating_duration_since(kept.at) > KEPT_FOR;
-            while self.kept.len() > MAX_KEPT || self.kept.front().is_some_and(is_old) {
-                self.kept.pop_front();
-            }
+            self.kept
+                .push(batch.number, usual.map(slotless).collect(), now);
             settled
                 .increments
                 .extend(batch.increments.into_iter().zip(causes));
@@ -529,7 +494,7 @@ impl Series {
         });
     }
 
-    /// See the module's documentation.
+    /// Appends the call that takes the series over, or notes it for [`Series::next_call`].
     fn encode_takeover(&mut self, stall: Stall, out: &mut Vec<u8>) {
         let certainty = if self.batches.is_empty() {
             Certainty::Claim
@@ -537,20 +502,26 @@ impl Series {
             Certainty::Takeover
         };
         self.unanswered += 1;
-        let Some(Applier::Script { sha, body }) = &self.applier else {
+        let Some(script) = self
+            .applier
+            .as_ref()
+            .and_then(|by| by.script(stall.with_body))
+        else {
             self.calls.push_back((0, certainty));
             return;
         };
-        encode::array(out, 8);
-        script(out, stall.with_body, sha, body);
-        number_arg(out, 1);
-        encode::bulk(out, &self.marker);
-        number_arg(out, self.epoch);
-        number_arg(out, self.next - 1);
-        encode::bulk(out, certainty.word());
-        encode::bulk(out, MARKER_MS);
+        let call = ScriptCall {
+            marker: &self.marker,
+            epoch: self.epoch,
+            number: self.next - 1,
+            certainty,
+            increments: &[],
+            asks_all: false,
+        };
+        call.append(script, out);
     }
 
+    /// Appends the call of the batch at `index`, or notes it for [`Series::next_call`].
     fn encode(&mut self, index: usize, stall: Stall, out: &mut Vec<u8>) {
         let Some(batch) = self.batches.get_mut(index) else {
             return;
@@ -562,66 +533,20 @@ impl Series {
             _ => Certainty::Again,
         };
         self.unanswered += 1;
-        let Some(Applier::Script { sha, body }) = &self.applier else {
+        let with_body = stall.with_body && index == 0;
+        let Some(script) = self.applier.as_ref().and_then(|by| by.script(with_body)) else {
             self.calls.push_back((batch.number, certainty));
             return;
         };
-        let keys = batch.increments.len();
-        encode::array(out, 3 + 1 + keys + 4 + keys);
-        script(out, stall.with_body && index == 0, sha, body);
-        number_arg(out, keys + 1);
-        encode::bulk(out, &self.marker);
-        for increment in &batch.increments {
-            encode::bulk(out, increment.key.as_bytes());
-        }
-        number_arg(out, self.epoch);
-        number_arg(out, batch.number);
-        encode::bulk(out, certainty.word());
-        encode::bulk(out, MARKER_MS);
-        for increment in &batch.increments {
+        let call = ScriptCall {
+            marker: &self.marker,
+            epoch: self.epoch,
+            number: batch.number,
+            certainty,
+            increments: &batch.increments,
             // On another connection than it was sealed for nobody tells of changes yet.
-            let asks = increment.asks || batch.lost;
-            if increment.deadline.is_none() && increment.delta != 0 && !asks {
-                encode::decimal(out, increment.delta);
-            } else {
-                encode::bulk(out, words(increment, asks).as_bytes());
-            }
-        }
+            asks_all: batch.lost,
+        };
+        call.append(script, out);
     }
 }
-
-/// All there is to say of one key, see the module's documentation.
-fn words(increment: &Increment, asks: bool) -> String {
-    let Increment { delta, last, .. } = increment;
-    let flag = match (increment.due, asks) {
-        (false, false) => 'n',
-        (false, true) => 'a',
-        (true, false) => 'd',
-        (true, true) => 'b',
-    };
-    match increment.deadline {
-        Some(deadline) => format!("{delta} {deadline} {last} {flag}"),
-        None => format!("{delta} - {last} {flag}"),
-    }
-}
-
-/// How the script is called: by its name on the node, or with its body.
-fn script(out: &mut Vec<u8>, with_body: bool, sha: &[u8], body: &[u8]) {
-    encode::bulk(out, if with_body { b"EVAL" } else { b"EVALSHA" });
-    encode::bulk(out, if with_body { body } else { sha });
-}
-
-fn number_arg(out: &mut Vec<u8>, number: impl itoa::Integer) {
-    encode::bulk(out, itoa::Buffer::new().format(number).as_bytes());
-}
-
-/// How long a settled batch is kept: longer than what a server with `appendfsync everysec` loses,
-/// and its restart.
-const KEPT_FOR: Duration = Duration::from_secs(10);
-
-/// Most settled batches that are kept: 32,768 keys, about three megabytes.
-const MAX_KEPT: usize = 512;
-
-/// How long a marker outlives its process's last flush: a week, so that a process that comes back
-/// after a long weekend finds it.
-pub(super) const MARKER_MS: &[u8] = b"604800000";

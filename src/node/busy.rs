@@ -1,9 +1,10 @@
 //! A node that runs a script for too long tells everybody so (`BUSY`), but for the connection that
 //! the script came on: that is the lane, where nothing is answered before the script.
 //!
-//! So when a reply is late and a script was sent, a pooled connection is asked. If that hears `BUSY`, the script is the
-//! command whose reply is late, and commands for the lane get that error at once, as on Redis,
-//! until it has come. What was appended before waits for the script and its own answer.
+//! So when a reply is late and a script was sent, a pooled connection is asked. If that hears
+//! `BUSY`, the script is the command whose reply is late, and commands for the lane get that error
+//! at once, as on Redis, until it has come. What was appended before waits for the script and its
+//! own answer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

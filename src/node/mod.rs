@@ -15,11 +15,13 @@
 mod busy;
 mod connect;
 mod drive;
+mod entry;
 mod full;
 mod pool;
 mod refused;
 mod rounds;
 mod side;
+mod status;
 mod transact;
 mod write;
 
@@ -28,16 +30,15 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::config;
-use crate::counter::{Fates, KeyTable, Lane, Rules, Step};
+use crate::counter::{KeyTable, Lane, Rules};
 use crate::journal::Trace;
 use crate::telemetry::histogram::Histogram;
-use crate::telemetry::{NodeState, NodeStatus};
 use crate::tls::Writer;
 
 use self::busy::Busy;
@@ -46,6 +47,7 @@ use self::pool::Pool;
 use self::rounds::{Round, rounds};
 pub use connect::{BROADCAST, TRACKING, TRACKING_LOOP};
 pub use drive::{drive, jittered};
+pub use entry::Entry;
 pub use full::{is_full, try_full};
 pub use pool::{Lost, PoolError, Pooled, error_frame};
 pub use refused::{Refused, no_answer, unreachable};
@@ -167,12 +169,6 @@ enum Link {
     Up(Arc<Writer>),
     /// Commands fail at once, until an attempt succeeds.
     Down(Arc<str>),
-}
-
-/// A node's lane, locked.
-pub struct Entry<'a, T> {
-    node: &'a Node<T>,
-    inner: MutexGuard<'a, Inner<T>>,
 }
 
 impl<T: Deliver> Node<T> {
@@ -376,213 +372,12 @@ impl<T: Deliver> Node<T> {
     pub fn take_back(&self, connection: Pooled) {
         self.pool.take_back(connection);
     }
-
-    /// Locks the lane. The caller may take no other lane before it lets this one go.
-    pub fn enter(&self) -> Entry<'_, T> {
-        Entry {
-            node: self,
-            inner: self.inner.lock(),
-        }
-    }
-
-    /// A snapshot for INFO and the metrics.
-    pub fn status(&self) -> NodeStatus {
-        let inner = self.inner.lock();
-        let state = match &inner.link {
-            Link::Unused | Link::Connecting => NodeState::Connecting,
-            Link::Up(_) => NodeState::Connected,
-            Link::Down(reason) => NodeState::Down {
-                reason: reason.to_string(),
-            },
-        };
-        let now = now();
-        let pending_keys = inner.lane.pending_keys(&self.table);
-        let batch = inner.lane.oldest_batch();
-        let before = |round: &Round| round.before;
-        let sealed = batch.map(|sent| inner.rounds.first().map_or(sent, before).min(sent));
-        // What the flush under way has taken off the lists and not sealed.
-        let taken = inner.rounds.iter().map(before).min();
-        let dirty = self.table.dirty_by_class();
-        let taken = taken.filter(|_| pending_keys > dirty.iter().sum());
-        let is_flushing = inner.lane.is_flushing();
-        let unsealed = inner.rounds.iter().zip(dirty).filter(|(_, keys)| *keys > 0);
-        let unsealed = unsealed.map(|(round, _)| {
-            if is_flushing {
-                round.before
-            } else {
-                round.begun
-            }
-        });
-        let pending_since = unsealed.chain(sealed).chain(taken).min();
-        let connects = self.counters.connects.load(Ordering::Relaxed);
-        let (batches, batches_unanswered) = inner.lane.batches();
-        NodeStatus {
-            name: self.name.clone(),
-            address: self.config().address.clone(),
-            state,
-            redis_version: inner.peer.version.clone(),
-            run_id: inner.peer.run_id.clone(),
-            tracking: inner.peer.tracking && matches!(inner.link, Link::Up(_)),
-            in_flight: inner.lane.in_flight(),
-            unsent_bytes: inner.lane.unsent_bytes() + inner.rest.0.len() - inner.rest.1,
-            requests: inner.lane.counts().requests,
-            errors: self.counters.errors.load(Ordering::Relaxed),
-            keys: self.table.len(),
-            pending_keys,
-            batches,
-            batches_unanswered,
-            reconnects: connects.saturating_sub(1),
-            pending_for: pending_since
-                .map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
-            reply_times: self.counters.reply_times.sample(),
-        }
-    }
-
-    /// What the lane has done so far.
-    pub fn counts(&self) -> crate::counter::Counts {
-        self.inner.lock().lane.counts()
-    }
-
-    /// Keys with increments that are in no batch yet.
-    pub fn pending_keys(&self) -> usize {
-        self.inner.lock().lane.pending_keys(&self.table)
-    }
-
-    /// Keys with increments that are not settled: those in no batch yet, and those in each batch.
-    pub fn unflushed_keys(&self) -> usize {
-        let inner = self.inner.lock();
-        inner.lane.pending_keys(&self.table) + inner.lane.sealed_keys()
-    }
-
-    /// Of these, keys whose increments a process before this one acknowledged and which are not on
-    /// their way yet.
-    pub fn recovering_keys(&self) -> usize {
-        self.inner.lock().lane.recovering()
-    }
-
-    /// Where the increments are that were acknowledged before they were applied.
-    pub fn fates(&self) -> Fates {
-        self.inner.lock().lane.fates(&self.table)
-    }
-
-    /// Whether everything acknowledged has been applied and nothing is in flight.
-    pub fn is_settled(&self) -> bool {
-        let inner = self.inner.lock();
-        inner.lane.is_idle() && self.table.dirty() == 0
-    }
-
-    /// Whether the first attempt to connect, or to connect again, is under way.
-    pub fn is_connecting(&self) -> bool {
-        matches!(self.inner.lock().link, Link::Connecting)
-    }
-
-    /// Whether commands fail at once, or wait for a first connection.
-    pub fn is_away(&self) -> bool {
-        !matches!(self.inner.lock().link, Link::Up(_))
-    }
 }
 
 impl<T> fmt::Debug for Node<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node")
             .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<T: Deliver> Entry<'_, T> {
-    /// Number of the lane's connection: it rises with each new one.
-    pub fn connection(&self) -> u64 {
-        self.node.counters.connects.load(Ordering::Relaxed)
-    }
-
-    /// Whether a command may be appended now. `waker` is kept when there is no room.
-    ///
-    /// # Errors
-    ///
-    /// See [`Refused`].
-    pub fn admit(&mut self, waker: &Waker) -> Result<(), Refused> {
-        match self.inner.busy_with() {
-            Some(text) => Err(Refused::Failed(Arc::clone(text))),
-            None => self.admit_behind(waker),
-        }
-    }
-
-    /// The same for what may wait for a script that keeps the node busy.
-    ///
-    /// # Errors
-    ///
-    /// See [`Refused`].
-    pub fn admit_behind(&mut self, waker: &Waker) -> Result<(), Refused> {
-        if let Link::Down(reason) = &self.inner.link {
-            let text = unreachable(&self.node.name, reason);
-            return Err(Refused::Failed(text.into()));
-        }
-        if !self.inner.lane.has_room() {
-            if !self
-                .inner
-                .stalled
-                .iter()
-                .any(|stalled| stalled.will_wake(waker))
-            {
-                self.inner.stalled.push(waker.clone());
-            }
-            return Err(Refused::Full);
-        }
-        Ok(())
-    }
-
-    /// Goes on to the rules that were given last, if it can.
-    fn begin_treatment(&mut self, wakes: &mut Vec<Waker>) {
-        let is_connected = matches!(self.inner.link, Link::Up(_));
-        self.step(now(), wakes, |lane, step| {
-            lane.begin_treatment(step, is_connected);
-        });
-    }
-
-    /// Whether the lane can be stopped, which takes a connection only if something is pending.
-    /// `waker` is kept when there is no room.
-    ///
-    /// # Errors
-    ///
-    /// See [`Refused`].
-    pub fn admit_stop(&mut self, waker: &Waker) -> Result<(), Refused> {
-        if self.inner.lane.is_idle() && self.node.table.dirty() == 0 {
-            return Ok(());
-        }
-        self.admit(waker)
-    }
-
-    /// Runs one step of the lane. Sessions to wake are pushed to `wakes`: wake them when no lock
-    /// is held.
-    pub fn step<R>(
-        &mut self,
-        now: Instant,
-        wakes: &mut Vec<Waker>,
-        run: impl FnOnce(&mut Lane<T>, &mut Step<'_, T>) -> R,
-    ) -> R {
-        let came = Came::here(now);
-        let mut deliver = |ticket: T, frame: &[u8]| wakes.extend(ticket.deliver(frame, came));
-        let mut step = Step {
-            table: &self.node.table,
-            now,
-            deliver: &mut deliver,
-        };
-        let lane = &mut self.inner.lane;
-        let before = lane.next_window();
-        let result = run(lane, &mut step);
-        if lane.next_window() != before {
-            // The driver waits for its end.
-            self.node.attention.notify_one();
-        }
-        result
-    }
-}
-
-impl<T> fmt::Debug for Entry<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry")
-            .field("node", &self.node.name)
             .finish_non_exhaustive()
     }
 }

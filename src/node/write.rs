@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Deliver, KEPT_BUFFER, Link, Node};
+use super::{Deliver, KEPT_BUFFER, Link, Node, now};
 use crate::flush::Wait;
 
 impl<T: Deliver> Node<T> {
@@ -39,8 +39,7 @@ impl<T: Deliver> Node<T> {
                 std::mem::take(&mut inner.rest)
             } else {
                 let spare = std::mem::take(&mut inner.spare);
-                let now = tokio::time::Instant::now().into_std();
-                (inner.lane.take_wire(&self.table, now, spare), 0)
+                (inner.lane.take_wire(&self.table, now(), spare), 0)
             };
             if inner.lane.has_call() {
                 // Its connection is the driver's.
