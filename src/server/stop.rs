@@ -63,9 +63,7 @@ pub(super) async fn drain(
     let answered = timeout_at(begun + bound / 2, workers.tracker.wait());
     if answered.await.is_err() {
         tracing::warn!("some clients did not take their replies in time");
-        for client in shared.registry.clients() {
-            client.kill.cancel();
-        }
+        shared.registry.kill_all();
         // Nothing more is acknowledged once they are gone.
         if timeout_at(deadline, workers.tracker.wait()).await.is_err() {
             tracing::warn!("some sessions did not end");

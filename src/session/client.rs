@@ -39,6 +39,7 @@ pub struct Client {
     waiting: AtomicBool,
     monitor: AtomicBool,
     leaving: AtomicBool,
+    parted: AtomicBool,
     tracks: AtomicU8,
     /// Who gets its messages about keys that it tracks; 0 for itself.
     redirect: AtomicU64,
@@ -139,6 +140,7 @@ impl Client {
             waiting: AtomicBool::new(false),
             monitor: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            parted: AtomicBool::new(false),
             tracks: AtomicU8::new(0),
             redirect: AtomicU64::new(0),
             sink: OnceLock::new(),
@@ -197,6 +199,16 @@ impl Client {
     /// It ends then.
     pub(super) fn set_leaving(&self) {
         self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was answered to the end: only its connection is still being closed.
+    pub(super) fn has_parted(&self) -> bool {
+        self.parted.load(Ordering::Relaxed)
+    }
+
+    /// It was.
+    pub(super) fn set_parted(&self) {
+        self.parted.store(true, Ordering::Relaxed);
     }
 
     /// How it tracks keys.

@@ -10,6 +10,9 @@ use dashmap::DashMap;
 use super::client::Client;
 
 /// All clients connected now, at most a fixed number. Shared by every session.
+///
+/// A client that was answered to the end, whose connection is only being closed, is still counted,
+/// so that the number bounds the sockets, but is not shown any more.
 #[derive(Debug)]
 pub struct Registry {
     clients: DashMap<u64, Arc<Client>>,
@@ -66,7 +69,7 @@ impl Registry {
         }
     }
 
-    /// How many there are.
+    /// How many connections there are, those that are being closed among them.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
@@ -78,15 +81,23 @@ impl Registry {
 
     /// The client with this id, if it is still connected.
     pub fn get(&self, id: u64) -> Option<Arc<Client>> {
-        self.clients.get(&id).map(|client| Arc::clone(&client))
+        let client = self.clients.get(&id)?;
+        (!client.has_parted()).then(|| Arc::clone(&client))
     }
 
     /// All of them, the oldest first. Linear; holds no lock afterwards.
     pub fn clients(&self) -> Vec<Arc<Client>> {
-        let each = self.clients.iter();
+        let each = self.clients.iter().filter(|entry| !entry.has_parted());
         let mut clients: Vec<_> = each.map(|entry| Arc::clone(entry.value())).collect();
         clients.sort_unstable_by_key(|client| client.id);
         clients
+    }
+
+    /// Ends every session, and the closing of every connection.
+    pub fn kill_all(&self) {
+        for client in &self.clients {
+            client.kill.cancel();
+        }
     }
 }
 
@@ -125,6 +136,20 @@ mod tests {
         assert_eq!(registry.count(), 0);
         assert!(register(&registry).is_some());
         assert!(register(&registry).is_none());
+    }
+
+    #[test]
+    fn one_that_parted_is_counted_and_not_shown() {
+        let registry = Registry::new(1, false);
+        let client = register(&registry).unwrap();
+        client.set_parted();
+        assert!(registry.get(client.id).is_none());
+        assert!(registry.clients().is_empty());
+        assert!(register(&registry).is_none());
+        registry.kill_all();
+        assert!(client.kill.is_cancelled());
+        registry.remove(client.id);
+        assert!(register(&registry).is_some());
     }
 
     #[test]

@@ -43,10 +43,7 @@ pub async fn serve(stream: Stream, client: Arc<Client>, shared: Arc<Shared>) {
             }
         }
     }
-    shared.hub.leave(&client);
-    shared.monitors.remove(&client);
-    shared.tracking.end(&client);
-    shared.pause.forget(client.id);
+    session.leave();
     shared.registry.remove(client.id);
 }
 
@@ -150,8 +147,19 @@ impl Session {
         let end = poll_fn(|cx| self.poll(cx)).await;
         self.ended(&end);
         if matches!(end, End::Done) {
+            self.leave();
             self.part().await;
         }
+    }
+
+    /// Takes the client out of everything that others see of it.
+    fn leave(&self) {
+        let (shared, client) = (&self.shared, &self.client);
+        client.set_parted();
+        shared.hub.leave(client);
+        shared.monitors.remove(client);
+        shared.tracking.end(client);
+        shared.pause.forget(client.id);
     }
 
     /// Whether replies are under way, as far as can be told from here.
@@ -159,6 +167,11 @@ impl Session {
         let backlog = self.replies.backlog();
         let replies = backlog.outstanding > 0 || backlog.bytes > 0;
         replies || !self.buffer.is_empty() || self.written < self.out.len()
+    }
+
+    /// Whether replies are to come yet.
+    fn is_awaited(&self) -> bool {
+        self.replies.backlog().outstanding > 0
     }
 
     /// Says that nothing more comes, and takes what the client still sends to nowhere. A socket
@@ -191,6 +204,10 @@ impl Session {
             let executed = self.execute(cx.waker());
             if executed == Executed::Abort {
                 return Poll::Ready(End::Abort);
+            }
+            if self.input == Input::Closed && executed == Executed::All && !self.is_awaited() {
+                // Before its last reply: who reads that finds it gone.
+                self.leave();
             }
             let idle = match self.write(cx) {
                 Ok(idle) => idle,
