@@ -80,7 +80,7 @@ impl Dispatch<'_> {
                 return Flow::Close;
             }
             After::Unblock(blocked, how) => self.unblock(blocked, how),
-            After::InfoKeyspace(text) => self.info_keyspace(text),
+            After::Info(text) => self.info_of_nodes(text),
             After::NodeConfig(config) => self.node_config(config),
             After::Broadcast => self.broadcast(),
             After::Monitor => {

@@ -276,13 +276,12 @@ impl Dispatch<'_> {
         Flow::Continue
     }
 
-    /// The last section of INFO: what each node says of its keys, without those that Tally keeps
-    /// there. A node that is away is left out.
-    pub(super) fn info_keyspace(&mut self, info: InfoText) {
+    /// What of INFO is the nodes', without the keys that Tally keeps there. A node that is away is
+    /// left out.
+    pub(super) fn info_of_nodes(&mut self, info: InfoText) {
         self.leave();
         let place = self.place(Form::Plain);
-        let mut wire = Vec::new();
-        encode::request(&mut wire, &[b"INFO".as_slice(), b"keyspace"]);
+        let wire = info.wire();
         // For each server the session's lane, then one for each database.
         let (own, shared) = (self.client.database(), self.shared);
         let mut asked = Vec::new();
@@ -316,7 +315,7 @@ impl Dispatch<'_> {
             }
             nodes.retain(|node| !reply::is_error(node.told));
             let mut out = Vec::new();
-            finish_info(info, nodes, &mut out);
+            finish_info(info, &nodes, &mut out);
             place.fill(&out)
         });
         let gather = Gather::new(asked.len(), place, merge);

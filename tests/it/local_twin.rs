@@ -462,7 +462,7 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
             Ok(command) => match answer(&local, command.name, &request, &mut reply) {
                 After::Continue | After::Reset | After::Monitor | After::Broadcast => {}
                 After::Close => closes = true,
-                After::InfoKeyspace(info) => finish_info(info, [], &mut reply),
+                After::Info(info) => finish_info(info, &[], &mut reply),
                 After::NodeConfig(config) => panic!("no nodes here: {config:?}"),
                 After::Unblock(blocked, _) => panic!("nobody waits here: {blocked:?}"),
             },

@@ -195,3 +195,47 @@ fn clients_are_listed_and_closed_by_type() {
     });
     assert!(gone, "it is still there");
 }
+
+#[test]
+fn who_quits_is_gone_though_its_end_stays_open() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    let mut leaver = stack.connect();
+    leaver.run("CLIENT TRACKING on");
+    leaver.run("SUBSCRIBE a");
+    assert!(
+        client
+            .run("INFO clients")
+            .text()
+            .contains("tracking_clients:1")
+    );
+    // It does not close its socket when it has read the reply.
+    leaver.send(&["QUIT"]);
+    leaver.read_frame();
+    let info = client.run("INFO clients").text();
+    assert!(info.contains("connected_clients:1\r\n"), "{info}");
+    assert!(info.contains("tracking_clients:0\r\n"), "{info}");
+    assert_eq!(client.run("CLIENT LIST").text().lines().count(), 1);
+    assert_eq!(client.run("PUBSUB NUMSUB a").elements()[1].integer(), 0);
+}
+
+#[test]
+fn what_keys_of_all_nodes_ended_adds_up() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    let expired = |client: &mut Connection| {
+        let info = client.run("INFO stats").text();
+        let mut lines = info.lines();
+        let value = lines.find_map(|line| line.strip_prefix("expired_keys:"));
+        value.expect("a sum").parse::<u64>().expect("a number")
+    };
+    let before = expired(&mut client);
+    for node in 0..2 {
+        let key = stack.key_on(node, "ends");
+        client.run(&format!("SET {key} 1 PX 1"));
+    }
+    let all = eventually(Duration::from_secs(5), || {
+        expired(&mut client) == before + 2
+    });
+    assert!(all, "{}", expired(&mut client));
+}

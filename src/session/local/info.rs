@@ -1,5 +1,6 @@
-//! `INFO`: sections with Redis's field names where Tally has what they name, and four of its own.
-//! A field that Tally can not fill truthfully is left out, unless clients stop without it.
+//! `INFO`: sections with Redis's field names where Tally has what they name, or the nodes have it
+//! together, and four of its own. A field that can not be filled truthfully is left out, unless
+//! clients stop without it.
 
 use std::fmt::{Display, Write};
 
@@ -11,11 +12,12 @@ use crate::config::Mode;
 use crate::resp::{Request, encode};
 use crate::telemetry::{NodeState, NodeStatus, ProcessUsage, kernel_release};
 
-/// Writes the reply, or, when the keys of the nodes are wanted, hands it over unfinished.
+/// Writes the reply, or, when something of the nodes is wanted, hands it over unfinished.
 pub(super) fn info(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     let mut report = Report {
         local,
         text: String::new(),
+        sums: Vec::new(),
     };
     let chosen = Selection::new(request);
     for (name, write) in SECTIONS {
@@ -25,10 +27,15 @@ pub(super) fn info(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) 
         }
     }
     let protocol = local.protocol();
-    if chosen.holds(KEYSPACE) {
+    let has_keyspace = chosen.holds(KEYSPACE);
+    if has_keyspace {
         report.header(KEYSPACE);
-        return After::InfoKeyspace(InfoText {
+    }
+    if has_keyspace || !report.sums.is_empty() {
+        return After::Info(InfoText {
             text: report.text,
+            sums: report.sums,
+            has_keyspace,
             protocol,
         });
     }
@@ -94,6 +101,8 @@ impl<'a> Selection<'a> {
 struct Report<'r, 'a> {
     local: &'r Local<'a>,
     text: String,
+    /// See [`InfoText`].
+    sums: Vec<(usize, &'static str)>,
 }
 
 impl Report<'_, '_> {
@@ -109,6 +118,11 @@ impl Report<'_, '_> {
     fn field(&mut self, name: &str, value: impl Display) {
         let line = write!(self.text, "{name}:{value}\r\n");
         debug_assert!(line.is_ok(), "writing to a String does not fail");
+    }
+
+    /// A field whose value is the sum of what the nodes have there.
+    fn sum(&mut self, name: &'static str) {
+        self.sums.push((self.text.len(), name));
     }
 }
 
@@ -146,9 +160,9 @@ fn os_name() -> &'static str {
 
 fn clients(report: &mut Report<'_, '_>) {
     let registry = report.local.registry;
-    report.field("connected_clients", registry.count());
-    report.field("maxclients", registry.max_clients());
     let clients = registry.clients();
+    report.field("connected_clients", clients.len());
+    report.field("maxclients", registry.max_clients());
     let blocked = clients.iter().filter(|client| client.blocked().is_some());
     let paused = report.local.pause.waiting();
     report.field("blocked_clients", blocked.count() + paused);
@@ -170,6 +184,7 @@ fn memory(report: &mut Report<'_, '_>) {
     report.field("maxmemory_human", human(0));
     report.field("maxmemory_policy", "noeviction");
     report.field("mem_allocator", "mimalloc");
+    report.sum("lazyfree_pending_objects");
 }
 
 /// Bytes as Redis shows them: `967.60K`, two decimals, powers of 1024.
@@ -185,6 +200,7 @@ fn human(bytes: u64) -> String {
 fn persistence(report: &mut Report<'_, '_>) {
     report.field("loading", 0);
     report.field("async_loading", 0);
+    report.sum("rdb_changes_since_last_save");
     report.field("rdb_bgsave_in_progress", 0);
     report.field("aof_enabled", 0);
     report.field("aof_rewrite_in_progress", 0);
@@ -202,6 +218,8 @@ fn stats(report: &mut Report<'_, '_>) {
     report.field("total_net_input_bytes", stats.net_input_bytes.get());
     report.field("total_net_output_bytes", stats.net_output_bytes.get());
     report.field("rejected_connections", stats.rejected_connections.get());
+    report.sum("expired_keys");
+    report.sum("evicted_keys");
     report.field("keyspace_hits", stats.keyspace_hits.get());
     report.field("keyspace_misses", stats.keyspace_misses.get());
     let topics = report.local.topics;

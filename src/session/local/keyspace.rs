@@ -1,22 +1,42 @@
-//! The last part of `INFO`: keys of all nodes together, by database.
+//! What `INFO` tells of the nodes: sums of some of their fields, and, as its last section, keys of
+//! all nodes together, by database.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::resp::{Protocol, encode, reply};
 
-/// An `INFO` reply that lacks its last section, `Keyspace`, until the nodes have answered.
+/// An `INFO` reply that lacks what is the nodes' until they have answered.
 #[derive(Debug)]
 pub struct InfoText {
     pub(super) text: String,
+    /// Where in the text the sums of fields of this name belong, in rising order.
+    pub(super) sums: Vec<(usize, &'static str)>,
+    /// Whether the text ends with the header of the section `Keyspace`.
+    pub(super) has_keyspace: bool,
     /// That of the client when it asked: a later `HELLO` does not change an earlier reply.
     pub(super) protocol: Protocol,
+}
+
+impl InfoText {
+    /// What each node is asked. Not the sections alone that are wanted: before 7.0 `INFO` takes
+    /// only one.
+    pub fn wire(&self) -> Vec<u8> {
+        let mut wire = Vec::new();
+        let args: &[&[u8]] = if self.sums.is_empty() {
+            &[b"INFO", b"keyspace"]
+        } else {
+            &[b"INFO"]
+        };
+        encode::request(&mut wire, args);
+        wire
+    }
 }
 
 /// What one node answered.
 #[derive(Clone, Debug)]
 pub struct NodeKeyspace<'f> {
-    /// Its reply to `INFO keyspace`, raw or its text only.
+    /// Its reply to `INFO`, raw or its text only.
     pub told: &'f [u8],
     /// The number there of what is database 0 here.
     pub first: u32,
@@ -26,14 +46,33 @@ pub struct NodeKeyspace<'f> {
     pub own: Vec<(u32, &'f [u8])>,
 }
 
-/// Writes an `INFO` reply to `out`, with the keys that the nodes told. A node that did not answer
-/// is missing in the sums.
-pub fn finish_info<'f>(
-    info: InfoText,
-    nodes: impl IntoIterator<Item = NodeKeyspace<'f>>,
-    out: &mut Vec<u8>,
-) {
+/// Writes an `INFO` reply to `out`, with what the nodes told. A node that did not answer is missing
+/// in the sums.
+pub fn finish_info(info: InfoText, nodes: &[NodeKeyspace<'_>], out: &mut Vec<u8>) {
     let mut text = info.text;
+    for (at, name) in info.sums.into_iter().rev() {
+        let each = nodes.iter().filter_map(|node| field(node.told, name));
+        let sum = each.fold(0, u64::saturating_add);
+        text.insert_str(at, &format!("{name}:{sum}\r\n"));
+    }
+    if info.has_keyspace {
+        add_keyspace(&mut text, nodes);
+    }
+    encode::verbatim(out, info.protocol, &text);
+}
+
+/// The number that stands behind a field's name in a reply to `INFO`.
+fn field(told: &[u8], name: &str) -> Option<u64> {
+    let value = lines(told).find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    value.parse().ok()
+}
+
+fn lines(told: &[u8]) -> impl Iterator<Item = &str> {
+    let lines = told.split(|byte| matches!(byte, b'\r' | b'\n'));
+    lines.filter_map(|line| std::str::from_utf8(line).ok())
+}
+
+fn add_keyspace(text: &mut String, nodes: &[NodeKeyspace<'_>]) {
     let mut sums: BTreeMap<u32, Keyspace> = BTreeMap::new();
     for node in nodes {
         for (there, keyspace) in Keyspace::parse(node.told) {
@@ -57,7 +96,6 @@ pub fn finish_info<'f>(
         );
         debug_assert!(line.is_ok(), "writing to a String does not fail");
     }
-    encode::verbatim(out, info.protocol, &text);
 }
 
 /// A database of one node, or of several together.
@@ -72,10 +110,8 @@ struct Keyspace {
 impl Keyspace {
     /// Reads lines like `db0:keys=3,expires=1,avg_ttl=5000`; everything else counts nothing.
     fn parse(reply: &[u8]) -> impl Iterator<Item = (u32, Self)> {
-        let lines = reply.split(|byte| matches!(byte, b'\r' | b'\n'));
-        lines.filter_map(|line| {
-            let line = std::str::from_utf8(line).ok()?.strip_prefix("db")?;
-            let (database, fields) = line.split_once(':')?;
+        lines(reply).filter_map(|line| {
+            let (database, fields) = line.strip_prefix("db")?.split_once(':')?;
             let field = |name: &str| -> u64 {
                 let mut fields = fields.split(',');
                 let value = fields.find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
@@ -129,20 +165,58 @@ mod tests {
     fn check(nodes: &[Told<'_>], lines: &str) {
         let info = InfoText {
             text: "# Keyspace\r\n".to_owned(),
+            sums: Vec::new(),
+            has_keyspace: true,
             protocol: Protocol::Resp2,
         };
-        let nodes = nodes.iter().map(|(told, first, own)| NodeKeyspace {
-            told: told.as_bytes(),
-            first: *first,
-            databases: 16,
-            own: own.to_vec(),
-        });
+        check_text(info, nodes, &format!("# Keyspace\r\n{lines}"));
+    }
+
+    #[track_caller]
+    fn check_text(info: InfoText, nodes: &[Told<'_>], text: &str) {
+        let nodes: Vec<_> = nodes
+            .iter()
+            .map(|(told, first, own)| NodeKeyspace {
+                told: told.as_bytes(),
+                first: *first,
+                databases: 16,
+                own: own.to_vec(),
+            })
+            .collect();
         let mut out = Vec::new();
-        finish_info(info, nodes, &mut out);
-        let text = format!("# Keyspace\r\n{lines}");
+        finish_info(info, &nodes, &mut out);
         assert_eq!(
             String::from_utf8_lossy(&out),
             format!("${}\r\n{text}\r\n", text.len())
+        );
+    }
+
+    #[test]
+    fn sums_of_fields_stand_where_they_belong() {
+        let text = "# Stats\r\nhits:1\r\nmisses:2\r\n".to_owned();
+        let info = InfoText {
+            sums: vec![
+                (9, "expired_keys"),
+                (9, "evicted_keys"),
+                (text.len(), "none"),
+            ],
+            text,
+            has_keyspace: false,
+            protocol: Protocol::Resp2,
+        };
+        let nodes: [Told<'_>; 3] = [
+            ("# Stats\r\nexpired_keys:3\r\nevicted_keys:4\r\n", 0, &[]),
+            (
+                "evicted_keys:x\r\nexpired_keys_more:9\r\nexpired_keys:5\r\n",
+                0,
+                &[],
+            ),
+            ("-ERR no\r\n", 0, &[]),
+        ];
+        check_text(
+            info,
+            &nodes,
+            "# Stats\r\nexpired_keys:8\r\nevicted_keys:4\r\nhits:1\r\nmisses:2\r\nnone:0\r\n",
         );
     }
 

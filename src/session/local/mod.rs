@@ -101,9 +101,9 @@ pub enum After {
     /// `CLIENT UNBLOCK` of a client that waits there: no reply was written yet. The session sends
     /// it to the node, with the reason.
     Unblock(Blocked, &'static str),
-    /// `INFO` wants the nodes' keys: no reply was written yet. The session sends `INFO keyspace`
-    /// to every node and calls [`finish_info`] with what they answer.
-    InfoKeyspace(InfoText),
+    /// `INFO` wants something of the nodes: no reply was written yet. The session sends
+    /// [`InfoText::wire`] to every node and calls [`finish_info`] with what they answer.
+    Info(InfoText),
     /// `CONFIG` is about the nodes: no reply was written yet. The session sends
     /// [`NodeConfig::wire`] to every node and calls [`NodeConfig::finish`].
     NodeConfig(NodeConfig),
@@ -127,7 +127,7 @@ pub const NO_AUTH: &str = "NOAUTH Authentication required.";
 /// authentication ([`allowed_before_auth`], [`NO_AUTH`]).
 ///
 /// Appends exactly one reply to `out`, in the protocol that the client speaks after the command;
-/// none for `CLIENT REPLY OFF` and `SKIP`, and none yet with [`After::InfoKeyspace`] and
+/// none for `CLIENT REPLY OFF` and `SKIP`, and none yet with [`After::Info`] and
 /// [`After::NodeConfig`]. Whether the reply is sent is for [`Client::finish_command`] to say, called after this.
 pub fn answer(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     let reply_at = out.len();

@@ -97,7 +97,7 @@ impl Setup {
     fn info(&self, sections: &[&str]) -> String {
         let args = [&["info"], sections].concat();
         match self.ask(&self.connect(), &args) {
-            (reply, After::InfoKeyspace(info)) => {
+            (reply, After::Info(info)) => {
                 assert_eq!(reply, "");
                 let mut out = Vec::new();
                 let node = NodeKeyspace {
@@ -106,7 +106,7 @@ impl Setup {
                     databases: 16,
                     own: Vec::new(),
                 };
-                finish_info(info, [node], &mut out);
+                finish_info(info, &[node], &mut out);
                 String::from_utf8(out).unwrap()
             }
             (reply, _) => reply,
