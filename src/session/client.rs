@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::reply_mode::ReplyMode;
-use super::users::{Login, Membership, User, Users};
+use super::users::{DEFAULT_USER, Login, Membership, User, Users};
 use super::{Replies, Tracks};
 use crate::command::Topics;
 use crate::pubsub::Subscriptions;
@@ -270,11 +270,12 @@ impl Client {
         facts.user.as_ref().map(|member| Arc::clone(member.user()))
     }
 
-    /// Whether it is the user of this name.
+    /// Whether it is the user of this name; whoever is nobody yet is the default user, as in
+    /// Redis.
     pub(super) fn is_user(&self, name: &[u8]) -> bool {
         let facts = self.facts.lock();
         let user = facts.user.as_ref().map(Membership::user);
-        user.is_some_and(|user| user.name().as_bytes() == name)
+        user.map_or(DEFAULT_USER, |user| user.name().as_bytes()) == name
     }
 
     /// Lets it in.

@@ -162,7 +162,8 @@ impl Users {
         })
     }
 
-    fn with_name(&self, name: &[u8]) -> Option<&Arc<User>> {
+    /// The user of this name, as a client wrote it.
+    pub(super) fn with_name(&self, name: &[u8]) -> Option<&Arc<User>> {
         self.named.get(std::str::from_utf8(name).ok()?)
     }
 

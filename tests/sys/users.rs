@@ -322,6 +322,26 @@ fn limits_of_a_user_hold_over_all_its_connections() {
 const ARGON2: &str = "$argon2id$v=19$m=1024,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$hbpAbqUIdbDt+I4axji0g3FLBAIDxPKtprIzPSt2kbE";
 
 #[test]
+fn clients_are_closed_by_the_name_of_their_user() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = start(&[("server.password", r#""secret""#)]);
+    let mut reader = log_in(stack.address(), "reader");
+    let mut writer = log_in(stack.address(), "writer");
+    let mut boss = log_in(stack.address(), "boss");
+    let unknown = boss.run("CLIENT KILL USER nobody");
+    assert_eq!(unknown.text(), "ERR No such user 'nobody'");
+    assert_eq!(boss.run("CLIENT KILL USER hashed"), Reply::Integer(0));
+    assert_eq!(boss.run("CLIENT KILL USER reader"), Reply::Integer(1));
+    assert!(!reader.is_alive());
+    assert!(writer.run("SET a:1 1").is_ok(), "another user");
+    assert_eq!(boss.run("CLIENT KILL USER boss"), Reply::Integer(0));
+    let own = boss.run("CLIENT KILL USER boss SKIPME no");
+    assert_eq!(own, Reply::Integer(1));
+}
+
+#[test]
 fn a_password_kept_as_argon2_lets_in_whoever_has_it_and_nobody_else() {
     if skipped_on_bare_redis() {
         return;

@@ -3,11 +3,11 @@
 use super::argument::{self, SYNTAX_ERROR};
 use super::{After, Local, clients};
 use crate::resp::{Request, encode, parse_i64};
-use crate::session::Client;
+use crate::session::{Client, DEFAULT_USER, Users};
 
 /// Closes the clients that match. A client that kills itself gets its reply first.
 pub(super) fn kill(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
-    let filter = match Filter::parse(request) {
+    let filter = match Filter::parse(local.users, request) {
         Ok(filter) => filter,
         Err(text) => {
             encode::error(out, text);
@@ -46,11 +46,12 @@ struct Filter<'a> {
     id: Option<u64>,
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
+    user: Option<&'a [u8]>,
     wanted: Option<clients::Type>,
 }
 
 impl<'a> Filter<'a> {
-    fn parse(request: &Request<'a>) -> Result<Self, Vec<u8>> {
+    fn parse(users: &Users, request: &Request<'a>) -> Result<Self, Vec<u8>> {
         let old_form = request.len() == 3;
         let mut filter = Self {
             old_form,
@@ -58,6 +59,7 @@ impl<'a> Filter<'a> {
             id: None,
             addr: old_form.then(|| request.arg(2)),
             laddr: None,
+            user: None,
             wanted: None,
         };
         if old_form {
@@ -66,12 +68,12 @@ impl<'a> Filter<'a> {
         let mut args = request.args().skip(2);
         while let Some(option) = args.next() {
             let value = args.next().ok_or(SYNTAX_ERROR)?;
-            filter.add(option, value)?;
+            filter.add(users, option, value)?;
         }
         Ok(filter)
     }
 
-    fn add(&mut self, option: &[u8], value: &'a [u8]) -> Result<(), Vec<u8>> {
+    fn add(&mut self, users: &Users, option: &[u8], value: &'a [u8]) -> Result<(), Vec<u8>> {
         if argument::is(option, "id") {
             let id = parse_i64(value).and_then(|id| u64::try_from(id).ok());
             let id = id.filter(|id| *id > 0);
@@ -84,9 +86,11 @@ impl<'a> Filter<'a> {
         } else if argument::is(option, "laddr") {
             self.laddr = Some(value);
         } else if argument::is(option, "user") {
-            if value != b"default" {
+            let is_known = value == DEFAULT_USER || users.with_name(value).is_some();
+            if !is_known {
                 return Err(argument::naming("ERR No such user '", value, "'"));
             }
+            self.user = Some(value);
         } else if argument::is(option, "skipme") {
             self.skip_me = argument::is(value, "yes");
             if !self.skip_me && !argument::is(value, "no") {
@@ -106,5 +110,6 @@ impl<'a> Filter<'a> {
             && self.id.is_none_or(|id| id == client.id)
             && is_at(self.addr, client.addr)
             && is_at(self.laddr, client.laddr)
+            && self.user.is_none_or(|user| client.is_user(user))
     }
 }
