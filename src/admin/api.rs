@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Extract};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -35,11 +36,10 @@ pub(super) struct HowMany {
 
 pub(super) async fn hot_keys(
     Extract(state): Extract<Arc<State>>,
-    asked: Result<Query<HowMany>, axum::extract::rejection::QueryRejection>,
+    asked: Result<Query<HowMany>, QueryRejection>,
 ) -> Result<Json<HotKeysView>, Failure> {
     state.look();
-    let Query(asked) =
-        asked.map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let Query(asked) = asked?;
     let n = asked.n.unwrap_or(DEFAULT_HOT_KEYS).min(HotKeys::MOST);
     let board = state.board.lock();
     Ok(Json(view::hottest(&state.shared, &board, n)))
@@ -77,11 +77,10 @@ pub(super) struct Counters {
 
 pub(super) async fn counters(
     Extract(state): Extract<Arc<State>>,
-    which: Result<Query<Which>, axum::extract::rejection::QueryRejection>,
+    which: Result<Query<Which>, QueryRejection>,
 ) -> Result<Json<Counters>, Failure> {
     state.look();
-    let Query(which) =
-        which.map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let Query(which) = which?;
     let limit = which.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
     let board = state.board.lock();
     let text = (which.prefix.as_str(), which.q.as_str());
@@ -111,12 +110,12 @@ pub(super) struct Place {
 /// Looks a key up by its name, as a client's `GET` and `PTTL` would.
 pub(super) async fn counter(
     Extract(state): Extract<Arc<State>>,
-    Path(key): Path<String>,
-    place: Result<Query<Place>, axum::extract::rejection::QueryRejection>,
+    key: Result<Path<String>, PathRejection>,
+    place: Result<Query<Place>, QueryRejection>,
 ) -> Result<Json<Details>, Failure> {
     state.look();
-    let Query(Place { database }) =
-        place.map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let Path(key) = key?;
+    let Query(Place { database }) = place?;
     if database >= state.shared.config.server.databases {
         return Err(Failure::new(
             StatusCode::BAD_REQUEST,
@@ -182,7 +181,7 @@ pub(super) struct Series {
 
 pub(super) async fn series(
     Extract(state): Extract<Arc<State>>,
-    step: Result<Query<Step>, axum::extract::rejection::QueryRejection>,
+    step: Result<Query<Step>, QueryRejection>,
 ) -> Result<Json<Series>, Failure> {
     let step = step.map(|Query(step)| step.step);
     let trends = &state.board.lock().trends;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State as Extract};
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -28,8 +29,9 @@ pub(super) struct Visits {
 /// Counts a visit: `INCR` of the page's key. Acknowledged as a client's `INCR` is.
 pub(super) async fn record(
     Extract(state): Extract<Arc<State>>,
-    Path(page_id): Path<String>,
+    page_id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Recorded>, Failure> {
+    let Path(page_id) = page_id?;
     let key = key(&state, &page_id)?;
     if state.shared.drain.is_cancelled() {
         // What is counted now might come too late for the last flush.
@@ -53,8 +55,9 @@ pub(super) async fn record(
 /// A page's visits: `GET` of its key; a page without one has none.
 pub(super) async fn count(
     Extract(state): Extract<Arc<State>>,
-    Path(page_id): Path<String>,
+    page_id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Visits>, Failure> {
+    let Path(page_id) = page_id?;
     let key = key(&state, &page_id)?;
     let answer = state.ask(0, &[b"GET", &key], true).await?;
     let text = reply::text(&answer.frame).unwrap_or_default();
