@@ -51,7 +51,7 @@ pub(super) fn open(path: &Path, bytes: usize) -> Result<File, JournalError> {
     let mut start = [0; 8];
     let read = io::Read::read(&mut &file, &mut start).map_err(io("can not be read"))?;
     if read < start.len() || u64::from_le_bytes(start) != MAGIC {
-        return Err(foreign("it is no journal of Tally"));
+        return Err(foreign(NO_JOURNAL));
     }
     if length < least {
         return Err(foreign("it was cut short"));
@@ -144,6 +144,9 @@ impl<'a> Header<'a> {
 
     /// The instance's name, or what is wrong.
     pub(super) fn check(self) -> Result<String, String> {
+        if self.get(0) != MAGIC {
+            return Err(NO_JOURNAL.into());
+        }
         let version = self.get(1);
         if version != VERSION {
             return Err(format!(
@@ -302,6 +305,7 @@ pub(super) const SERIES_WORDS: usize = 64;
 /// `TALLYJNL`.
 const MAGIC: u64 = u64::from_le_bytes(*b"TALLYJNL");
 const VERSION: u64 = 2;
+const NO_JOURNAL: &str = "it is no journal of Tally";
 
 /// Places in the header.
 const EPOCH: usize = 2;

@@ -1,5 +1,6 @@
 //! What is in a journal, as text.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,8 @@ use super::file::{HEADER_WORDS, Header, SERIES, SERIES_WORDS, Series};
 use crate::flush::{Slots, Stage};
 
 /// Says what is in the journal at `path`, which may be in use meanwhile: then some of it may have
-/// changed between two lines. Nothing is written.
+/// changed between two lines. Databases of nodes that were never connected to are left out. Nothing
+/// is written.
 ///
 /// # Errors
 ///
@@ -49,6 +51,12 @@ fn describe(words: &'static [AtomicU64]) -> Result<String, String> {
         slots.taken(),
         slots.capacity()
     ));
+    let found: Vec<_> = slots.read().collect();
+    let holding = found
+        .iter()
+        .flatten()
+        .map(|found| usize::from(found.series));
+    let holding: BTreeSet<_> = holding.collect();
     let mut names = Vec::new();
     for number in 0..SERIES {
         let Some(series) = Series::at(words, number) else {
@@ -60,11 +68,13 @@ fn describe(words: &'static [AtomicU64]) -> Result<String, String> {
         let mut text = format!("series   {number}: node {node}, database {database}");
         if let Some((run_id, client_id)) = series.connection() {
             write!(text, ", last connection {client_id} of run {run_id}").unwrap_or_default();
+            line(text);
+        } else if holding.contains(&number) {
+            line(text);
         }
-        line(text);
         names.push(node);
     }
-    for found in slots.read() {
+    for found in found {
         let found = match found {
             Ok(found) => found,
             Err(damaged) => {

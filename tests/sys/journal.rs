@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::harness::{Settings, Stack, eventually, say, skipped_on_bare_redis};
 use crate::reply::Reply;
 use crate::servers::Redis;
+use tally::journal;
 
 fn held(node: &Redis, key: &str) -> i64 {
     match node.connect().run(&format!("GET {key}")) {
@@ -183,15 +184,27 @@ fn a_journal_in_use_or_of_somebody_else_is_refused() {
         assert!(other.log().contains(words), "{}", other.log());
     };
     refused("is in use by another process");
+    let text = inspected(&path);
     assert_eq!(
-        inspected(&path).lines().last(),
+        text.lines().last(),
         Some(format!("pending  redis_7070  \"{key}\"  +1").as_str())
+    );
+    let series = text.lines().filter(|line| line.starts_with("series "));
+    assert_eq!(
+        series.count(),
+        stack.nodes.len(),
+        "of 16 databases each one is in use: {text}"
     );
     let tally = stack.tally.as_mut().unwrap();
     tally.kill();
     let whole = fs::read(&path).unwrap();
     fs::write(&path, "not a journal at all").unwrap();
     refused("it is no journal of Tally");
+    let complaint = journal::inspect(&path).unwrap_err().to_string();
+    assert!(
+        complaint.contains("it is no journal of Tally"),
+        "{complaint}"
+    );
     fs::write(&path, &whole[..5000]).unwrap();
     refused("it was cut short");
     let mut bytes = whole.clone();
