@@ -1,7 +1,7 @@
 //! From what was said to what holds: every default and every range is here.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::thread;
@@ -54,6 +54,12 @@ pub(super) fn resolve(
     let users = users(&mut reader, root.users);
     let mut server = server(&mut reader, root.server, tls.as_ref(), !users.is_empty());
     let admin = admin(&mut reader, root.admin, server.protected);
+    let listens = [
+        ("server.listen", server.listen),
+        ("tls.listen", tls.as_ref().map(|tls| tls.listen)),
+        ("admin.listen", admin.listen),
+    ];
+    refuse_same(&mut reader, &listens);
     let nodes = nodes(&mut reader, root.nodes);
     if nodes.iter().any(|node| node.database != 0) {
         server.databases = 1;
@@ -217,6 +223,24 @@ fn refuse_open(reader: &mut Reader, listen: Option<SocketAddr>, tls: Option<&Tls
                  loopback address, or set server.protected = false"
             ),
         );
+    }
+}
+
+/// Faults addresses that an earlier one has taken already.
+fn refuse_same(reader: &mut Reader, listens: &[(&str, Option<SocketAddr>)]) {
+    let listens = listens
+        .iter()
+        .filter_map(|(path, listen)| Some((*path, (*listen)?)));
+    let listens: Vec<_> = listens.collect();
+    for (at, (path, listen)) in listens.iter().enumerate() {
+        let takes = |(_, other): &&(&str, SocketAddr)| {
+            let is_all = |ip: IpAddr| ip.is_unspecified() && listen.is_ipv4() == other.is_ipv4();
+            let same = listen.ip() == other.ip() || is_all(listen.ip()) || is_all(other.ip());
+            same && listen.port() == other.port() && listen.port() != 0
+        };
+        if let Some((taken, _)) = listens.iter().take(at).find(takes) {
+            reader.fault(path, format!("\"{listen}\" is taken by {taken}"));
+        }
     }
 }
 

@@ -82,6 +82,7 @@ fn rule(
     }
     let is_pattern = |text: &str| (1..=MAX_PATTERN_BYTES).contains(&text.len());
     let own_window = raw.window.is_some();
+    let own_grants = raw.local_grants.is_some();
     let rule = Rule {
         pattern: reader.text(
             &path("match"),
@@ -107,6 +108,9 @@ fn rule(
     };
     if own_window && rule.mode != Mode::Exact && !rule.window.is_zero() {
         reader.fault(&path("window"), "is for the mode \"exact\" only");
+    }
+    if own_grants && rule.mode != Mode::Buffered && rule.local_grants {
+        reader.fault(&path("local_grants"), "is for the mode \"buffered\" only");
     }
     rule
 }

@@ -32,10 +32,12 @@ pub(super) fn limit_scripts(reader: &mut Reader, value: Option<Value>) -> Vec<Li
 fn limit_script(reader: &mut Reader, at: usize, raw: raw::LimitScript) -> LimitScript {
     let path = |key: &str| format!("limit_scripts[{at}].{key}");
     let allowed = "the SHA-1 of the body, 40 hexadecimal digits";
-    for (key, missing) in [("sha1", raw.sha1.is_none()), ("limit", raw.limit.is_none())] {
-        if missing {
-            reader.fault(&path(key), "missing");
-        }
+    if raw.sha1.is_none() {
+        reader.fault(&path("sha1"), format!("missing; allowed: {allowed}"));
+    }
+    if raw.limit.is_none() {
+        let problem = format!("missing; allowed: a whole number from 1 to {MAX_ARGUMENT}");
+        reader.fault(&path("limit"), problem);
     }
     let is_sha = |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let units = [("s", Unit::Seconds), ("ms", Unit::Milliseconds)];

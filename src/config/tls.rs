@@ -7,7 +7,7 @@ use config::Value;
 use super::raw;
 use super::reader::Reader;
 use super::{AdminTls, NodeTls, Tls};
-use crate::tls::{Acceptor, ClientFiles, Connector, LoadError, Part, ServerFiles};
+use crate::tls::{Acceptor, ClientFiles, Connector, Part, ServerFiles, check};
 
 /// The TLS side for clients; `None` when it is off.
 pub(super) fn tls(reader: &mut Reader, value: Option<Value>) -> Option<Tls> {
@@ -53,6 +53,17 @@ pub(super) fn tls(reader: &mut Reader, value: Option<Value>) -> Option<Tls> {
             reader.fault(path, "missing; allowed: a file's path in quotes");
         }
     }
+    check_files(
+        reader,
+        &[
+            ("tls.cert_file", cert.as_deref(), Part::Cert),
+            ("tls.key_file", key.as_deref(), Part::Key),
+            ("tls.client_ca_file", client_ca.as_deref(), Part::Ca),
+        ],
+    );
+    if reader.is_faulty("tls.") {
+        return None;
+    }
     let files = ServerFiles {
         cert: cert?,
         key: key?,
@@ -85,18 +96,7 @@ pub(super) fn admin_tls(
 ) -> Option<AdminTls> {
     let cert = file(reader, "admin.tls_cert_file", cert);
     let key = file(reader, "admin.tls_key_file", key);
-    let (cert, key) = match (cert, key) {
-        (Some(cert), Some(key)) => (cert, key),
-        (Some(_), None) => {
-            reader.fault("admin.tls_key_file", "missing beside tls_cert_file");
-            return None;
-        }
-        (None, Some(_)) => {
-            reader.fault("admin.tls_cert_file", "missing beside tls_key_file");
-            return None;
-        }
-        (None, None) => return None,
-    };
+    let (cert, key) = pair(reader, &|key| format!("admin.{key}"), cert, key)?;
     let files = ServerFiles {
         cert,
         key,
@@ -131,8 +131,13 @@ pub(super) fn node_tls(
         &path("tls_server_name"),
         raw.server_name,
         None,
-        "the name in the node's certificate",
-        |text| Some(Some(text.to_owned()).filter(|text| !text.is_empty())),
+        "a host's name or address, as in the node's certificate",
+        |text| match text {
+            "" => Some(None),
+            name => check(name, Part::ServerName)
+                .ok()
+                .map(|()| Some(name.to_owned())),
+        },
     );
     if !is_on {
         for (name, is_given) in [
@@ -153,18 +158,11 @@ pub(super) fn node_tls(
             "missing; allowed: a file's path in quotes",
         );
     }
-    let identity = match (cert, key) {
-        (Some(cert), Some(key)) => Some((cert, key)),
-        (None, None) => None,
-        (Some(_), None) => {
-            reader.fault(&path("tls_key_file"), "missing beside tls_cert_file");
-            return None;
-        }
-        (None, Some(_)) => {
-            reader.fault(&path("tls_cert_file"), "missing beside tls_key_file");
-            return None;
-        }
-    };
+    check_files(reader, &[(&path("tls_ca_file"), ca.as_deref(), Part::Ca)]);
+    let identity = pair(reader, path, cert, key);
+    if reader.is_faulty(&path("tls")) || reader.is_faulty(&path("address")) {
+        return None;
+    }
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let files = ClientFiles {
@@ -172,17 +170,8 @@ pub(super) fn node_tls(
         identity,
         server_name: server_name.unwrap_or_else(|| host.to_owned()),
     };
-    // An address that is at fault itself gives no name.
-    if files.server_name.is_empty() {
-        return None;
-    }
     match Connector::load(&files) {
         Ok(connector) => Some(NodeTls { files, connector }),
-        Err(LoadError { part, .. })
-            if part == Part::ServerName && reader.is_faulty(&path("address")) =>
-        {
-            None
-        }
         Err(error) => {
             let key = match error.part {
                 Part::Cert => "tls_cert_file",
@@ -192,6 +181,43 @@ pub(super) fn node_tls(
             };
             reader.fault(&path(key), error.to_string());
             None
+        }
+    }
+}
+
+/// Certificate and key, which go together.
+fn pair(
+    reader: &mut Reader,
+    path: &dyn Fn(&str) -> String,
+    cert: Option<String>,
+    key: Option<String>,
+) -> Option<(String, String)> {
+    let paths = [path("tls_cert_file"), path("tls_key_file")];
+    check_files(
+        reader,
+        &[
+            (&paths[0], cert.as_deref(), Part::Cert),
+            (&paths[1], key.as_deref(), Part::Key),
+        ],
+    );
+    let [cert_path, key_path] = paths;
+    match (&cert, &key) {
+        (Some(_), None) if !reader.is_faulty(&key_path) => {
+            reader.fault(&key_path, "missing beside tls_cert_file");
+        }
+        (None, Some(_)) if !reader.is_faulty(&cert_path) => {
+            reader.fault(&cert_path, "missing beside tls_key_file");
+        }
+        _ => {}
+    }
+    cert.zip(key)
+}
+
+/// Faults each file that can not be used as what it is to be.
+fn check_files(reader: &mut Reader, files: &[(&str, Option<&str>, Part)]) {
+    for (path, file, part) in files {
+        if let Some(Err(error)) = file.map(|file| check(file, *part)) {
+            reader.fault(path, error.to_string());
         }
     }
 }

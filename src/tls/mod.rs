@@ -74,6 +74,20 @@ pub struct LoadError {
     problem: String,
 }
 
+/// Whether a file, or a name, can be used as `part`, as far as it can be told of it alone.
+///
+/// # Errors
+///
+/// The file can not be read, or is not what it must be.
+pub fn check(file: &str, part: Part) -> Result<(), LoadError> {
+    match part {
+        Part::Cert => certificates(file, part).map(drop),
+        Part::Key => private_key(file).map(drop),
+        Part::Ca => authorities(file).map(drop),
+        Part::ServerName => server_name(file).map(drop),
+    }
+}
+
 /// Makes clients' connections from accepted ones.
 #[derive(Clone)]
 pub struct Acceptor(TlsAcceptor);
@@ -147,13 +161,9 @@ impl Connector {
                 .with_client_auth_cert(certificates(cert, Part::Cert)?, private_key(key)?)
                 .map_err(|error| no_pair(cert, key, &error))?,
         };
-        let name = ServerName::try_from(files.server_name.clone()).map_err(|_| {
-            let problem = format!("{:?} is no host's name or address", files.server_name);
-            LoadError::new(Part::ServerName, problem)
-        })?;
         Ok(Self {
             connector: Arc::new(config).into(),
-            name,
+            name: server_name(&files.server_name)?,
         })
     }
 
@@ -234,6 +244,13 @@ fn authorities(file: &str) -> Result<RootCertStore, LoadError> {
         })?;
     }
     Ok(roots)
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>, LoadError> {
+    ServerName::try_from(name.to_owned()).map_err(|_| {
+        let problem = format!("{name:?} is no host's name or address");
+        LoadError::new(Part::ServerName, problem)
+    })
 }
 
 fn read(file: &str, part: Part) -> Result<Vec<u8>, LoadError> {

@@ -228,8 +228,8 @@ fn all_faults_of_limit_scripts_are_reported_at_once() {
             "limit_scripts[1].sha1: the same as limit_scripts[0].sha1",
             "limit_scripts[2].sha1: \"12\" is not allowed; allowed: the SHA-1 of the body, 40 hexadecimal digits",
             "limit_scripts[2].limit: 65 is not allowed; allowed: a whole number from 1 to 64",
-            "limit_scripts[3].sha1: missing",
-            "limit_scripts[3].limit: missing",
+            "limit_scripts[3].sha1: missing; allowed: the SHA-1 of the body, 40 hexadecimal digits",
+            "limit_scripts[3].limit: missing; allowed: a whole number from 1 to 64",
             "limit_scripts[3].ttl_unit: \"h\" is not allowed; allowed: \"s\", \"ms\"",
         ],
     );
@@ -276,6 +276,10 @@ fn all_faults_of_rules_are_reported_at_once() {
             "rules[1].window: \"11ms\" is not allowed; allowed: a duration from \"1ms\" to \"10ms\" \
              (units ms, s, m, h), or \"0s\" for off",
         ],
+    );
+    check_section(
+        "[[rules]]\nmatch = \"a\"\nmode = \"exact\"\nlocal_grants = true",
+        &["rules[0].local_grants: is for the mode \"buffered\" only"],
     );
     check_section(
         "rules = 1",
@@ -525,6 +529,27 @@ fn the_http_side_is_let_open_only_with_a_token_or_on_demand() {
 }
 
 #[test]
+fn an_address_is_listened_on_once() {
+    check_section(
+        "[server]\nlisten = \"127.0.0.1:1\"\n[admin]\nlisten = \"127.0.0.1:1\"",
+        &["admin.listen: \"127.0.0.1:1\" is taken by server.listen"],
+    );
+    check_section(
+        "server.listen = \"127.0.0.1:1\"\nserver.protected = false\nadmin.listen = \"0.0.0.0:1\"",
+        &["admin.listen: \"0.0.0.0:1\" is taken by server.listen"],
+    );
+    for (one, other) in [
+        ("127.0.0.1:1", "127.0.0.1:2"),
+        ("127.0.0.1:1", "[::1]:1"),
+        ("127.0.0.1:1", "127.0.0.2:1"),
+        ("127.0.0.1:0", "127.0.0.1:0"),
+    ] {
+        let text = format!("server.listen = {one:?}\nadmin.listen = {other:?}");
+        assert!(load(&text, &[]).is_ok(), "{one} {other}");
+    }
+}
+
+#[test]
 fn passwords_come_from_files_too() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("password");
@@ -673,6 +698,7 @@ fn faults_of_tls_name_the_key_and_never_hold_the_file() {
     let broken = file("broken", "-----BEGIN CERTIFICATE-----\nhunter2\n");
     let on = "[tls]\nlisten = \"127.0.0.1:6379\"\n";
     let allowed = "missing; allowed: a file's path in quotes";
+    let no_key = "holds no private key in PEM (one with a passphrase can not be used)";
     for (text, faults) in [
         (
             on.to_owned(),
@@ -683,21 +709,25 @@ fn faults_of_tls_name_the_key_and_never_hold_the_file() {
         ),
         (
             format!("{on}cert_file = {empty:?}\nkey_file = {empty:?}"),
-            vec![format!(
-                "tls.cert_file: {empty:?} holds no certificate in PEM"
-            )],
+            vec![
+                format!("tls.cert_file: {empty:?} holds no certificate in PEM"),
+                format!("tls.key_file: {empty:?} {no_key}"),
+            ],
         ),
         (
             format!("{on}cert_file = {broken:?}\nkey_file = {empty:?}"),
-            vec![format!(
-                "tls.cert_file: {broken:?} is no PEM file: a section does not end"
-            )],
+            vec![
+                format!("tls.cert_file: {broken:?} is no PEM file: a section does not end"),
+                format!("tls.key_file: {empty:?} {no_key}"),
+            ],
         ),
         (
-            format!("{on}cert_file = \"no/such\"\nkey_file = {empty:?}"),
+            format!("{on}cert_file = \"no/such\"\nclient_ca_file = {empty:?}"),
             vec![
+                format!("tls.key_file: {allowed}"),
                 "tls.cert_file: can not read \"no/such\": No such file or directory (os error 2)"
                     .to_owned(),
+                format!("tls.client_ca_file: {empty:?} holds no certificate in PEM"),
             ],
         ),
         (
@@ -707,6 +737,13 @@ fn faults_of_tls_name_the_key_and_never_hold_the_file() {
         (
             "[server]\nlisten = \"off\"".to_owned(),
             vec!["server.listen: \"off\" needs tls.listen".to_owned()],
+        ),
+        (
+            format!("[admin]\ntls_cert_file = {empty:?}"),
+            vec![
+                format!("admin.tls_cert_file: {empty:?} holds no certificate in PEM"),
+                "admin.tls_key_file: missing beside tls_cert_file".to_owned(),
+            ],
         ),
     ] {
         let faults: Vec<_> = faults.iter().map(String::as_str).collect();
@@ -720,26 +757,37 @@ fn faults_of_a_nodes_tls_name_the_key() {
     let empty = file.path().to_str().unwrap();
     let allowed = "missing; allowed: a file's path in quotes";
     let node = "[[nodes]]\nname = \"a\"\naddress = \"h:1\"\n";
-    for (text, fault) in [
-        ("tls = true".to_owned(), format!("tls_ca_file: {allowed}")),
+    for (text, faults) in [
         (
-            format!("tls = true\ntls_ca_file = {empty:?}"),
-            format!("tls_ca_file: {empty:?} holds no certificate in PEM"),
+            "tls = true".to_owned(),
+            vec![format!("tls_ca_file: {allowed}")],
+        ),
+        (
+            format!("tls = true\ntls_ca_file = {empty:?}\ntls_server_name = \"a b\""),
+            vec![
+                "tls_server_name: \"a b\" is not allowed; allowed: a host's name or address, as in \
+                 the node's certificate"
+                    .to_owned(),
+                format!("tls_ca_file: {empty:?} holds no certificate in PEM"),
+            ],
         ),
         (
             format!("tls = true\ntls_ca_file = {empty:?}\ntls_cert_file = {empty:?}"),
-            "tls_key_file: missing beside tls_cert_file".to_owned(),
+            vec![
+                format!("tls_ca_file: {empty:?} holds no certificate in PEM"),
+                format!("tls_cert_file: {empty:?} holds no certificate in PEM"),
+                "tls_key_file: missing beside tls_cert_file".to_owned(),
+            ],
         ),
         (
             format!("tls_ca_file = {empty:?}"),
-            "tls_ca_file: does nothing without tls = true".to_owned(),
+            vec!["tls_ca_file: does nothing without tls = true".to_owned()],
         ),
     ] {
-        check_faults(
-            &format!("{node}{text}"),
-            &[],
-            &[&format!("nodes[0].{fault}")],
-        );
+        let faults = faults.iter().map(|fault| format!("nodes[0].{fault}"));
+        let faults: Vec<_> = faults.collect();
+        let faults: Vec<_> = faults.iter().map(String::as_str).collect();
+        check_faults(&format!("{node}{text}"), &[], &faults);
     }
 }
 
