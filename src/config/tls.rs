@@ -70,22 +70,12 @@ pub(super) fn tls(reader: &mut Reader, value: Option<Value>) -> Option<Tls> {
         client_ca,
         client_optional,
     };
-    match Acceptor::load(&files) {
-        Ok(acceptor) => Some(Tls {
-            listen,
-            files,
-            acceptor,
-        }),
-        Err(error) => {
-            let key = match error.part {
-                Part::Cert | Part::ServerName => "cert_file",
-                Part::Key => "key_file",
-                Part::Ca => "client_ca_file",
-            };
-            reader.fault(&format!("tls.{key}"), error.to_string());
-            None
-        }
-    }
+    let acceptor = load(reader, "tls.", &files)?;
+    Some(Tls {
+        listen,
+        files,
+        acceptor,
+    })
 }
 
 /// TLS for the HTTP side; `None` when it is off.
@@ -103,17 +93,21 @@ pub(super) fn admin_tls(
         client_ca: None,
         client_optional: false,
     };
-    match Acceptor::load(&files) {
-        Ok(acceptor) => Some(AdminTls { files, acceptor }),
-        Err(error) => {
-            let key = match error.part {
-                Part::Key => "tls_key_file",
-                Part::Cert | Part::Ca | Part::ServerName => "tls_cert_file",
-            };
-            reader.fault(&format!("admin.{key}"), error.to_string());
-            None
-        }
-    }
+    let acceptor = load(reader, "admin.tls_", &files)?;
+    Some(AdminTls { files, acceptor })
+}
+
+/// What the files are for; their keys begin with `prefix`.
+fn load(reader: &mut Reader, prefix: &str, files: &ServerFiles) -> Option<Acceptor> {
+    let loaded = Acceptor::load(files).map_err(|error| {
+        let key = match error.part {
+            Part::Cert | Part::ServerName => "cert_file",
+            Part::Key => "key_file",
+            Part::Ca => "client_ca_file",
+        };
+        reader.fault(&format!("{prefix}{key}"), error.to_string());
+    });
+    loaded.ok()
 }
 
 /// TLS to a node; `None` when it is off.
