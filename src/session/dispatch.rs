@@ -252,12 +252,18 @@ impl<'a> Dispatch<'a> {
             && let Some(text) = self.stopped(command, request)
         {
             self.refuse_transaction();
-            self.reject(text);
+            self.refuse(text.as_ref());
             return Some(self.done(request));
         }
         if self.client.is_in_subscribed_mode() && !subscribe::is_allowed(command) {
-            self.reject(subscribe::not_allowed(command));
+            self.refuse(subscribe::not_allowed(command).as_bytes());
             return Some(self.done(request));
+        }
+        if self.state.confirming && !subscribe::is_allowed(command) {
+            if self.replies.backlog().outstanding > 0 {
+                return Some(Flow::Await);
+            }
+            self.state.confirming = false;
         }
         if self.shared.pause.is_on() && self.is_held(request) {
             return Some(Flow::Stall);
@@ -424,6 +430,16 @@ impl<'a> Dispatch<'a> {
     /// The command that is executed.
     pub(super) fn command(&self) -> &'static Command {
         self.command
+    }
+
+    /// Answers with an error a command that is not allowed now; to `EXEC` Redis says more.
+    fn refuse(&mut self, text: &[u8]) {
+        if self.command.name == "exec" {
+            self.abort(text);
+            self.fate = Fate::Rejected;
+        } else {
+            self.reject(text);
+        }
     }
 
     /// Answers with an error what was refused before anything was done.

@@ -16,6 +16,9 @@ pub(super) struct State {
     pub(super) watch: Option<Watch>,
     /// The request at the front is under way on a connection of its own.
     pub(super) aside: Option<Aside>,
+    /// A subscription may not be confirmed yet: what the client sends behind it, a `PUBLISH` for
+    /// itself say, waits.
+    pub(super) confirming: bool,
     /// The request at the front is an `MGET` that goes on.
     pub(super) begun: Option<Begun>,
 }

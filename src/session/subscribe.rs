@@ -89,6 +89,7 @@ impl Dispatch<'_> {
             replies: Arc::clone(&self.replies),
         };
         let confirmations = self.confirm(each);
+        self.state.confirming = true;
         for (part, topic) in topics.iter().enumerate() {
             if let Some(topic) = topic {
                 shared

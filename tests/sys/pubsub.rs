@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, encode};
 use crate::harness::{Stack, eventually, skipped_on_bare_redis};
 use crate::reply::Reply;
 use crate::servers::Redis;
@@ -88,6 +88,8 @@ fn in_resp2_a_subscriber_may_do_little_else() {
         (0, "CLIENT ID", "0"),
         (0, "PUBLISH a x", "0"),
         (0, "NONSENSE", "0"),
+        (0, "MULTI", "0"),
+        (0, "EXEC", "0"),
         (0, "SUBSCRIBE", "0"),
         (0, "SSUBSCRIBE s", "0"),
         (0, "UNSUBSCRIBE a", "0"),
@@ -184,6 +186,26 @@ fn a_message_published_after_the_confirmation_is_never_missed() {
             client.read_frame();
             assert_eq!(publisher.call(&["PUBLISH", &channel, "y"]).integer(), 0);
         }
+    }
+}
+
+#[test]
+fn a_message_published_behind_a_subscription_in_one_write_is_never_missed() {
+    let stack = Stack::start(&[]);
+    for round in 0..50 {
+        let channel = format!("channel:{round}");
+        let mut client = stack.connect();
+        client.run("HELLO 3");
+        let requests = [["SUBSCRIBE", &channel, "other"], ["PUBLISH", &channel, "x"]];
+        let requests = requests.map(|request| encode(&request));
+        client.write_raw(&requests.concat());
+        let frames: Vec<_> = (0..4).map(|_| client.read_frame()).collect();
+        assert!(frames[1].starts_with(b">3"), "{round}: {frames:?}");
+        // A message may come before or after the reply to its own PUBLISH.
+        let count = frames[2..]
+            .iter()
+            .filter(|frame| frame.as_slice() == b":1\r\n");
+        assert_eq!(count.count(), 1, "{round}: {frames:?}");
     }
 }
 

@@ -180,6 +180,10 @@ fn nobody_is_let_in_without_a_user() {
         ("AUTH nobody reader", wrong),
         ("HELLO 3 AUTH reader writer", wrong),
         ("TALLY STATS", no_auth),
+        (
+            "EXEC",
+            "EXECABORT Transaction discarded because of: NOAUTH Authentication required.",
+        ),
     ] {
         assert_eq!(client.run(line).text(), want, "{line}");
     }
