@@ -52,6 +52,15 @@ impl Command {
         }
     }
 
+    /// The same for an element of the reply to `EXEC`, where nothing waits: what finds no element
+    /// at once says so as other commands do (`blmoveGenericCommand` in `t_list.c`).
+    pub fn form_queued(&self, request: &Request<'_>) -> Form {
+        match self.name {
+            "blmove" | "brpoplpush" => Form::Plain,
+            _ => self.form_of(request),
+        }
+    }
+
     /// Its place in [`commands`]; anything, at least their number, for a copy of an entry.
     pub fn index(&'static self) -> usize {
         let first = commands().as_ptr().addr();

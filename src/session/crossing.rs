@@ -53,15 +53,19 @@ impl Dispatch<'_> {
 
     /// `SWAPDB`: on every server, one after the other.
     pub(super) fn swap_databases(&mut self, command: &Command, request: &Request<'_>) -> Flow {
-        let mut databases = vec![self.client.database()];
+        let mut numbers = Vec::with_capacity(2);
         for (at, which) in [(1, "first"), (2, "second")] {
-            // Redis reads an int there.
+            // Redis reads an int there, and looks at both before it looks for them.
             let number = parse_i64(request.arg(at)).and_then(|number| i32::try_from(number).ok());
             let Some(number) = number else {
                 self.error(format!("ERR invalid {which} DB index"));
                 return Flow::Continue;
             };
-            match self.database_here(i64::from(number)) {
+            numbers.push(i64::from(number));
+        }
+        let mut databases = vec![self.client.database()];
+        for number in numbers {
+            match self.database_here(number) {
                 Some(number) if databases.contains(&number) => {}
                 Some(number) => databases.push(number),
                 None => {
@@ -82,7 +86,7 @@ impl Dispatch<'_> {
         (server, other): (usize, i64),
     ) -> Flow {
         let Some(other) = self.database_here(other) else {
-            self.error(OUT_OF_RANGE);
+            self.error(no_database(other));
             return Flow::Continue;
         };
         let databases = vec![self.client.database(), other];
@@ -94,7 +98,8 @@ impl Dispatch<'_> {
         )
     }
 
-    fn database_here(&self, number: i64) -> Option<u32> {
+    /// The database of this number, if there is one.
+    pub(super) fn database_here(&self, number: i64) -> Option<u32> {
         let number = u32::try_from(number).ok()?;
         (number < self.shared.config.server.databases).then_some(number)
     }
@@ -297,6 +302,15 @@ fn with_lane(node: &Node<Ticket>, run: impl FnOnce(&mut Lane<Ticket>, &mut Step<
 
 fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// What a client is told of a number that is no database.
+pub(super) fn no_database(number: i64) -> &'static str {
+    match i32::try_from(number) {
+        Ok(_) => OUT_OF_RANGE,
+        // As `getIntFromObjectOrReply` in `object.c`.
+        Err(_) => "ERR value is out of range, value must between -2147483648 and 2147483647",
+    }
 }
 
 /// Redis's words (`selectDb` and its callers in `db.c`).

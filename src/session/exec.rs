@@ -162,7 +162,7 @@ impl Dispatch<'_> {
             self.command = queued.command;
             match (&queued.part, transaction.node_of(queued)) {
                 (_, Some(node)) => {
-                    let place = self.place(queued.command.form_of(&request));
+                    let place = self.place(queued.command.form_queued(&request));
                     self.note_increment(queued.command, &request);
                     if let Some(element) = executed.as_mut().and_then(Iterator::next) {
                         self.woken.extend(place.fill(element));

@@ -19,8 +19,7 @@ impl Dispatch<'_> {
         let keys: Vec<&[u8]> = positions.iter().map(|at| request.arg(*at)).collect();
         self.positions = positions;
         if let Err(error) = found {
-            self.error(error.to_string());
-            return Flow::Continue;
+            return self.without_keys(command, request, &error);
         }
         if let Some(flow) = keys.iter().find_map(|key| self.refuse_reserved(key)) {
             return flow;
@@ -82,6 +81,21 @@ impl Dispatch<'_> {
             return flow;
         }
         self.send_keyed(command, request, index, &keys);
+        Flow::Continue
+    }
+
+    /// A command whose keys can not be told.
+    fn without_keys(
+        &mut self,
+        command: &Command,
+        request: &Request<'_>,
+        error: &command::KeysError,
+    ) -> Flow {
+        if command.name.starts_with("fcall") {
+            // Redis looks for the function first, and executes it in no case.
+            return self.any_node(command, request);
+        }
+        self.error(error.to_string());
         Flow::Continue
     }
 

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::aside::{Answer, fence, on_lane};
+use super::crossing::no_database;
 use super::dispatch::{Dispatch, Flow};
 use super::locked::{Dumped, Located, Locked, answer};
 use super::rounds::{LONGEST, SHORTEST, seconds};
@@ -190,10 +191,9 @@ impl Dispatch<'_> {
             .collect();
         if let (Move::Copy { database, .. }, [_, target]) = (what, places.as_mut_slice()) {
             let own = i64::from(self.client.database());
-            let number = u32::try_from(database.unwrap_or(own)).ok();
-            let databases = self.shared.config.server.databases;
-            let number = number.filter(|number| *number < databases);
-            let number = number.ok_or(OUT_OF_RANGE)?;
+            let wanted = database.unwrap_or(own);
+            let number = self.database_here(wanted);
+            let number = number.ok_or_else(|| no_database(wanted))?;
             self.shared.router.open(number);
             target.node = Arc::clone(self.shared.router.node(number, target.index));
         }
@@ -480,6 +480,3 @@ impl<'a> Remover<'a> {
 
 /// How often a key that others change is read anew.
 const ATTEMPTS: usize = 8;
-
-/// Redis's words (`copyCommand` in `db.c`).
-const OUT_OF_RANGE: &str = "ERR DB index is out of range";
