@@ -11,6 +11,17 @@ use super::table::Place;
 use crate::key::Key;
 
 impl<T> Lane<T> {
+    /// Goes on with the queue at one key, of which Redis just gave the value `base`, if it did.
+    pub(super) fn drain_key(
+        &mut self,
+        step: &mut Step<'_, T>,
+        key: Key,
+        queue: usize,
+        base: Option<i64>,
+    ) {
+        self.drain(step, vec![Drain { key, queue, base }]);
+    }
+
     /// Goes on with these queues until each is empty or its first command has to wait again.
     pub(super) fn drain(&mut self, step: &mut Step<'_, T>, mut work: Vec<Drain>) {
         // Letting a command go may free the queues of its other keys.

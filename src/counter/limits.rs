@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::drain::{Drain, Stop, detach};
+use super::drain::{Stop, detach};
 use super::lane::{Lane, Step};
 use super::queue::{InFlight, Queued, Submission};
 use super::state::{Answer, Counter, State, Told};
@@ -255,14 +255,7 @@ impl<T> Lane<T> {
             }
         }
         if let Some(queue) = queue {
-            self.drain(
-                step,
-                vec![Drain {
-                    key,
-                    queue,
-                    base: None,
-                }],
-            );
+            self.drain_key(step, key, queue, None);
         }
     }
 
@@ -352,7 +345,7 @@ impl<T> Lane<T> {
         }
         if let Some(queue) = queue {
             let base = None;
-            self.drain(step, vec![Drain { key, queue, base }]);
+            self.drain_key(step, key, queue, base);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::deadlines::NodeClock;
-use super::drain::{Drain, detach};
+use super::drain::detach;
 use super::lane::{Lane, Step};
 use super::losses::Losses;
 use super::queue::{
@@ -326,7 +326,7 @@ impl<T> Lane<T> {
             }
         }
         if let Some(queue) = queue {
-            self.drain(step, vec![Drain { key, queue, base }]);
+            self.drain_key(step, key, queue, base);
         }
     }
 

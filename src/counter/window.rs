@@ -7,7 +7,6 @@
 
 use std::time::Instant;
 
-use super::drain::Drain;
 use super::lane::{Lane, Step};
 use super::queue::Queued;
 use super::state::State;
@@ -41,14 +40,7 @@ impl<T> Lane<T> {
             };
             let queue = *queue;
             drop(place);
-            self.drain(
-                step,
-                vec![Drain {
-                    key,
-                    queue,
-                    base: None,
-                }],
-            );
+            self.drain_key(step, key, queue, None);
         }
     }
 

@@ -2,14 +2,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::slice::SliceIndex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::process::{Resource, getrlimit};
 use twox_hash::XxHash3_64;
 
-use super::{JournalError, new_instance, set_text, text};
+use super::{JournalError, new_instance};
 
 /// Opens and locks the journal; makes it, or makes it longer, if need be.
 pub(super) fn open(path: &Path, bytes: usize) -> Result<File, JournalError> {
@@ -74,8 +76,8 @@ fn make(path: &Path, bytes: usize) -> Result<(), JournalError> {
         let start = HEADER_WORDS + SERIES * SERIES_WORDS;
         allocate(&file, to_u64(bytes) + bytes_of(start))?;
         let header: Vec<AtomicU64> = (0..HEADER_WORDS).map(|_| AtomicU64::new(0)).collect();
-        Header(&header).write(&new_instance());
-        io::Write::write_all(&mut &file, &text(&header))?;
+        Header::of(&header).write(&new_instance());
+        io::Write::write_all(&mut &file, &Words(&header).text(..))?;
         file.sync_all()?;
         fs::rename(&new, path)?;
         // Else a power cut may take the name away.
@@ -120,11 +122,11 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
 
 /// The header.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Header<'a>(&'a [AtomicU64]);
+pub(super) struct Header<'a>(Words<'a>);
 
 impl<'a> Header<'a> {
     pub(super) fn of(words: &'a [AtomicU64]) -> Self {
-        Self(words.get(..HEADER_WORDS).unwrap_or_default())
+        Self(Words(words.get(..HEADER_WORDS).unwrap_or_default()))
     }
 
     fn write(self, instance: &str) {
@@ -134,27 +136,24 @@ impl<'a> Header<'a> {
             (CHECK, check(instance.as_bytes())),
         ];
         for (at, value) in places {
-            self.set(at, value);
+            self.0.set(at, value);
         }
-        set_text(
-            self.0.get(INSTANCE).unwrap_or_default(),
-            instance.as_bytes(),
-        );
+        self.0.set_text(INSTANCE, instance.as_bytes());
     }
 
     /// The instance's name, or what is wrong.
     pub(super) fn check(self) -> Result<String, String> {
-        if self.get(0) != MAGIC {
+        if self.0.get(0) != MAGIC {
             return Err(NO_JOURNAL.into());
         }
-        let version = self.get(1);
+        let version = self.0.get(1);
         if version != VERSION {
             return Err(format!(
                 "it is of version {version}; this Tally knows version {VERSION}"
             ));
         }
-        let instance = text(self.0.get(INSTANCE).unwrap_or_default());
-        if check(&instance) != self.get(CHECK) {
+        let instance = self.0.text(INSTANCE);
+        if check(&instance) != self.0.get(CHECK) {
             return Err("its header is damaged".into());
         }
         String::from_utf8(instance).map_err(|_| "its header is damaged".into())
@@ -163,7 +162,7 @@ impl<'a> Header<'a> {
     /// Whether the file is what the last process left: it stopped in good order, or the machine
     /// did not start anew since.
     pub(super) fn is_as_left(self) -> bool {
-        let boot = text(self.0.get(BOOT).unwrap_or_default());
+        let boot = self.0.text(BOOT);
         let boot = String::from_utf8_lossy(&boot);
         let boot = boot.trim_end_matches('\0');
         boot.is_empty() || boot == boot_id()
@@ -172,37 +171,26 @@ impl<'a> Header<'a> {
     /// A process has the file, and waits for the disk before it acknowledges or sends anything, or
     /// does not; or it leaves the file in good order.
     pub(super) fn set_in_use(self, in_use: bool, commits: bool) {
-        self.set(COMMITS, 0);
+        self.0.set(COMMITS, 0);
         let boot = if in_use { boot_id() } else { String::new() };
-        set_text(self.0.get(BOOT).unwrap_or_default(), boot.as_bytes());
-        self.set(COMMITS, commits.into());
+        self.0.set_text(BOOT, boot.as_bytes());
+        self.0.set(COMMITS, commits.into());
     }
 
     /// Whether the last process waited for the disk before it sent anything.
     pub(super) fn commits(self) -> bool {
-        self.get(COMMITS) == 1
+        self.0.get(COMMITS) == 1
     }
 
     pub(super) fn epoch(self) -> u64 {
-        self.get(EPOCH)
+        self.0.get(EPOCH)
     }
 
     /// Raises the epoch.
     pub(super) fn next_epoch(self) -> u64 {
         let epoch = self.epoch() + 1;
-        self.set(EPOCH, epoch);
+        self.0.set(EPOCH, epoch);
         epoch
-    }
-
-    fn get(self, at: usize) -> u64 {
-        let word = self.0.get(at);
-        word.map_or(0, |word| word.load(Ordering::Acquire))
-    }
-
-    fn set(self, at: usize, value: u64) {
-        if let Some(word) = self.0.get(at) {
-            word.store(value, Ordering::Release);
-        }
     }
 }
 
@@ -215,25 +203,25 @@ pub(super) fn boot_id() -> String {
 
 /// The words of one series.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Series(&'static [AtomicU64]);
+pub(super) struct Series(Words<'static>);
 
 impl Series {
     pub(super) fn at(words: &'static [AtomicU64], number: usize) -> Option<Self> {
         let start = HEADER_WORDS + number.checked_mul(SERIES_WORDS)?;
-        Some(Self(words.get(start..start + SERIES_WORDS)?))
+        Some(Self(Words(words.get(start..start + SERIES_WORDS)?)))
     }
 
     /// Node and database; `None` when no series is there yet; or what is wrong.
     pub(super) fn read(self) -> Result<Option<(String, u32)>, String> {
         let damaged = || "a series is damaged".to_owned();
-        let Some(head) = Some(self.get(0)).filter(|head| *head != 0) else {
+        let Some(head) = Some(self.0.get(0)).filter(|head| *head != 0) else {
             return Ok(None);
         };
-        let name = text(self.0.get(NAME).unwrap_or_default());
+        let name = self.0.text(NAME);
         let (length, database) = (head & 0xFFFF, (head >> 16) & 0xFFFF_FFFF);
         let length = usize::try_from(length).map_err(|_| damaged())?;
         let name = name.get(..length).ok_or_else(damaged)?;
-        if self.get(SERIES_CHECK) != check(name) ^ head {
+        if self.0.get(SERIES_CHECK) != check(name) ^ head {
             return Err(damaged());
         }
         let name = String::from_utf8(name.to_vec()).map_err(|_| damaged())?;
@@ -244,31 +232,37 @@ impl Series {
     /// Node names have 1 to 255 bytes.
     pub(super) fn write(self, node: &str, database: u32) {
         let head = to_u64(node.len()) | u64::from(database) << 16;
-        set_text(self.0.get(NAME).unwrap_or_default(), node.as_bytes());
-        self.set(SERIES_CHECK, check(node.as_bytes()) ^ head);
-        self.set(CLIENT, 0);
-        self.set(0, head);
+        self.0.set_text(NAME, node.as_bytes());
+        self.0.set(SERIES_CHECK, check(node.as_bytes()) ^ head);
+        self.0.set(CLIENT, 0);
+        self.0.set(0, head);
     }
 
     /// The word for the number of its last batch.
     pub(super) fn last(self) -> Option<&'static AtomicU64> {
-        self.0.get(LAST)
+        self.0.0.get(LAST)
     }
 
     /// The server's run id and the client id there.
     pub(super) fn connection(self) -> Option<(String, i64)> {
-        let client_id = self.get(CLIENT).cast_signed();
-        let run_id = text(self.0.get(RUN_ID).unwrap_or_default());
+        let client_id = self.0.get(CLIENT).cast_signed();
+        let run_id = self.0.text(RUN_ID);
         let run_id = String::from_utf8(run_id).ok()?;
         (client_id != 0).then(|| (run_id.trim_end_matches('\0').to_owned(), client_id))
     }
 
     pub(super) fn connect(self, run_id: &str, client_id: i64) {
-        self.set(CLIENT, 0);
-        set_text(self.0.get(RUN_ID).unwrap_or_default(), run_id.as_bytes());
-        self.set(CLIENT, client_id.cast_unsigned());
+        self.0.set(CLIENT, 0);
+        self.0.set_text(RUN_ID, run_id.as_bytes());
+        self.0.set(CLIENT, client_id.cast_unsigned());
     }
+}
 
+/// Some words of the file. One that is not there reads as 0, and takes nothing.
+#[derive(Clone, Copy, Debug)]
+struct Words<'a>(&'a [AtomicU64]);
+
+impl Words<'_> {
     fn get(self, at: usize) -> u64 {
         let word = self.0.get(at);
         word.map_or(0, |word| word.load(Ordering::Acquire))
@@ -277,6 +271,25 @@ impl Series {
     fn set(self, at: usize, value: u64) {
         if let Some(word) = self.0.get(at) {
             word.store(value, Ordering::Release);
+        }
+    }
+
+    /// What stands at `place` as text, the zeros behind it included.
+    fn text(self, place: impl SliceIndex<[AtomicU64], Output = [AtomicU64]>) -> Vec<u8> {
+        let words = self.0.get(place).unwrap_or_default();
+        let words = words.iter().map(|word| word.load(Ordering::Acquire));
+        words.flat_map(u64::to_le_bytes).collect()
+    }
+
+    /// Writes text to `place`, filled up with zeros.
+    fn set_text(self, place: Range<usize>, text: &[u8]) {
+        let mut parts = text.chunks(8);
+        for word in self.0.get(place).unwrap_or_default() {
+            let mut bytes = [0; 8];
+            for (to, from) in bytes.iter_mut().zip(parts.next().unwrap_or_default()) {
+                *to = *from;
+            }
+            word.store(u64::from_le_bytes(bytes), Ordering::Release);
         }
     }
 }
@@ -310,13 +323,13 @@ const NO_JOURNAL: &str = "it is no journal of Tally";
 /// Places in the header.
 const EPOCH: usize = 2;
 const CHECK: usize = 3;
-const INSTANCE: std::ops::Range<usize> = 4..9;
-const BOOT: std::ops::Range<usize> = 9..14;
+const INSTANCE: Range<usize> = 4..9;
+const BOOT: Range<usize> = 9..14;
 const COMMITS: usize = 14;
 
 /// Places in a series.
-const NAME: std::ops::Range<usize> = 1..33;
+const NAME: Range<usize> = 1..33;
 const SERIES_CHECK: usize = 33;
-const RUN_ID: std::ops::Range<usize> = 34..39;
+const RUN_ID: Range<usize> = 34..39;
 const CLIENT: usize = 39;
 const LAST: usize = 40;

@@ -2,7 +2,7 @@
 //! outlives the process.
 //!
 //! ```text
-//!   words 0-511          header: magic, version, number of slots, epoch, instance, checksum
+//!   words 0-511          header: magic, version, epoch, instance, checksum, the start of the machine
 //!   words 512-1,049,087  16,384 series of 64 words: node, database, the last connection to it
 //!   words 1,049,088-     slots, as `flush::Slots` has them
 //! ```
@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 
@@ -140,6 +140,7 @@ impl Journal {
         let commits = (fsync == Fsync::Always).then(|| &*Box::leak(Box::default()));
         let slots = Slots::new(slots).with_commits(commits);
         let slots: &'static Slots = Box::leak(Box::new(slots));
+        let is_as_left = header.is_as_left();
         let (mut unsettled, mut known) = (Vec::new(), HashMap::new());
         for number in 0..SERIES {
             let Some(series) = Series::at(words, number) else {
@@ -150,17 +151,16 @@ impl Journal {
             };
             let number = u16::try_from(number).unwrap_or(u16::MAX);
             known.insert((node.clone(), database), number);
-            let after_outage = !header.is_as_left();
             unsettled.push(Unsettled {
                 node,
                 database,
                 recovered: Recovered {
-                    after_outage,
+                    after_outage: !is_as_left,
                     ..Recovered::default()
                 },
             });
         }
-        let is_pending = header.is_as_left() || header.commits();
+        let is_pending = is_as_left || header.commits();
         sort(slots, is_pending, &mut unsettled).map_err(foreign)?;
         header.set_in_use(true, commits.is_some());
         unsettled.retain(|series| !series.recovered.is_empty());
@@ -284,24 +284,6 @@ fn sort(slots: &Slots, is_pending: bool, unsettled: &mut [Unsettled]) -> Result<
         }
     }
     Ok(())
-}
-
-/// What stands in the words of `place` as text.
-fn text(place: &[AtomicU64]) -> Vec<u8> {
-    let words = place.iter().map(|word| word.load(Ordering::Acquire));
-    words.flat_map(u64::to_le_bytes).collect()
-}
-
-/// Writes text into the words of `place`, filled up with zeros.
-fn set_text(place: &[AtomicU64], text: &[u8]) {
-    let mut parts = text.chunks(8);
-    for word in place {
-        let mut bytes = [0; 8];
-        for (to, from) in bytes.iter_mut().zip(parts.next().unwrap_or_default()) {
-            *to = *from;
-        }
-        word.store(u64::from_le_bytes(bytes), Ordering::Release);
-    }
 }
 
 /// A new instance's name.

@@ -25,6 +25,7 @@ mod login;
 mod many;
 mod monitor;
 mod moves;
+mod past_lanes;
 mod pause;
 mod pipeline;
 mod reads;

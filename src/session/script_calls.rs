@@ -1,18 +1,16 @@
-//! Calls of scripts: which are limit scripts, which have to be loaded first. `SCRIPT KILL` and
-//! `FUNCTION KILL`, on pooled connections, as a lane waits for the script that it has sent.
+//! Calls of scripts: which are limit scripts, which have to be loaded first.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::dispatch::{Dispatch, Flow};
-use super::replies::{Place, Ticket};
+use super::replies::Ticket;
 use crate::command::Command;
 use crate::counter::Decision;
 use crate::limit::Call;
-use crate::node::{Node, TRACKING, TRACKING_LOOP};
-use crate::resp::{Form, Request, encode, reply};
+use crate::node::{TRACKING, TRACKING_LOOP};
+use crate::resp::{Form, Request, encode};
 use crate::telemetry::Use;
 
 impl Dispatch<'_> {
@@ -147,68 +145,4 @@ impl Dispatch<'_> {
         is_fcall
             || (self.may_change(command, request) && self.shared.scripts.access(request).writes)
     }
-
-    /// Ends what runs too long on any node, or tells of it. It goes past the lanes: what this client
-    /// has sent before may still wait there, behind the script.
-    pub(super) fn ask_past_lanes(&mut self, command: &Command, request: &Request<'_>) -> Flow {
-        self.leave();
-        let Ok(slot) = Arc::clone(&self.shared.waits).try_acquire_owned() else {
-            self.error("ERR too many clients are in WAIT or SCRIPT KILL");
-            return Flow::Continue;
-        };
-        let place = self.place(command.form);
-        let wire = request.wire().to_vec();
-        let bound = self.shared.live().upstream.request_timeout;
-        let nodes = self.shared.router.nodes().to_vec();
-        tokio::spawn(async move {
-            ask_all(place, nodes, wire, bound).await;
-            drop(slot);
-        });
-        Flow::Continue
-    }
-}
-
-/// Asks all nodes at once. `OK` if one says so, what runs if one tells; else the most telling error: one that a script was
-/// there, one that a node could not be asked, or that there was none.
-async fn ask_all(place: Place, nodes: Vec<Arc<Node<Ticket>>>, wire: Vec<u8>, bound: Duration) {
-    let mut asked = tokio::task::JoinSet::new();
-    for node in nodes {
-        let wire = wire.clone();
-        asked.spawn(async move {
-            let mut connection = node.borrow().await.map_err(|error| error.to_string())?;
-            let answer = connection.ask(&wire, bound).await;
-            let answer = answer.map_err(|lost| format!("node {}: {lost}", node.name()))?;
-            node.take_back(connection);
-            Ok::<_, String>(answer)
-        });
-    }
-    let mut answers = Vec::new();
-    while let Some(answer) = asked.join_next().await {
-        answers.push(match answer {
-            Ok(Ok(frame)) => frame,
-            Ok(Err(error)) => encoded(&format!("ERR {error}")),
-            Err(error) => encoded(&format!("ERR {error}")),
-        });
-    }
-    // Of `FUNCTION STATS` the one that names a script: of the others that field is null.
-    let names_none = |frame: &[u8]| {
-        let mut fields = reply::elements(frame).into_iter().flatten();
-        fields.nth(1).is_some_and(reply::is_null)
-    };
-    let rank = |frame: &Vec<u8>| match frame {
-        frame if !reply::is_error(frame) => u8::from(names_none(frame)),
-        frame if frame.starts_with(b"-UNKILLABLE") => 2,
-        frame if !frame.starts_with(b"-NOTBUSY") => 3,
-        _ => 4,
-    };
-    let best = answers.into_iter().min_by_key(rank).unwrap_or_default();
-    if let Some(waker) = place.fill(&best) {
-        waker.wake();
-    }
-}
-
-fn encoded(text: &str) -> Vec<u8> {
-    let mut frame = Vec::new();
-    encode::error(&mut frame, text);
-    frame
 }

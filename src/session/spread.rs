@@ -2,7 +2,6 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::dispatch::{Dispatch, Flow};
 use super::local::{InfoText, NodeConfig, NodeKeyspace, finish_info};
@@ -213,69 +212,6 @@ impl Dispatch<'_> {
         Flow::Continue
     }
 
-    /// `WAIT`: applies what is pending in every database of every node, then waits on a connection of its own to
-    /// each, so that the lanes go on. The reply is the smallest number of replicas.
-    fn wait(&mut self, command: &Command, request: &Request<'_>) -> Flow {
-        if parse_i64(request.arg(1)).is_none() {
-            self.error("ERR value is not an integer or out of range");
-            return Flow::Continue;
-        }
-        let timeout = match parse_i64(request.arg(2)).map(u64::try_from) {
-            Some(Ok(ms)) => Duration::from_millis(ms),
-            Some(Err(_)) => {
-                self.error("ERR timeout is negative");
-                return Flow::Continue;
-            }
-            None => {
-                self.error("ERR timeout is not an integer or out of range");
-                return Flow::Continue;
-            }
-        };
-        if let Some(flow) = self.admit_every() {
-            return flow;
-        }
-        let config = self.shared.live();
-        let upstream = &config.upstream;
-        // Longer waits, and zero, which is for ever, end with the bound of every other wait for a
-        // node: a client that left would hold its place as long as it liked.
-        let timeout = match timeout {
-            Duration::ZERO => upstream.hard_timeout,
-            timeout => timeout.min(upstream.hard_timeout),
-        };
-        let bound = timeout.saturating_add(upstream.connect_timeout + upstream.request_timeout);
-        let nodes = self.shared.router.nodes().to_vec();
-        let ms = timeout.as_millis().max(1).to_string();
-        let mut request_wire = Vec::new();
-        let wait = [b"WAIT".as_slice(), request.arg(1), ms.as_bytes()];
-        encode::request(&mut request_wire, &wait);
-        let slots = Arc::clone(&self.shared.waits);
-        let place = self.place(command.form);
-        let merge: fan_out::Merge = Box::new(move |parts, place| {
-            if let Some(error) = parts.error() {
-                return place.fill(error);
-            }
-            let Ok(slot) = slots.try_acquire_owned() else {
-                return place.fill(b"-ERR too many clients are in WAIT\r\n");
-            };
-            tokio::spawn(async move {
-                wait_on(place, nodes, request_wire, bound).await;
-                drop(slot);
-            });
-            None
-        });
-        // A command on the whole node is sent when nothing is pending any more.
-        let mut ping = Vec::new();
-        encode::request(&mut ping, &[b"PING"]);
-        // A node that lacks a database that somebody selected is away there, with nothing pending.
-        let own = self.client.database();
-        let lanes = self.shared.router.in_use();
-        let lanes: Vec<_> = lanes
-            .filter(|node| node.database() == own || !node.is_away() || !node.is_settled())
-            .collect();
-        self.send_lanes(&lanes, &ping, Extent::AnyKey, place, merge);
-        Flow::Continue
-    }
-
     /// What of INFO is the nodes', without the keys that Tally keeps there. A node that is away is
     /// left out.
     pub(super) fn info_of_nodes(&mut self, info: InfoText) {
@@ -422,6 +358,7 @@ impl Dispatch<'_> {
         seen.into_iter().find_map(|index| self.admit(index))
     }
 
+    /// As [`Dispatch::admit`], for all nodes.
     pub(super) fn admit_every(&mut self) -> Option<Flow> {
         (0..self.nodes.len()).find_map(|index| self.admit(index))
     }
@@ -503,42 +440,4 @@ return false";
 fn random() -> usize {
     let random = RandomState::new().build_hasher().finish();
     usize::try_from(random % 64).unwrap_or(0)
-}
-
-/// Asks all nodes at once how many replicas have everything.
-async fn wait_on(place: Place, nodes: Vec<Arc<Node<Ticket>>>, request: Vec<u8>, bound: Duration) {
-    let mut asked = tokio::task::JoinSet::new();
-    for node in nodes {
-        let request = request.clone();
-        asked.spawn(async move {
-            let mut connection = node.borrow().await.map_err(|error| error.to_string())?;
-            let answer = connection.ask(&request, bound).await;
-            let answer = answer.map_err(|lost| format!("node {}: {lost}", node.name()))?;
-            node.take_back(connection);
-            Ok::<_, String>(answer)
-        });
-    }
-    let mut least = i64::MAX;
-    let mut frame = Vec::new();
-    while let Some(answer) = asked.join_next().await {
-        let text = match answer {
-            Ok(Ok(answer)) => match reply::integer(&answer) {
-                Some(replicas) => {
-                    least = least.min(replicas);
-                    continue;
-                }
-                None => String::from_utf8_lossy(reply::text(&answer).unwrap_or_default()).into(),
-            },
-            Ok(Err(error)) => format!("ERR {error}"),
-            Err(error) => format!("ERR {error}"),
-        };
-        encode::error(&mut frame, text);
-        break;
-    }
-    if frame.is_empty() {
-        encode::integer(&mut frame, least);
-    }
-    if let Some(waker) = place.fill(&frame) {
-        waker.wake();
-    }
 }

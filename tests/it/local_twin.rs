@@ -3,14 +3,12 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     reason = "a test's failure is its report"
 )]
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,23 +21,25 @@ use tally::session::{Pause, Registry, Scripts, Tracking, Users};
 use tally::telemetry::Stats;
 use tokio::time::Instant;
 
+use crate::redis_server::RedisServer;
+
 const PASSWORD: &str = "s3cret";
 
 #[test]
 fn replies_equal_those_of_redis() {
-    let redis = RedisServer::start(&[]);
+    let redis = RedisServer::start();
     compare(&redis, None, OPEN);
 }
 
 #[test]
 fn replies_equal_those_of_redis_behind_a_password() {
-    let redis = RedisServer::start(&["--requirepass", PASSWORD]);
+    let redis = RedisServer::start_with(&["--requirepass", PASSWORD]);
     compare(&redis, Some(PASSWORD), LOCKED);
 }
 
 #[test]
 fn info_uses_names_and_order_that_redis_uses() {
-    let redis = RedisServer::start(&[]);
+    let redis = RedisServer::start();
     for section in [
         "server",
         "clients",
@@ -50,7 +50,7 @@ fn info_uses_names_and_order_that_redis_uses() {
         "cpu",
     ] {
         let script = [vec![b"INFO".to_vec(), section.as_bytes().to_vec()]];
-        let theirs = field_names(&redis.run(&script), ':');
+        let theirs = field_names(&run(&redis, &script), ':');
         let mut unseen = theirs.iter();
         let ours = field_names(&run_here(None, &script), ':');
         assert!(ours.len() > 1, "{section}: {ours:?}");
@@ -63,9 +63,9 @@ fn info_uses_names_and_order_that_redis_uses() {
 
 #[test]
 fn client_info_has_the_fields_of_redis_and_later_ones() {
-    let redis = RedisServer::start(&[]);
+    let redis = RedisServer::start();
     let script = [vec![b"CLIENT".to_vec(), b"INFO".to_vec()]];
-    let theirs = field_names(&redis.run(&script), '=');
+    let theirs = field_names(&run(&redis, &script), '=');
     let ours = field_names(&run_here(None, &script), '=');
     assert_eq!(ours[..theirs.len()], theirs);
     assert_eq!(ours[theirs.len()..], ["lib-name", "lib-ver"]);
@@ -383,7 +383,7 @@ fn compare(redis: &RedisServer, password: Option<&str>, scripts: &str) {
             }
             script.extend(line.split(" ; ").map(parse_request));
             requests += script.len();
-            let theirs = mask(line, &redis.run(&script));
+            let theirs = mask(line, &run(redis, &script));
             let ours = mask(line, &run_here(password, &script));
             if theirs != ours {
                 let resp = if prefix.is_empty() { 2 } else { 3 };
@@ -511,74 +511,21 @@ fn config(password: Option<&str>) -> Config {
     config
 }
 
-/// A redis-server of this test, on a free port, killed on drop.
-struct RedisServer {
-    child: Child,
-    port: u16,
-    _folder: tempfile::TempDir,
-}
-
-impl RedisServer {
-    fn start(options: &[&str]) -> Self {
-        // Another program may take the port between the look and the start.
-        (0..5)
-            .find_map(|_| Self::try_start(options))
-            .expect("redis-server does not start")
+/// All bytes that a pipelined script is answered with, until the server closes.
+fn run(server: &RedisServer, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
+    let mut wire = Vec::new();
+    for request in script {
+        encode::request(&mut wire, request);
     }
-
-    fn try_start(options: &[&str]) -> Option<Self> {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
-            .args(["--save", "", "--appendonly", "no"])
-            .args(options)
-            .current_dir(folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("redis-server is needed for this test");
-        // Its log says when it listens, so nothing has to be tried again.
-        let mut log = BufReader::new(child.stdout.take().unwrap()).lines();
-        let is_ready = |line: &String| line.contains("Ready to accept connections");
-        let ready = log
-            .by_ref()
-            .map_while(Result::ok)
-            .any(|line| is_ready(&line));
-        // Its log must be read to the end, or it stops when the pipe is full.
-        std::thread::spawn(move || log.for_each(drop));
-        let server = Self {
-            child,
-            port,
-            _folder: folder,
-        };
-        ready.then_some(server)
-    }
-
-    /// All bytes that a pipelined script is answered with, until the server closes.
-    fn run(&self, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
-        let mut wire = Vec::new();
-        for request in script {
-            encode::request(&mut wire, request);
-        }
-        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        let limit = Some(Duration::from_secs(10));
-        socket.set_read_timeout(limit).unwrap();
-        socket.write_all(&wire).unwrap();
-        socket.shutdown(Shutdown::Write).unwrap();
-        let mut replies = Vec::new();
-        match socket.read_to_end(&mut replies) {
-            // Redis closes without reading what follows a QUIT.
-            Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
-            _ => replies,
-        }
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    let mut socket = TcpStream::connect(server.address()).unwrap();
+    let limit = Some(Duration::from_secs(10));
+    socket.set_read_timeout(limit).unwrap();
+    socket.write_all(&wire).unwrap();
+    socket.shutdown(Shutdown::Write).unwrap();
+    let mut replies = Vec::new();
+    match socket.read_to_end(&mut replies) {
+        // Redis closes without reading what follows a QUIT.
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
+        _ => replies,
     }
 }

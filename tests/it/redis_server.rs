@@ -1,7 +1,7 @@
 //! A real redis-server for one test, and a client that sees raw frames.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -19,13 +19,18 @@ pub(crate) struct RedisServer {
 impl RedisServer {
     /// Starts the redis-server of the PATH and waits until it accepts connections.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with more options.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         // Another program may take the port between the look and the start.
         (0..5)
-            .find_map(|_| Self::try_start())
+            .find_map(|_| Self::try_start(options))
             .expect("redis-server does not start")
     }
 
-    fn try_start() -> Option<Self> {
+    fn try_start(options: &[&str]) -> Option<Self> {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
@@ -34,6 +39,7 @@ impl RedisServer {
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(folder.path())
+            .args(options)
             .stdout(Stdio::piped())
             .spawn()
             .expect("redis-server is needed on the PATH");
@@ -49,9 +55,13 @@ impl RedisServer {
         ready.then_some(server)
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
     /// A new connection, which speaks RESP2.
     pub(crate) fn connect(&self) -> Client {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
+        let stream = TcpStream::connect(self.address()).unwrap();
         stream.set_nodelay(true).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))

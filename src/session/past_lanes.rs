@@ -1,0 +1,184 @@
+//! What is asked of all nodes at once, on pooled connections past the lanes: `WAIT`, so that the
+//! lanes go on meanwhile; `SCRIPT KILL` and `FUNCTION KILL`, because a lane waits for the script that
+//! it has sent.
+//!
+//! `Shared::waits` bounds the clients that do so at once; another gets an error.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::dispatch::{Dispatch, Flow};
+use super::replies::{Place, Ticket};
+use crate::command::Command;
+use crate::counter::Extent;
+use crate::fan_out;
+use crate::node::{Node, PoolError};
+use crate::resp::{Request, encode, parse_i64, reply};
+
+impl Dispatch<'_> {
+    /// `WAIT`: applies what is pending in every database of every node, then waits on a connection
+    /// of its own to each, so that the lanes go on. The reply is the smallest number of replicas.
+    pub(super) fn wait(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        if parse_i64(request.arg(1)).is_none() {
+            self.error("ERR value is not an integer or out of range");
+            return Flow::Continue;
+        }
+        let timeout = match parse_i64(request.arg(2)).map(u64::try_from) {
+            Some(Ok(ms)) => Duration::from_millis(ms),
+            Some(Err(_)) => {
+                self.error("ERR timeout is negative");
+                return Flow::Continue;
+            }
+            None => {
+                self.error("ERR timeout is not an integer or out of range");
+                return Flow::Continue;
+            }
+        };
+        if let Some(flow) = self.admit_every() {
+            return flow;
+        }
+        let config = self.shared.live();
+        let upstream = &config.upstream;
+        // Longer waits, and zero, which is for ever, end with the bound of every other wait for a
+        // node: a client that left would hold its place as long as it liked.
+        let timeout = match timeout {
+            Duration::ZERO => upstream.hard_timeout,
+            timeout => timeout.min(upstream.hard_timeout),
+        };
+        let bound = timeout.saturating_add(upstream.connect_timeout + upstream.request_timeout);
+        let nodes = self.shared.router.nodes().to_vec();
+        let ms = timeout.as_millis().max(1).to_string();
+        let mut request_wire = Vec::new();
+        let wait = [b"WAIT".as_slice(), request.arg(1), ms.as_bytes()];
+        encode::request(&mut request_wire, &wait);
+        let slots = Arc::clone(&self.shared.waits);
+        let place = self.place(command.form);
+        let merge: fan_out::Merge = Box::new(move |parts, place| {
+            if let Some(error) = parts.error() {
+                return place.fill(error);
+            }
+            let Ok(slot) = slots.try_acquire_owned() else {
+                return place.fill(b"-ERR too many clients are in WAIT\r\n");
+            };
+            let asked = ask_each(nodes, &request_wire, bound);
+            tokio::spawn(async move {
+                wait_on(place, asked).await;
+                drop(slot);
+            });
+            None
+        });
+        // A command on the whole node is sent when nothing is pending any more.
+        let mut ping = Vec::new();
+        encode::request(&mut ping, &[b"PING"]);
+        // A node that lacks a database that somebody selected is away there, with nothing pending.
+        let own = self.client.database();
+        let lanes = self.shared.router.in_use();
+        let lanes: Vec<_> = lanes
+            .filter(|node| node.database() == own || !node.is_away() || !node.is_settled())
+            .collect();
+        self.send_lanes(&lanes, &ping, Extent::AnyKey, place, merge);
+        Flow::Continue
+    }
+
+    /// Ends what runs too long on any node, or tells of it. It goes past the lanes: what this client
+    /// has sent before may still wait there, behind the script.
+    pub(super) fn ask_past_lanes(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        self.leave();
+        let Ok(slot) = Arc::clone(&self.shared.waits).try_acquire_owned() else {
+            self.error("ERR too many clients are in WAIT or SCRIPT KILL");
+            return Flow::Continue;
+        };
+        let place = self.place(command.form);
+        let bound = self.shared.live().upstream.request_timeout;
+        let nodes = self.shared.router.nodes().to_vec();
+        let asked = ask_each(nodes, request.wire(), bound);
+        tokio::spawn(async move {
+            most_telling(place, asked).await;
+            drop(slot);
+        });
+        Flow::Continue
+    }
+}
+
+/// Asks each node on a connection of its own. An answer is what the node gave, or the error of one
+/// that gave none.
+fn ask_each(nodes: Vec<Arc<Node<Ticket>>>, wire: &[u8], bound: Duration) -> JoinSet<Vec<u8>> {
+    let mut asked = JoinSet::new();
+    for node in nodes {
+        let wire = wire.to_vec();
+        asked.spawn(async move {
+            match ask(&node, &wire, bound).await {
+                Ok(answer) => answer,
+                Err(error) => frame_of(&error),
+            }
+        });
+    }
+    asked
+}
+
+/// One node's answer, or why there is none, in words for a client.
+async fn ask(node: &Node<Ticket>, wire: &[u8], bound: Duration) -> Result<Vec<u8>, String> {
+    let unasked = |error: PoolError| error.to_string();
+    let mut connection = node.borrow().await.map_err(unasked)?;
+    let answer = connection.ask(wire, bound).await;
+    let answer = answer.map_err(|lost| format!("node {}: {lost}", node.name()))?;
+    node.take_back(connection);
+    Ok(answer)
+}
+
+/// The next answer; `None` when all nodes have been heard.
+async fn next_answer(asked: &mut JoinSet<Vec<u8>>) -> Option<Vec<u8>> {
+    let answer = asked.join_next().await?;
+    Some(answer.unwrap_or_else(|error| frame_of(&error.to_string())))
+}
+
+fn frame_of(error: &str) -> Vec<u8> {
+    let mut frame = Vec::new();
+    encode::error(&mut frame, format!("ERR {error}"));
+    frame
+}
+
+/// Fills in how many replicas of every node have everything, or the first error.
+async fn wait_on(place: Place, mut asked: JoinSet<Vec<u8>>) {
+    let mut least = i64::MAX;
+    let mut frame = Vec::new();
+    while let Some(answer) = next_answer(&mut asked).await {
+        let Some(replicas) = reply::integer(&answer) else {
+            frame = answer;
+            break;
+        };
+        least = least.min(replicas);
+    }
+    if frame.is_empty() {
+        encode::integer(&mut frame, least);
+    }
+    if let Some(waker) = place.fill(&frame) {
+        waker.wake();
+    }
+}
+
+/// Fills in `OK` if one node says so, what runs if one tells; else the most telling error: that a
+/// script was there, that a node could not be asked, or that there was none.
+async fn most_telling(place: Place, mut asked: JoinSet<Vec<u8>>) {
+    let mut answers = Vec::new();
+    while let Some(answer) = next_answer(&mut asked).await {
+        answers.push(answer);
+    }
+    // Of `FUNCTION STATS` the one that names a script: of the others that field is null.
+    let names_none = |frame: &[u8]| {
+        let mut fields = reply::elements(frame).into_iter().flatten();
+        fields.nth(1).is_some_and(reply::is_null)
+    };
+    let rank = |frame: &Vec<u8>| match frame {
+        frame if !reply::is_error(frame) => u8::from(names_none(frame)),
+        frame if frame.starts_with(b"-UNKILLABLE") => 2,
+        frame if !frame.starts_with(b"-NOTBUSY") => 3,
+        _ => 4,
+    };
+    let best = answers.into_iter().min_by_key(rank).unwrap_or_default();
+    if let Some(waker) = place.fill(&best) {
+        waker.wake();
+    }
+}
