@@ -9,16 +9,19 @@
     reason = "a fault ends the benchmark"
 )]
 
+mod warm;
+
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use tally::command;
-use tally::counter::{Answer, KeyTable, Lane, Limits, Step, TableLimits};
-use tally::flush::{Applier, Increment, MAX_KEYS, Series};
+use tally::counter::Step;
+use tally::flush::{Increment, MAX_KEYS, Series};
 use tally::key::Key;
 use tally::resp::{self, Request, RequestScanner, Span, encode};
 use tally::ring::{Hash, Ring};
+
+use warm::{PROMOTION, counted, names, shuffle};
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -92,7 +95,8 @@ fn table(criterion: &mut Criterion, keys: usize) {
     if keys > 100_000 {
         group.sample_size(10);
     }
-    let locked = warm(&names, 2, now);
+    let locked = warm::table(2);
+    warm::warm(&locked, &names, now);
     group.bench_function(BenchmarkId::new("locked", keys), |bencher| {
         bencher.iter(|| {
             for name in &names {
@@ -101,7 +105,8 @@ fn table(criterion: &mut Criterion, keys: usize) {
         });
     });
     drop(locked);
-    let table = warm(&names, 1, now);
+    let table = warm::table(1);
+    warm::warm(&table, &names, now);
     let any = table.spot(b"any");
     let mut held = table.hold(any);
     group.bench_function(BenchmarkId::new("held", keys), |bencher| {
@@ -121,7 +126,11 @@ fn runs(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(100));
     group.bench_function("of 99 combined", |bencher| {
         bencher.iter_batched(
-            || (new_table(2), new_lane(now)),
+            || {
+                let table = warm::table(2);
+                let lane = warm::lane(&table, now);
+                (table, lane)
+            },
             |(table, mut lane)| {
                 let mut answered = 0_u32;
                 let mut deliver = |_: u32, _: &[u8]| answered += 1;
@@ -177,97 +186,10 @@ fn flush(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A table for so many serving threads in which every name is warm.
-fn warm(names: &[Vec<u8>], threads: usize, now: Instant) -> KeyTable {
-    let table = new_table(threads);
-    let mut lane = new_lane(now);
-    let mut deliver = |_: u32, _: &[u8]| {};
-    let mut step = Step {
-        table: &table,
-        now,
-        deliver: &mut deliver,
-    };
-    for name in names {
-        for replies in [FIRST, PROMOTION] {
-            lane.increment(&mut step, name, 1, 0);
-            lane.take_wire(&table, now, Vec::new());
-            for reply in replies {
-                lane.on_reply(&mut step, reply).unwrap();
-            }
-        }
-    }
-    table
-}
-
-fn new_table(threads: usize) -> KeyTable {
-    let long = Duration::from_secs(3600);
-    let limits = TableLimits {
-        max_keys: 10_000_000,
-        max_cached_bytes: 1 << 30,
-        crowd: usize::MAX,
-        lease: long,
-        counter_lease: long,
-        guard: Duration::from_secs(2),
-    };
-    KeyTable::new(limits, 42).for_threads(threads)
-}
-
-fn new_lane(now: Instant) -> Lane<u32> {
-    let limits = Limits {
-        max_in_flight: 1 << 16,
-        max_unsent_bytes: 1 << 26,
-        warm: true,
-    };
-    let mut lane = Lane::new(limits, Series::new("bench", 0, 1));
-    let mut deliver = |_: u32, _: &[u8]| {};
-    let mut step = Step {
-        table: &new_table(2),
-        now,
-        deliver: &mut deliver,
-    };
-    lane.connected(step.table, now, Some(script()), None, true);
-    lane.take_wire(step.table, now, Vec::new());
-    // The marker is there.
-    lane.on_reply(&mut step, b"+OK\r\n").unwrap();
-    lane
-}
-
-fn script() -> Applier {
-    Applier::Script {
-        sha: vec![b'0'; 40],
-        body: b"return".to_vec(),
-    }
-}
-
 fn new_series() -> Series {
     let mut series = Series::new("bench", 0, 1);
-    series.set_applier(Some(script()));
+    series.set_applier(Some(warm::script()));
     series
-}
-
-/// As redis-benchmark names its counters.
-fn names(count: usize) -> Vec<Vec<u8>> {
-    let name = |number| format!("counter:{number:012}").into_bytes();
-    (0..count).map(name).collect()
-}
-
-/// Puts them into another order, always the same, so that no prefetcher knows the next.
-fn shuffle(names: &mut [Vec<u8>]) {
-    let mut state = 88_172_645_463_325_252_u64;
-    for last in (1..names.len()).rev() {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        let other = usize::try_from(state % to_u64(last + 1)).unwrap();
-        names.swap(last, other);
-    }
-}
-
-fn counted(answer: Answer) {
-    let Answer::Value(value) = answer else {
-        panic!("not warm: {answer:?}");
-    };
-    black_box(value);
 }
 
 fn to_u64(count: usize) -> u64 {
@@ -275,15 +197,3 @@ fn to_u64(count: usize) -> u64 {
 }
 
 const PIPELINE: usize = 32;
-
-/// What a node answers to the first increment of a key.
-const FIRST: &[&[u8]] = &[b":1\r\n"];
-
-/// What it answers to the increment that makes the key warm.
-const PROMOTION: &[&[u8]] = &[
-    b"+OK\r\n",
-    b"+QUEUED\r\n",
-    b"+QUEUED\r\n",
-    b"+QUEUED\r\n",
-    b"*3\r\n:2\r\n*2\r\n$10\r\n1700000000\r\n$1\r\n0\r\n:-1\r\n",
-];

@@ -423,7 +423,7 @@ fn late_set(is_fenced: bool) -> String {
     client.send(&["SET", &key, "old"]);
     assert!(eventually(Duration::from_secs(5), || held.bytes() > 0));
     held.lose();
-    let reply = Reply::parse(&client.read_frame());
+    let reply = client.read_reply();
     assert!(reply.text().contains("may have been executed"), "{reply:?}");
     let is_set = || client.run(&format!("SET {key} new")).is_ok();
     assert!(eventually(Duration::from_secs(5), is_set));

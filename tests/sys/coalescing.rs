@@ -135,8 +135,7 @@ fn a_window_lets_the_first_increment_wait_for_others() {
     for round in 0..100 {
         one.send(&["INCR", "hot"]);
         other.send(&["INCR", "hot"]);
-        let told =
-            [&mut one, &mut other].map(|client| Reply::parse(&client.read_frame()).integer());
+        let told = [&mut one, &mut other].map(|client| client.read_reply().integer());
         assert_eq!(told.iter().sum::<i64>(), 4 * round + 3, "{told:?}");
     }
     // Without a window the first one of each round goes alone, and the other one after it.

@@ -102,7 +102,7 @@ fn run_client(
         let began = time();
         connection.write_raw(&bytes);
         for (key, action) in batch {
-            let reply = Some(Reply::parse(&connection.read_frame()));
+            let reply = Some(connection.read_reply());
             let operation = Operation {
                 client,
                 began,
@@ -360,7 +360,7 @@ fn clients_that_vanish_mid_pipeline_neither_lose_nor_invent_increments() {
                             connection.write_raw(&batch);
                             let wanted = random.below(DEPTH + 1);
                             for _ in 0..wanted {
-                                Reply::parse(&connection.read_frame()).integer();
+                                connection.read_reply().integer();
                             }
                             read += wanted;
                         }

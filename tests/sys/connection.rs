@@ -47,6 +47,13 @@ impl Connection {
         self.call(&words(line))
     }
 
+    /// As [`run`](Self::run); the reply has to be `OK`.
+    #[track_caller]
+    pub(crate) fn run_ok(&mut self, line: &str) {
+        let reply = self.run(line);
+        assert!(reply.is_ok(), "{line}: {reply:?}");
+    }
+
     /// Sends a request and returns its reply.
     #[track_caller]
     pub(crate) fn call<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Reply {
@@ -105,6 +112,12 @@ impl Connection {
     }
 
     /// The next reply.
+    #[track_caller]
+    pub(crate) fn read_reply(&mut self) -> Reply {
+        Reply::parse(&self.read_frame())
+    }
+
+    /// The bytes of the next reply.
     ///
     /// # Errors
     /// `UnexpectedEof` when the server closed, `WouldBlock` or `TimedOut` when nothing came.

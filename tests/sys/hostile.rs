@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::connection::{Connection, Request, encode, words};
 use crate::harness::{Stack, say};
-use crate::reply::Reply;
 use crate::servers::{Redis, is_other_server};
 
 /// What a server says to raw bytes followed by the end of the client's side.
@@ -362,7 +361,7 @@ fn a_request_may_come_in_pieces_between_other_clients() {
     }
     let mut replies: Vec<i64> = clients
         .iter_mut()
-        .map(|client| Reply::parse(&client.read_frame()).integer())
+        .map(|client| client.read_reply().integer())
         .collect();
     replies.sort_unstable();
     assert!(replies.into_iter().eq(1..=50));

@@ -10,7 +10,7 @@ use crate::reply::Reply;
 /// The next line of a client in `MONITOR`, without its time and address.
 #[track_caller]
 fn shown(monitor: &mut Connection) -> String {
-    let line = Reply::parse(&monitor.read_frame()).text();
+    let line = monitor.read_reply().text();
     let (_, rest) = line.split_once('[').unwrap();
     let (database, rest) = rest.split_once(' ').unwrap();
     let (_, command) = rest.split_once("] ").unwrap();
@@ -118,10 +118,7 @@ fn a_pause_of_writes_holds_writes_until_it_is_lifted() {
     assert_eq!(admin.call(&flagged).integer(), 1);
     assert_eq!(admin.run("GET k").text(), "v");
     assert!(admin.run("CLIENT UNPAUSE").is_ok());
-    let replies: Vec<_> = held
-        .iter_mut()
-        .map(|client| Reply::parse(&client.read_frame()))
-        .collect();
+    let replies: Vec<_> = held.iter_mut().map(|client| client.read_reply()).collect();
     assert_eq!(replies[0], Reply::Integer(4));
     assert!(replies[1].is_ok());
     assert_eq!(admin.run("GET k").text(), "w");
@@ -138,7 +135,7 @@ fn a_pause_of_writes_holds_transactions_that_write() {
     assert!(answers(&mut reader, "EXEC"));
     assert!(!answers(&mut writer, "EXEC"));
     assert!(admin.run("CLIENT UNPAUSE").is_ok());
-    assert!(Reply::parse(&writer.read_frame()).elements()[0].is_ok());
+    assert!(writer.read_reply().elements()[0].is_ok());
 }
 
 #[test]
@@ -147,7 +144,7 @@ fn a_pause_of_everything_ends_by_itself() {
     let mut client = stack.connect();
     assert!(client.run("CLIENT PAUSE 900").is_ok());
     assert!(!answers(&mut client, "PING"));
-    assert_eq!(Reply::parse(&client.read_frame()).text(), "PONG");
+    assert_eq!(client.read_reply().text(), "PONG");
     for (line, text) in [
         (
             "CLIENT PAUSE abc",
@@ -173,7 +170,7 @@ fn a_stop_during_a_pause_answers_what_is_held() {
     assert!(client.run("CLIENT PAUSE 600000").is_ok());
     assert!(!answers(&mut client, "INCR n"));
     stack.stop_tally();
-    assert_eq!(Reply::parse(&client.read_frame()), Reply::Integer(1));
+    assert_eq!(client.read_reply(), Reply::Integer(1));
 }
 
 #[test]

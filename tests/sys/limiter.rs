@@ -98,7 +98,7 @@ fn ask_at_once(addresses: &[std::net::SocketAddr]) -> HashMap<usize, Vec<i64>> {
     let mut granted: HashMap<usize, Vec<i64>> = HashMap::new();
     for connection in &mut connections {
         for key in &keys {
-            match Reply::parse(&connection.read_frame()) {
+            match connection.read_reply() {
                 Reply::Integer(-1) => {}
                 Reply::Integer(value) => granted.entry(*key).or_default().push(value),
                 other => panic!("{other:?}"),

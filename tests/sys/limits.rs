@@ -158,7 +158,7 @@ fn who_sends_or_waits_is_not_idle() {
     waits.send(&["MGET", "a", "b", "c", "d", "e", "f", "g", "h"]);
     pause(Duration::from_millis(1_800));
     stack.nodes[0].thaw();
-    let values = Reply::parse(&waits.read_frame());
+    let values = waits.read_reply();
     assert_eq!(values.elements().len(), 8);
 }
 

@@ -17,8 +17,8 @@
 )]
 
 mod apps;
-mod aside;
 mod audit;
+mod blocking;
 mod clients;
 mod coalescing;
 mod concurrency;
@@ -60,3 +60,4 @@ mod tools;
 mod tracking;
 mod twin;
 mod users;
+mod watch;

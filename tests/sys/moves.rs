@@ -292,7 +292,7 @@ fn what_waits_for_an_element_of_another_node_is_given_it() {
     waiting.send(&words(&format!("BLMOVE {a} {b} LEFT LEFT 0")));
     client.run("PING");
     client.run(&format!("RPUSH {a} x"));
-    assert_eq!(Reply::parse(&waiting.read_frame()).text(), "x");
+    assert_eq!(waiting.read_reply().text(), "x");
     assert_eq!(client.run(&format!("LRANGE {b} 0 -1")).elements().len(), 1);
     // Who leaves takes nothing along.
     waiting.send(&words(&format!("BLMOVE {a} {b} LEFT LEFT 0")));

@@ -172,7 +172,7 @@ fn late_replies_of_a_frozen_node_go_to_nobody() {
         client.send(&["PING"]);
     }
     for client in &mut clients {
-        let reply = Reply::parse(&client.read_frame());
+        let reply = client.read_reply();
         assert!(reply.is_error(), "{reply:?}");
         assert!(reply.text().starts_with("ERR "), "{reply:?}");
         assert!(reply.text().contains("redis_7070"), "{reply:?}");
@@ -438,9 +438,9 @@ fn what_a_full_socket_did_not_take_is_neither_lost_nor_tried_at_every_command() 
         spent < Duration::from_secs(1),
         "{spent:?} for 600 small commands"
     );
-    assert!(Reply::parse(&writer.read_frame()).is_ok());
+    assert!(writer.read_reply().is_ok());
     for round in 1..=600 {
-        let length = Reply::parse(&writer.read_frame()).integer();
+        let length = writer.read_reply().integer();
         assert_eq!(length, i64::try_from(value.len() + round).unwrap());
     }
 }

@@ -121,7 +121,7 @@ fn in_resp3_messages_are_pushes_and_everything_is_allowed() {
     let mut client = stack.connect();
     client.run("HELLO 3");
     client.send(&["SUBSCRIBE", "a", "b"]);
-    let confirmed = Reply::parse(&client.read_frame());
+    let confirmed = client.read_reply();
     assert!(matches!(confirmed, Reply::Push(_)), "{confirmed:?}");
     client.read_frame();
     assert_eq!(client.run("PING").text(), "PONG");
@@ -133,7 +133,7 @@ fn in_resp3_messages_are_pushes_and_everything_is_allowed() {
         b">3\r\n$7\r\nmessage\r\n$1\r\nb\r\n$5\r\nhello\r\n"
     );
     client.send(&["UNSUBSCRIBE"]);
-    assert!(matches!(Reply::parse(&client.read_frame()), Reply::Push(_)));
+    assert!(matches!(client.read_reply(), Reply::Push(_)));
     client.read_frame();
     client.send(&["UNSUBSCRIBE"]);
     assert_eq!(
@@ -159,7 +159,7 @@ fn messages_and_confirmations_come_with_replies_off() {
 /// The messages of a subscription, `count` of them, as `channel=payload`.
 #[track_caller]
 fn messages(client: &mut Connection, count: usize) -> Vec<String> {
-    let frames = (0..count).map(|_| Reply::parse(&client.read_frame()));
+    let frames = (0..count).map(|_| client.read_reply());
     let frames = frames.map(|frame| {
         let parts: Vec<_> = frame.elements().iter().map(Reply::text).collect();
         let [.., channel, payload] = parts.as_slice() else {
@@ -364,8 +364,8 @@ fn a_subscription_on_a_node_that_is_away_is_refused_and_leaves_no_trace() {
     stack.nodes[1].kill();
     let mut client = stack.connect();
     client.send(&["SUBSCRIBE", &here, &away]);
-    assert!(!Reply::parse(&client.read_frame()).is_error());
-    let refused = Reply::parse(&client.read_frame()).text();
+    assert!(!client.read_reply().is_error());
+    let refused = client.read_reply().text();
     assert!(refused.starts_with("ERR node"), "{refused}");
     assert!(client.run("PSUBSCRIBE *").is_error());
     let mut publisher = stack.connect();

@@ -64,7 +64,7 @@ fn a_channel_is_routed_as_a_key() {
             .call(&["EVAL", body, "1", &key, &channel, "m"])
             .integer();
         assert_eq!(heard, 1, "{channel}");
-        let message = Reply::parse(&subscriber.read_frame());
+        let message = subscriber.read_reply();
         assert_eq!(message.elements()[2], bulk("m"));
     }
 }

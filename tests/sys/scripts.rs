@@ -101,7 +101,7 @@ fn a_script_that_does_not_end_is_killed_and_its_lane_goes_on() {
     runner.send(&["EVAL", "while true do end", "1", &keys[1]]);
     let killed = eventually(Duration::from_secs(4), || admin.run("SCRIPT KILL").is_ok());
     assert!(killed, "it runs on");
-    let reply = Reply::parse(&runner.read_frame()).text();
+    let reply = runner.read_reply().text();
     assert!(reply.contains("Script killed by user"), "{reply}");
     for key in &keys {
         assert!(runner.call(&["SET", key, "v"]).is_ok());
@@ -155,7 +155,7 @@ fn others_are_told_that_a_script_keeps_a_node_busy() {
     let stats = format!("{:?}", client.run("FUNCTION STATS"));
     assert!(stats.contains("running_script"), "{stats}");
     assert!(client.run("SCRIPT KILL").is_ok());
-    let reply = Reply::parse(&runner.read_frame()).text();
+    let reply = runner.read_reply().text();
     assert!(reply.contains("Script killed by user"), "{reply}");
     let over = eventually(Duration::from_secs(10), || {
         client.run("PING").text() == "PONG"

@@ -154,7 +154,7 @@ fn messages_are_redirected_as_on_redis() {
         reader.run("HELLO 3");
         reader.run("GET k");
         writer.run("SET k 1");
-        let broken = Reply::parse(&reader.read_frame());
+        let broken = reader.read_reply();
         assert_eq!(broken.elements()[0].text(), "tracking-redir-broken");
         assert_eq!(broken.elements()[1].integer(), id);
         let info = reader.run("CLIENT TRACKINGINFO");
@@ -239,7 +239,7 @@ fn changes_by_scripts_are_told() {
             let mut seen = Vec::new();
             let arrived = eventually(Duration::from_secs(5), || {
                 reader.send(&["PING"]);
-                while let Reply::Push(message) = Reply::parse(&reader.read_frame()) {
+                while let Reply::Push(message) = reader.read_reply() {
                     let told = message[1].elements().iter();
                     seen.extend(told.map(Reply::text));
                 }
@@ -374,7 +374,7 @@ fn keeps_nothing_stale(options: &str) {
             if !kept.contains_key(&at) {
                 reader.send(&["GET", keys[at].as_str()]);
                 let value = loop {
-                    match Reply::parse(&reader.read_frame()) {
+                    match reader.read_reply() {
                         Reply::Push(message) => forget(&mut kept, &keys, &message),
                         value => break value,
                     }
@@ -385,7 +385,7 @@ fn keeps_nothing_stale(options: &str) {
         let mut stale = Vec::new();
         let quiet = eventually(Duration::from_secs(5), || {
             reader.send(&["PING"]);
-            while let Reply::Push(message) = Reply::parse(&reader.read_frame()) {
+            while let Reply::Push(message) = reader.read_reply() {
                 forget(&mut kept, &keys, &message);
             }
             let now = |connection: &mut Connection, at: usize| {
@@ -437,7 +437,7 @@ fn forget(kept: &mut BTreeMap<usize, Reply>, keys: &[String], message: &[Reply])
 /// The keys of the next message; none for all keys.
 #[track_caller]
 fn told(connection: &mut Connection) -> Vec<Vec<u8>> {
-    let frame = Reply::parse(&connection.read_frame());
+    let frame = connection.read_reply();
     let Reply::Push(message) = &frame else {
         panic!("a message was expected, not {frame:?}");
     };
@@ -456,7 +456,7 @@ fn told(connection: &mut Connection) -> Vec<Vec<u8>> {
 #[track_caller]
 fn drain(connection: &mut Connection) {
     connection.send(&["PING"]);
-    while let Reply::Push(_) = Reply::parse(&connection.read_frame()) {}
+    while let Reply::Push(_) = connection.read_reply() {}
 }
 
 #[test]

@@ -424,7 +424,7 @@ fn clients_are_served_while_passwords_are_checked() {
     }
     assert!(served.run("SET k v").is_ok());
     for guest in &mut guests {
-        let answer = Reply::parse(&guest.read_frame()).text();
+        let answer = guest.read_reply().text();
         let is_busy = answer == "ERR too many passwords are being checked, try again";
         assert!(is_busy || answer.starts_with("WRONGPASS"), "{answer}");
     }

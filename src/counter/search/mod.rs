@@ -9,6 +9,8 @@
 //! program's write. While a lane step delivers replies, a session on another thread may count or
 //! read in the table.
 
+mod beside;
+mod clients;
 mod monitor;
 #[expect(dead_code, reason = "the tests in `tests/it` use all of it")]
 #[path = "../../../tests/it/core/node.rs"]
@@ -28,8 +30,10 @@ use std::time::Instant;
 use twox_hash::XxHash3_64;
 
 use crate::rule::{Rule, without};
+use clients::ButtIn;
+use scenarios::Scenario;
 use server::Promise;
-use world::{Action, Aside, Scenario, World};
+use world::{Action, World};
 
 /// What a state is hashed from.
 #[derive(Default)]
@@ -70,7 +74,7 @@ enum Outcome {
 #[derive(Clone, Copy)]
 struct Way {
     action: Action,
-    aside: Aside,
+    butts_in: ButtIn,
 }
 
 struct Search {
@@ -126,20 +130,20 @@ impl Search {
             self.rests.push(at);
         }
         for action in world.actions() {
-            let mut asides = vec![None];
-            while let Some(aside) = asides.pop() {
-                let way = Way { action, aside };
+            let mut others = vec![None];
+            while let Some(butts_in) = others.pop() {
+                let way = Way { action, butts_in };
                 let mut after = world.copy();
-                let taken = after.take(action, aside);
+                let taken = after.take(action, butts_in);
                 if !taken.map_err(|reason| (Some(way), reason))? {
                     continue;
                 }
-                if aside.is_none() {
+                if butts_in.is_none() {
                     let places = 0..after.delivered();
                     let clients = 0..self.scenario.programs.len();
                     let each =
                         places.flat_map(|place| clients.clone().map(move |c| Some((place, c))));
-                    asides.extend(each);
+                    others.extend(each);
                 }
                 let number = self.arrivals.len();
                 let known = *self.seen.entry(after.hash()).or_insert(number);
@@ -179,15 +183,15 @@ impl Search {
         }
         let mut world = World::new(self.scenario, self.broken);
         let mut story = vec![format!("{}: {reason}", self.scenario.name)];
-        for Way { action, aside } in ways.into_iter().rev() {
+        for Way { action, butts_in } in ways.into_iter().rev() {
             story.push(format!("  {}", world.shown(action)));
-            if let Some((place, client)) = aside {
+            if let Some((place, client)) = butts_in {
                 story.push(format!(
                     "    client {client} asks the table before reply {place}"
                 ));
             }
             // The last step fails: that is what is told.
-            world.take(action, aside).unwrap_or_default();
+            world.take(action, butts_in).unwrap_or_default();
         }
         story.join("\n")
     }

@@ -3,12 +3,58 @@
 use std::time::Duration;
 
 use super::monitor::Command::{Add, Del, DelBoth, FlushAll, Get, Set};
-use super::monitor::{Command, Value};
+use super::monitor::{Command, Value, Values};
 use super::server::Promise;
-use super::world::Scenario;
 use super::{check, check_needed};
 use crate::counter::Mode;
 use crate::rule::Rule;
+
+/// What clients want, and what may go wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    /// Each client's commands.
+    pub(super) programs: &'static [&'static [Command]],
+    /// How many of its commands a client sends without an answer.
+    pub(super) pipe: usize,
+    pub(super) values: Values,
+    /// The keys are warm at the start.
+    pub(super) warm: bool,
+    pub(super) mode: Mode,
+    /// How long the first increment waits for others.
+    pub(super) window: Duration,
+    /// Lost connections.
+    pub(super) losses: u8,
+    /// Batches refused whole.
+    pub(super) refusals: u8,
+    /// Clients told of a timeout.
+    pub(super) timeouts: u8,
+    /// Another program's commands on the node. With them replies have no order to be held to; what
+    /// is known at rest must be true all the same.
+    pub(super) foreign: &'static [&'static [&'static str]],
+    /// Whether the node tells of them.
+    pub(super) tells: bool,
+    /// Whether the node takes scripts; else batches are transactions on a connection beside.
+    pub(super) scripts: bool,
+}
+
+impl Scenario {
+    pub(super) const PLAIN: Self = Self {
+        name: "",
+        programs: &[],
+        pipe: 1,
+        values: [Value::Nothing; 2],
+        warm: false,
+        mode: Mode::Buffered,
+        window: Duration::ZERO,
+        losses: 0,
+        refusals: 0,
+        timeouts: 0,
+        foreign: &[],
+        tells: true,
+        scripts: true,
+    };
+}
 
 const INCR: Command = Add(0, 1);
 const GET: Command = Get(0);

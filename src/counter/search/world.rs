@@ -7,63 +7,17 @@ use std::hash::{Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 use super::Hashed;
-use super::monitor::{Command, End, Monitor, Said, Value, Values};
+use super::beside::Beside;
+use super::clients::{ButtIn, Clients};
+use super::monitor::{Command, Monitor};
 use super::node::script;
+use super::scenarios::Scenario;
 use super::server::{self, Argv, Promise, Server, Unit, Watch, argv};
-use crate::counter::{
-    Answer, Effect, Extent, KeyTable, Lane, Limits, Mode, Rules, Step, TableLimits, Treatment,
-};
-use crate::flush::{Applier, Apply, Call, Decision, Outcome, Series};
-use crate::resp::{encode, parse_i64, reply};
+use crate::counter::{Effect, Extent, KeyTable, Lane, Limits, Rules, Step, TableLimits, Treatment};
+use crate::flush::{Applier, Apply, Series};
+use crate::resp::{encode, reply};
 
 pub(super) const KEYS: [&str; 2] = ["a", "b"];
-
-/// What clients want, and what may go wrong.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Scenario {
-    pub(super) name: &'static str,
-    /// Each client's commands.
-    pub(super) programs: &'static [&'static [Command]],
-    /// How many of its commands a client sends without an answer.
-    pub(super) pipe: usize,
-    pub(super) values: Values,
-    /// The keys are warm at the start.
-    pub(super) warm: bool,
-    pub(super) mode: Mode,
-    /// How long the first increment waits for others.
-    pub(super) window: Duration,
-    /// Lost connections.
-    pub(super) losses: u8,
-    /// Batches refused whole.
-    pub(super) refusals: u8,
-    /// Clients told of a timeout.
-    pub(super) timeouts: u8,
-    /// Another program's commands on the node. With them replies have no order to be held to; what
-    /// is known at rest must be true all the same.
-    pub(super) foreign: &'static [&'static [&'static str]],
-    /// Whether the node tells of them.
-    pub(super) tells: bool,
-    /// Whether the node takes scripts; else batches are transactions on a connection beside.
-    pub(super) scripts: bool,
-}
-
-impl Scenario {
-    pub(super) const PLAIN: Self = Self {
-        name: "",
-        programs: &[],
-        pipe: 1,
-        values: [Value::Nothing; 2],
-        warm: false,
-        mode: Mode::Buffered,
-        window: Duration::ZERO,
-        losses: 0,
-        refusals: 0,
-        timeouts: 0,
-        foreign: &[],
-        tells: true,
-        scripts: true,
-    };
-}
 
 /// One step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -85,11 +39,11 @@ pub(super) enum Action {
     Lose,
     Connect,
     /// The next step of a batch on the connection beside: it looks, is applied, is told of.
-    Aside,
+    Beside,
     /// Its transaction is refused.
-    RefuseAside,
+    RefuseBeside,
     /// The transaction of a lost connection is executed, if nothing was changed.
-    LateAside,
+    LateBeside,
     /// Bytes of the lost connection are executed, or the rest of them never.
     Late,
     NoLater,
@@ -99,50 +53,17 @@ pub(super) enum Action {
     Window,
 }
 
-/// While a lane works, a session on another thread finds what it asks in the table: at which
-/// delivery, and whose.
-pub(super) type Aside = Option<(usize, usize)>;
-
-#[derive(Clone)]
-struct Clients {
-    scenario: &'static Scenario,
-    monitor: Monitor,
-    /// How many commands of each were asked, and how many of them wait.
-    asked: Vec<usize>,
-    waits: Vec<usize>,
-    /// The client whose command the lane takes.
-    busy: Option<usize>,
-    aside: Aside,
-    delivered: usize,
-    fault: Option<String>,
-}
-
-/// A batch on the connection beside.
-#[derive(Clone, Debug)]
-enum Beside {
-    /// Its transaction is sent.
-    Looked {
-        call: Call,
-        apply: Apply,
-        watch: Watch,
-    },
-    Told {
-        call: Call,
-        outcome: Outcome,
-    },
-}
-
 pub(super) struct World {
-    lane: Lane<usize>,
+    pub(super) lane: Lane<usize>,
     table: KeyTable,
-    server: Server,
+    pub(super) server: Server,
     clients: Clients,
-    now: Instant,
-    up: bool,
+    pub(super) now: Instant,
+    pub(super) up: bool,
     inbox: VecDeque<Unit>,
-    outbox: VecDeque<Vec<Vec<u8>>>,
+    pub(super) outbox: VecDeque<Vec<Vec<u8>>>,
     late: VecDeque<Unit>,
-    beside: Option<Beside>,
+    pub(super) beside: Option<Beside>,
     late_beside: Option<(Apply, Watch)>,
     losses: u8,
     refusals: u8,
@@ -151,7 +72,7 @@ pub(super) struct World {
     fence: bool,
 }
 
-const UNKNOWN: &[u8] = b"-ERR unknown\r\n";
+pub(super) const UNKNOWN: &[u8] = b"-ERR unknown\r\n";
 const UNSENT: &[u8] = b"-ERR unsent\r\n";
 const LEASE: Duration = Duration::from_millis(50);
 
@@ -180,21 +101,11 @@ impl World {
             },
             Series::new("search", 0, 1),
         );
-        let clients = scenario.programs.len();
         let mut world = Self {
             server: Server::new(scenario.values, lane.marker(), scenario.tells, broken),
             lane,
             table: KeyTable::with_rules(limits, Rules::new(treatment, []), 1),
-            clients: Clients {
-                scenario,
-                monitor: Monitor::new(scenario.values),
-                asked: vec![0; clients],
-                waits: vec![0; clients],
-                busy: None,
-                aside: None,
-                delivered: 0,
-                fault: None,
-            },
+            clients: Clients::new(scenario),
             now: super::now(),
             up: false,
             inbox: VecDeque::new(),
@@ -287,13 +198,13 @@ impl World {
             actions.extend([Action::Late, Action::NoLater]);
         }
         if self.up && (self.beside.is_some() || self.lane.has_call()) {
-            actions.push(Action::Aside);
+            actions.push(Action::Beside);
         }
         if self.refusals > 0 && matches!(self.beside, Some(Beside::Looked { .. })) {
-            actions.push(Action::RefuseAside);
+            actions.push(Action::RefuseBeside);
         }
         if self.late_beside.is_some() {
-            actions.extend([Action::LateAside, Action::NoLater]);
+            actions.extend([Action::LateBeside, Action::NoLater]);
         }
         if self.lane.next_window().is_some() {
             actions.push(Action::Window);
@@ -306,14 +217,14 @@ impl World {
 
     /// Takes a step. False when it can not be taken in this way after all; an error when it shows
     /// a fault.
-    pub(super) fn take(&mut self, action: Action, aside: Aside) -> Result<bool, String> {
-        self.clients.aside = aside;
+    pub(super) fn take(&mut self, action: Action, butts_in: ButtIn) -> Result<bool, String> {
+        self.clients.butts_in = butts_in;
         self.clients.delivered = 0;
         let taken = self.act(action);
         if let Some(fault) = self.clients.fault.take() {
             return Err(fault);
         }
-        Ok(taken && self.clients.aside.is_none())
+        Ok(taken && self.clients.butts_in.is_none())
     }
 
     /// How many replies the last step delivered.
@@ -423,15 +334,15 @@ impl World {
                 self.late.clear();
                 self.late_beside = None;
             }
-            Action::Aside => return self.turn_aside(),
-            Action::RefuseAside => {
+            Action::Beside => return self.turn_beside(),
+            Action::RefuseBeside => {
                 self.refusals -= 1;
                 if let Some(Beside::Looked { call, apply, .. }) = self.beside.take() {
                     let outcome = call.applied(apply, &[server::OOM.to_vec()]);
                     self.beside = outcome.map(|outcome| Beside::Told { call, outcome });
                 }
             }
-            Action::LateAside => {
+            Action::LateBeside => {
                 if let Some((apply, watch)) = self.late_beside.take() {
                     self.apply(&apply, &watch);
                 }
@@ -476,46 +387,6 @@ impl World {
         let tells = self.server.tells;
         self.lane
             .connected(&self.table, self.now, Some(applier), None, tells);
-    }
-
-    fn turn_aside(&mut self) -> bool {
-        match self.beside.take() {
-            None => {
-                let Some((call, _)) = self.lane.next_call(self.now) else {
-                    return false;
-                };
-                self.look(call);
-            }
-            Some(Beside::Looked { call, apply, watch }) => {
-                let replies = self.apply(&apply, &watch);
-                match call.applied(apply, &replies) {
-                    Some(outcome) => self.beside = Some(Beside::Told { call, outcome }),
-                    None => self.look(call),
-                }
-            }
-            Some(Beside::Told { call, outcome }) => {
-                self.step(|lane, step| lane.finish_call(step, &call, outcome));
-            }
-        }
-        true
-    }
-
-    fn look(&mut self, mut call: Call) {
-        let mut wire = Vec::new();
-        call.look(&mut wire).expect("few changes");
-        let (replies, watch) = self.server.look(&wire);
-        self.beside = Some(match call.decide(&replies) {
-            Decision::Done(outcome) => Beside::Told { call, outcome },
-            Decision::Apply(apply) => Beside::Looked { call, apply, watch },
-        });
-    }
-
-    fn apply(&mut self, apply: &Apply, watch: &Watch) -> Vec<Vec<u8>> {
-        let (replies, told) = self.server.apply(&apply.wire, watch);
-        if self.up {
-            self.outbox.extend(told);
-        }
-        replies
     }
 
     fn send(&mut self) {
@@ -577,10 +448,10 @@ impl World {
         true
     }
 
-    fn step(&mut self, run: impl FnOnce(&mut Lane<usize>, &mut Step<'_, usize>)) {
+    pub(super) fn step(&mut self, run: impl FnOnce(&mut Lane<usize>, &mut Step<'_, usize>)) {
         let (clients, table, now) = (&mut self.clients, &self.table, self.now);
         let mut deliver = |id, frame: &[u8]| {
-            clients.go_aside(table, now);
+            clients.butt_in(table, now);
             clients.told(id, frame);
         };
         let mut step = Step {
@@ -598,7 +469,7 @@ impl World {
             while !self.inbox.is_empty() {
                 self.server.execute(&mut self.inbox, &mut self.outbox);
             }
-            let turned = (self.beside.is_some() || self.lane.has_call()) && self.turn_aside();
+            let turned = (self.beside.is_some() || self.lane.has_call()) && self.turn_beside();
             if self.outbox.is_empty() && !turned {
                 return;
             }
@@ -628,91 +499,6 @@ impl World {
         }
         self.clients.monitor = Monitor::new(self.server.values());
         self.clients.fault = None;
-    }
-}
-
-impl Clients {
-    fn programs(&self) -> impl Iterator<Item = (usize, &'static &'static [Command])> {
-        self.scenario.programs.iter().enumerate()
-    }
-
-    /// Whether replies are held to one order.
-    fn ordered(&self) -> bool {
-        self.scenario.foreign.is_empty()
-    }
-
-    fn may_ask(&self, client: usize) -> bool {
-        self.asked[client] < self.scenario.programs[client].len()
-            && self.waits[client] < self.scenario.pipe
-            && self.busy != Some(client)
-    }
-
-    /// A client's next command; its number is unique.
-    fn begin(&mut self, client: usize) -> (usize, Command) {
-        let place = self.asked[client];
-        let command = self.scenario.programs[client][place];
-        let id = client * 16 + place;
-        self.asked[client] += 1;
-        self.waits[client] += 1;
-        self.monitor.begin(id, client, command);
-        (id, command)
-    }
-
-    /// The next command, if the table answers it.
-    fn ask_table(&mut self, client: usize, table: &KeyTable, now: Instant) -> bool {
-        let command = self.scenario.programs[client][self.asked[client]];
-        let mut frame = Vec::new();
-        match command {
-            Command::Add(key, delta) => match table.increment(KEYS[key].as_bytes(), delta, now) {
-                Answer::Value(value) => encode::integer(&mut frame, value),
-                Answer::Overflow => frame.extend_from_slice(super::super::lane::OVERFLOW),
-                Answer::Elsewhere => return false,
-            },
-            Command::Get(key) if table.get(KEYS[key].as_bytes(), now, &mut frame) => {}
-            _ => return false,
-        }
-        let (id, _) = self.begin(client);
-        self.told(id, &frame);
-        true
-    }
-
-    fn go_aside(&mut self, table: &KeyTable, now: Instant) {
-        let Some((0, client)) = self.aside else {
-            if let Some((before, _)) = &mut self.aside {
-                *before -= 1;
-            }
-            self.delivered += 1;
-            return;
-        };
-        self.delivered += 1;
-        // When it can not be done it stays, and the step is not taken in this way.
-        if self.may_ask(client) && self.ask_table(client, table, now) {
-            self.aside = None;
-        }
-    }
-
-    fn told(&mut self, id: usize, frame: &[u8]) {
-        if id == usize::MAX {
-            return;
-        }
-        self.waits[id / 16] -= 1;
-        let end = match frame[0] {
-            _ if frame == UNKNOWN => End::Unknown,
-            b'-' if frame == super::super::lane::OVERFLOW => End::Said(Said::Overflow),
-            b'-' if frame.starts_with(b"-WRONGTYPE") => End::Said(Said::WrongType),
-            b'-' => End::Failed,
-            b'+' => End::Said(Said::Ok),
-            b':' => End::Said(Said::Integer(reply::integer(frame).unwrap())),
-            b'_' => End::Said(Said::Nil),
-            _ => End::Said(Said::Text(parse_i64(reply::text(frame).unwrap()).unwrap())),
-        };
-        if !self.ordered() {
-            self.monitor.forget(id);
-        } else if let Err(fault) = self.monitor.end(id, end)
-            && self.fault.is_none()
-        {
-            self.fault = Some(fault);
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use tally::counter::{Answer, KeyTable};
 use tally::flush::Commits;
 use tally::resp::encode;
 
-use super::sim::Plan;
+use super::plan::Plan;
 use crate::random::Random;
 
 pub(crate) type Argv = Vec<Vec<u8>>;

@@ -2,9 +2,11 @@
 
 mod aside;
 mod book;
+mod crash;
 mod history;
 mod model;
 mod node;
+mod plan;
 mod runs;
 mod script;
 mod series;

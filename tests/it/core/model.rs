@@ -7,7 +7,8 @@ use proptest::sample::select;
 
 use super::book::argv;
 use super::node::Fault;
-use super::sim::{Plan, Sim};
+use super::plan::Plan;
+use super::sim::Sim;
 
 /// What may happen next.
 #[derive(Clone, Debug)]

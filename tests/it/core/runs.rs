@@ -9,7 +9,8 @@ use tally::counter::{Mode, Treatment};
 use super::book::{Argv, argv, delta_of};
 use super::history::explain;
 use super::node::Node;
-use super::sim::{BUFFERED, Plan, Sim};
+use super::plan::{BUFFERED, Plan};
+use super::sim::{Sim, UNKNOWN};
 use crate::random::Random;
 
 /// Runs `seeds` seeds from the first one on (`TALLY_SUITE_SEED` sets it), and prints a failing
@@ -259,7 +260,7 @@ fn exact(sim: &mut Sim) {
             let (sum, open) = sums.entry(key).or_default();
             match operation.reply() {
                 reply if reply[0] == b':' => *sum += delta_of(&operation.argv),
-                reply if reply == super::sim::UNKNOWN => open.push(delta_of(&operation.argv)),
+                reply if reply == UNKNOWN => open.push(delta_of(&operation.argv)),
                 _ => {}
             }
         }
@@ -345,8 +346,7 @@ fn a_machine_without_power_counts_nothing_twice() {
         let mut most: HashMap<String, i64> = HashMap::new();
         for operation in &sim.book.operations {
             let reply = operation.reply();
-            if operation.argv[0] == b"INCRBY" && (reply[0] == b':' || reply == super::sim::UNKNOWN)
-            {
+            if operation.argv[0] == b"INCRBY" && (reply[0] == b':' || reply == UNKNOWN) {
                 let key = String::from_utf8(operation.argv[1].clone()).unwrap();
                 *most.entry(key).or_default() += 1;
             }

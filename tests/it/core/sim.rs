@@ -2,64 +2,22 @@
 //! them, moved on one step at a time by a seeded generator.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tally::counter::{
-    Condition, Effect, Expiry, Extent, Fates, KeyTable, Lane, Limits, Losses, Mode, Recovered,
-    Rules, Source, Step, TableLimits, Timed, Treatment, When,
+    Condition, Effect, Expiry, Extent, Fates, KeyTable, Lane, Losses, Mode, Source, Step, Timed,
+    When,
 };
-use tally::flush::{Applier, Commits, Ledger, Series, Slots, Stage, words_of};
+use tally::flush::{Applier, Commits, Slots};
 use tally::key::Key;
 use tally::resp::parse_i64;
 
 use super::aside::{Aside, Late};
-use super::book::{Argv, Book, Ticket, delta_of, keys_of, show, show_wire, wire};
+use super::book::{Book, Ticket, delta_of, keys_of, show, show_wire, wire};
+use super::crash::process;
 use super::node::{Fault, Node, Value, script};
-use crate::random::Random;
-
-/// What happens in a run, and how often.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each turns one kind of event on"
-)]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
-    pub(crate) clients: usize,
-    pub(crate) keys: &'static [&'static str],
-    /// Commands submitted before everything is brought to rest.
-    pub(crate) commands: usize,
-    /// Makes a command on some of the keys.
-    pub(crate) command: fn(&mut Random, &[&'static str]) -> Argv,
-    /// Connections break.
-    pub(crate) losses: bool,
-    /// The node refuses commands for a while.
-    pub(crate) faults: bool,
-    /// The node forgets the flush script.
-    pub(crate) forgets: bool,
-    /// The node's marker is evicted.
-    pub(crate) evicts: bool,
-    /// The node comes back as it was a while ago.
-    pub(crate) restores: bool,
-    /// The process is killed, and another goes on from its journal.
-    pub(crate) kills: bool,
-    /// The machine loses power: of each slot the journal has the last or an earlier state.
-    pub(crate) outages: bool,
-    /// Replies and batches wait until what they tell of is on the disk.
-    pub(crate) commits: bool,
-    /// Commands in flight are told of a timeout.
-    pub(crate) timeouts: bool,
-    /// Nobody but the test does anything.
-    pub(crate) quiet: bool,
-    /// The node takes scripts; else batches are applied by transactions.
-    pub(crate) scripts: bool,
-    /// Another program writes to the node.
-    pub(crate) foreign: bool,
-    pub(crate) table: TableLimits,
-    /// Keys that are treated otherwise; then the times in `table` are not used.
-    pub(crate) rules: &'static [(&'static str, Treatment)],
-    pub(crate) lane: Limits,
-}
+use super::plan::Plan;
 
 pub(crate) struct Sim {
     pub(crate) table: KeyTable,
@@ -73,17 +31,15 @@ pub(crate) struct Sim {
     /// Answered, and not read.
     outbox: VecDeque<Vec<u8>>,
     swept: usize,
-    words: Option<&'static [AtomicU64]>,
-    slots: Option<&'static Slots>,
-    /// How often the process was killed.
-    killed: u64,
+    pub(super) words: Option<&'static [AtomicU64]>,
+    pub(super) slots: Option<&'static Slots>,
     /// What the disk has of the journal.
-    disk: Vec<u64>,
+    pub(super) disk: Vec<u64>,
     pub(super) commits: Option<&'static Commits>,
     /// The disk is being written, up to this note.
-    syncing: Option<u64>,
+    pub(super) syncing: Option<u64>,
     /// Bytes with batches that wait for the disk, and for which note.
-    held: Option<(u64, Vec<u8>)>,
+    pub(super) held: Option<(u64, Vec<u8>)>,
     /// What is under way on the connection for batches of a node without scripts.
     pub(super) aside: Option<Aside>,
     /// What was, on one that is lost, and may be executed yet.
@@ -110,113 +66,9 @@ pub(crate) struct Lost {
 pub(crate) const UNKNOWN: &[u8] = b"-ERR unknown\r\n";
 pub(crate) const UNSENT: &[u8] = b"-ERR unsent\r\n";
 
-impl Plan {
-    /// One client, three keys, nothing goes wrong.
-    pub(crate) fn new(command: fn(&mut Random, &[&'static str]) -> Argv) -> Self {
-        Self {
-            clients: 1,
-            keys: &["a", "b", "c"],
-            commands: 60,
-            command,
-            losses: false,
-            faults: false,
-            forgets: false,
-            evicts: false,
-            restores: false,
-            kills: false,
-            outages: false,
-            commits: false,
-            timeouts: false,
-            quiet: false,
-            scripts: true,
-            foreign: false,
-            table: TableLimits {
-                max_keys: 100,
-                max_cached_bytes: 1 << 20,
-                crowd: 100,
-                lease: Duration::from_millis(50),
-                counter_lease: Duration::from_millis(50),
-                guard: Duration::from_millis(30),
-            },
-            rules: &[],
-            lane: Limits {
-                max_in_flight: 40,
-                max_unsent_bytes: 1 << 16,
-                warm: true,
-            },
-        }
-    }
-}
-
-/// Slots of a journal: few enough that they run out.
-const JOURNAL_SLOTS: usize = 12;
-
-/// A process that finds in `words` what the one before had acknowledged.
-fn process(
-    plan: &Plan,
-    seed: u64,
-    words: Option<&'static [AtomicU64]>,
-    now: Instant,
-    (commits, outage): (Option<&'static Commits>, bool),
-) -> (KeyTable, Lane<Ticket>, Option<&'static Slots>) {
-    let table = table(plan, seed);
-    let Some(words) = words else {
-        return (table, Lane::new(plan.lane, Series::new("sim", 0, 1)), None);
-    };
-    // The last word stands for the series' own.
-    let Some((last, words)) = words.split_last() else {
-        panic!("a journal has words");
-    };
-    let slots: &'static Slots = Box::leak(Box::new(Slots::new(words).with_commits(commits)));
-    let table = table.with_ledger(Some(Ledger::new(slots, 0, last)));
-    let mut recovered = Recovered {
-        after_outage: outage,
-        ..Recovered::default()
-    };
-    for found in slots.read().map(Result::unwrap) {
-        match found.stage {
-            Stage::InDoubt => recovered.in_doubt.push(found.increment),
-            Stage::Sealed(number) => {
-                let batch = recovered.batches.entry(number).or_default();
-                batch.push(found.increment);
-            }
-            Stage::Pending if outage && commits.is_none() => {
-                let suspect = (found.taken_after, found.increment);
-                recovered.suspects.push(suspect);
-            }
-            Stage::Pending => recovered.pending.push(found.increment),
-        }
-    }
-    let lane = Lane::recover(plan.lane, ("sim", 0, 1), recovered, &table, now);
-    (table, lane, Some(slots))
-}
-
-/// The keys, treated as the plan says.
-fn table(plan: &Plan, seed: u64) -> KeyTable {
-    if plan.rules.is_empty() {
-        return KeyTable::new(plan.table, seed);
-    }
-    let patterns = plan.rules.iter();
-    let patterns = patterns.map(|(pattern, treatment)| (pattern.as_bytes(), *treatment));
-    KeyTable::with_rules(plan.table, Rules::new(BUFFERED, patterns), seed)
-}
-
-/// Of keys without a rule, where there are rules.
-pub(crate) const BUFFERED: Treatment = Treatment {
-    mode: Mode::Buffered,
-    flush_interval: Duration::from_millis(10),
-    cache_ttl: Duration::from_millis(50),
-    window: Duration::ZERO,
-    local_grants: false,
-};
-
 impl Sim {
     pub(crate) fn new(plan: Plan, seed: u64) -> Self {
-        let last = (0..JOURNAL_SLOTS).flat_map(words_of).max();
-        // And one that stands for the series' own.
-        let words = (0..last.unwrap_or_default() + 2).map(|_| AtomicU64::new(0));
-        let words: Option<&[_]> =
-            (plan.kills || plan.outages).then(|| &*Box::leak(words.collect::<Box<_>>()));
+        let words = Self::journal(&plan);
         let now = tokio::time::Instant::now().into_std();
         let commits = plan.commits.then(|| &*Box::leak(Box::default()));
         let (table, lane, slots) = process(&plan, seed, words, now, (commits, false));
@@ -225,7 +77,6 @@ impl Sim {
             lane,
             slots,
             words,
-            killed: 0,
             disk: vec![0; words.map_or(0, <[_]>::len)],
             commits,
             syncing: None,
@@ -422,48 +273,13 @@ impl Sim {
     }
 
     /// What was held leaves, if what it waits for is on the disk.
-    fn let_go(&mut self) {
+    pub(super) fn let_go(&mut self) {
         let Some((note, bytes)) = self.held.take() else {
             return;
         };
         match self.commits {
             Some(commits) if !commits.is_kept(note) => self.held = Some((note, bytes)),
             _ => self.inbox.extend(bytes),
-        }
-    }
-
-    /// The system writes some of the journal, of its own accord or because it was asked for all.
-    fn turn_disk(&mut self) {
-        let some = |random: &mut Random| random.one_in(3);
-        match (self.syncing.take(), self.commits) {
-            (None, Some(commits)) if self.book.random.one_in(2) => {
-                self.syncing = Some(commits.noted());
-                self.write_back(some);
-            }
-            (None, _) => self.write_back(some),
-            (Some(note), Some(commits)) => {
-                self.write_back(|_| true);
-                commits.keep(note);
-                self.let_go();
-            }
-            (Some(_), None) => {}
-        }
-    }
-
-    /// Some slots are written to the disk as they are.
-    fn write_back(&mut self, chosen: impl Fn(&mut Random) -> bool) {
-        let Some(words) = self.words else {
-            return;
-        };
-        // The last word stands for the series' own.
-        let series = vec![words.len() - 1];
-        let slots = (0..JOURNAL_SLOTS).map(|slot| words_of(slot).collect());
-        for unit in slots.chain([series]) {
-            if chosen(&mut self.book.random) {
-                for at in unit {
-                    self.disk[at] = words[at].load(Ordering::Relaxed);
-                }
-            }
         }
     }
 
@@ -545,54 +361,6 @@ impl Sim {
         self.keep_losses();
         self.away = true;
         assert_eq!(self.lane.in_flight(), 0, "{:?}", self.lane);
-    }
-
-    /// Pages of the journal are as the disk has them.
-    fn lose_power(&mut self) {
-        let Some(words) = self.words else {
-            return;
-        };
-        self.write_back(|random| random.one_in(3));
-        self.part();
-        for (word, disk) in words.iter().zip(&self.disk) {
-            word.store(*disk, Ordering::Relaxed);
-        }
-        self.book.note(|| "power lost".into());
-        self.start_anew(true);
-    }
-
-    /// The process is killed, and another goes on. To its clients it is a lost connection.
-    pub(crate) fn kill(&mut self) {
-        self.part();
-        self.book.note(|| "killed".into());
-        self.start_anew(false);
-    }
-
-    /// Clients lose their connections.
-    fn part(&mut self) {
-        if self.away {
-            self.step(|lane, step| lane.disconnected(step, UNKNOWN, UNSENT));
-        } else {
-            self.disconnect();
-        }
-    }
-
-    fn start_anew(&mut self, outage: bool) {
-        self.killed += 1;
-        self.book.keep_back(UNKNOWN);
-        self.commits = self.commits.map(|_| &*Box::leak(Box::default()));
-        self.book.commits = self.commits;
-        self.syncing = None;
-        // A process begins with that.
-        self.write_back(|_| true);
-        let seed = self.book.random.next();
-        (self.table, self.lane, self.slots) = process(
-            &self.book.plan,
-            seed,
-            self.words,
-            self.now,
-            (self.commits, outage),
-        );
     }
 
     /// A new connection, on which the script was loaded.

@@ -8,7 +8,7 @@ use tally::resp::{encode, reply};
 
 use super::book::{Argv, argv};
 use super::node::{Node, script};
-use super::sim::Plan;
+use super::plan::Plan;
 
 /// Everything submitted, executed and answered, in this thread.
 fn call(table: &KeyTable, lane: &mut Lane<()>, node: &mut Node, command: &Argv) -> Vec<u8> {

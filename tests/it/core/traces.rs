@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::book::argv;
 use super::node::Fault;
-use super::sim::{Plan, Sim};
+use super::plan::Plan;
+use super::sim::Sim;
 use tally::counter::Source;
 
 /// A world in which nothing happens by itself, with client 0 and 1.

@@ -1,19 +1,11 @@
-//! Transactions that watch keys, and commands that wait: on connections of their own.
+//! Commands that wait: on connections of their own, woken by others, ended by a timeout.
 
-use std::sync::Barrier;
-use std::thread;
 use std::time::Duration;
 
 use crate::connection::{Connection, words};
 use crate::harness::{Stack, eventually, pause, skipped_on_bare_redis};
 use crate::reply::Reply;
 use crate::servers::Redis;
-
-#[track_caller]
-fn ok(client: &mut Connection, line: &str) {
-    let reply = client.run(line);
-    assert!(reply.is_ok(), "{line}: {reply:?}");
-}
 
 /// Waits until the client with this name is blocked.
 #[track_caller]
@@ -29,291 +21,10 @@ fn until_blocked(client: &mut Connection, name: &str) {
 }
 
 #[test]
-fn no_update_is_lost_between_watch_and_exec() {
-    const CLIENTS: usize = 8;
-    const EACH: usize = 40;
-    let stack = Stack::start(&[]);
-    let barrier = Barrier::new(CLIENTS);
-    let retries: usize = thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|_| {
-                let mut client = stack.connect();
-                let barrier = &barrier;
-                scope.spawn(move || {
-                    barrier.wait();
-                    let mut retries = 0;
-                    for _ in 0..EACH {
-                        loop {
-                            ok(&mut client, "WATCH {t}n");
-                            let value = client.run("GET {t}n");
-                            let next = match value {
-                                Reply::Nil => 1,
-                                value => value.text().parse::<i64>().unwrap() + 1,
-                            };
-                            ok(&mut client, "MULTI");
-                            client.run(&format!("SET {{t}}n {next}"));
-                            client.run("INCR {t}done");
-                            match client.run("EXEC") {
-                                Reply::Nil => retries += 1,
-                                Reply::Array(replies) => {
-                                    assert!(replies[0].is_ok());
-                                    break;
-                                }
-                                other => panic!("{other:?}"),
-                            }
-                        }
-                    }
-                    retries
-                })
-            })
-            .collect();
-        clients
-            .into_iter()
-            .map(|client| client.join().unwrap())
-            .sum()
-    });
-    let mut client = stack.connect();
-    let all = (CLIENTS * EACH).to_string();
-    assert_eq!(client.run("GET {t}n").text(), all, "{retries} retries");
-    assert_eq!(client.run("GET {t}done").text(), all);
-}
-
-#[test]
-fn an_increment_of_a_warm_watched_key_makes_exec_nil() {
-    let stack = Stack::start(&[("counters.flush_interval", "\"10s\"")]);
-    let (mut one, mut two) = (stack.connect(), stack.connect());
-    for number in 1..=10 {
-        assert_eq!(two.run("INCR {t}n").integer(), number);
-    }
-    ok(&mut one, "WATCH {t}n {t}other");
-    assert_eq!(one.run("GET {t}n").text(), "10");
-    assert_eq!(two.run("INCR {t}n").integer(), 11);
-    assert_eq!(two.run("GET {t}n").text(), "11");
-    ok(&mut one, "MULTI");
-    one.run("SET {t}n 0");
-    one.run("CLIENT SETNAME never");
-    assert_eq!(one.run("EXEC"), Reply::Nil);
-    assert_eq!(
-        one.run("CLIENT GETNAME"),
-        Reply::Nil,
-        "nothing was executed"
-    );
-    for number in 12..=20 {
-        assert_eq!(two.run("INCR {t}n").integer(), number);
-    }
-    // Nothing is watched any more.
-    ok(&mut one, "MULTI");
-    one.run("INCR {t}n");
-    assert_eq!(one.run("EXEC"), Reply::Array(vec![Reply::Integer(21)]));
-    // Unchanged keys do not stand in the way.
-    ok(&mut one, "WATCH {t}n");
-    ok(&mut one, "MULTI");
-    one.run("INCRBY {t}n 9");
-    one.run("PING");
-    one.run("DBSIZE");
-    let expected = vec![
-        Reply::Integer(30),
-        Reply::Simple(b"PONG".to_vec()),
-        Reply::Integer(1),
-    ];
-    assert_eq!(one.run("EXEC"), Reply::Array(expected));
-    assert_eq!(two.run("INCR {t}n").integer(), 31);
-}
-
-#[test]
-fn what_ends_a_watch_frees_its_keys() {
-    let stack = Stack::start(&[]);
-    let (mut one, mut two) = (stack.connect(), stack.connect());
-    for end in ["UNWATCH", "DISCARD", "RESET", "EXEC"] {
-        ok(&mut two, "SET {t}n 1");
-        ok(&mut one, "WATCH {t}n");
-        if end == "DISCARD" || end == "EXEC" {
-            ok(&mut one, "MULTI");
-        }
-        one.run(end);
-        ok(&mut two, "SET {t}n 2");
-        ok(&mut one, "MULTI");
-        one.run("GET {t}n");
-        assert_eq!(
-            one.run("EXEC"),
-            Reply::Array(vec![Reply::Bulk(b"2".to_vec())]),
-            "{end}"
-        );
-    }
-    // A client that is gone watches nothing: increments are answered from memory again.
-    ok(&mut one, "WATCH {t}n");
-    drop(one);
-    if stack.tally.is_some() {
-        let warm = eventually(Duration::from_secs(10), || {
-            two.run("INCR {t}n");
-            two.run("TALLY WHERE {t}n").elements()[3].text() == "memory"
-        });
-        assert!(warm);
-    }
-}
-
-#[test]
-fn a_lost_watch_fails_exec_and_nothing_is_executed() {
-    if skipped_on_bare_redis() {
-        return;
-    }
-    let stack = Stack::over(vec![Redis::start(&[])], &[]);
-    let mut client = stack.connect();
-    ok(&mut client, "SET k 1");
-    ok(&mut client, "WATCH k");
-    let mut node = stack.nodes[0].connect();
-    let id = |line: &str| {
-        let field = line.split(' ').find_map(|field| field.strip_prefix("id="));
-        field.unwrap().to_owned()
-    };
-    let list = node.run("CLIENT LIST").text();
-    let watching = list
-        .lines()
-        .find(|line| line.contains("cmd=watch"))
-        .unwrap();
-    assert_eq!(
-        node.run(&format!("CLIENT KILL ID {}", id(watching)))
-            .integer(),
-        1
-    );
-    pause(Duration::from_millis(50));
-    ok(&mut client, "MULTI");
-    client.run("SET k 2");
-    let reply = client.run("EXEC");
-    assert!(reply.text().starts_with("EXECABORT"), "{reply:?}");
-    assert_eq!(client.run("GET k").text(), "1");
-    ok(&mut client, "WATCH k");
-    ok(&mut client, "MULTI");
-    client.run("SET k 3");
-    assert!(matches!(client.run("EXEC"), Reply::Array(_)));
-}
-
-#[test]
-fn watched_keys_of_two_nodes_are_refused() {
-    if skipped_on_bare_redis() {
-        return;
-    }
-    let stack = Stack::start(&[]);
-    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
-    let mut client = stack.connect();
-    let refused = |reply: Reply| reply.text().starts_with("CROSSSLOT");
-    assert!(refused(client.run(&format!("WATCH {a} {b}"))));
-    ok(&mut client, &format!("WATCH {a}"));
-    assert!(refused(client.run(&format!("WATCH {b}"))));
-    ok(&mut client, "MULTI");
-    assert!(refused(client.run(&format!("SET {b} 1"))));
-    assert!(client.run("EXEC").text().starts_with("EXECABORT"));
-    assert_eq!(client.run(&format!("EXISTS {a} {b}")).integer(), 0);
-}
-
-#[test]
-fn keys_of_two_nodes_are_refused_or_split() {
-    if skipped_on_bare_redis() {
-        return;
-    }
-    let refusing = Stack::start(&[]);
-    let (a, b) = (refusing.key_on(0, "a"), refusing.key_on(1, "b"));
-    let lines = |a: &str, b: &str| {
-        [
-            "MULTI".into(),
-            format!("INCR {a}"),
-            "PING".into(),
-            format!("INCRBY {b} 5"),
-            format!("MGET {a} {b}"),
-            "EXEC".into(),
-        ]
-    };
-    let replies = refusing.connect().run_all(&lines(&a, &b));
-    assert!(replies[3].text().starts_with("CROSSSLOT"), "{replies:?}");
-    assert!(replies[5].text().starts_with("EXECABORT"), "{replies:?}");
-    assert_eq!(
-        refusing.connect().run(&format!("EXISTS {a} {b}")).integer(),
-        0
-    );
-
-    let split = Stack::start(&[("transactions.cross_node", "\"split\"")]);
-    let (a, b) = (split.key_on(0, "a"), split.key_on(1, "b"));
-    let replies = split.connect().run_all(&lines(&a, &b));
-    let bulk = |text: &[u8]| Reply::Bulk(text.to_vec());
-    let expected = vec![
-        Reply::Integer(1),
-        Reply::Simple(b"PONG".to_vec()),
-        Reply::Integer(5),
-        Reply::Array(vec![bulk(b"1"), bulk(b"5")]),
-    ];
-    assert_eq!(replies[5], Reply::Array(expected));
-
-    let replies = split.connect().run_all(&[
-        "MULTI".into(),
-        format!("MSET {b} 7 {a} x"),
-        format!("MGET {b} nobody {a} {b}"),
-        format!("INCR {a}"),
-        format!("EXISTS {a} {b} {a}"),
-        format!("DEL {a} {b}"),
-        "EXEC".into(),
-    ]);
-    let elements = replies[6].elements();
-    let values = vec![bulk(b"7"), Reply::Nil, bulk(b"x"), bulk(b"7")];
-    assert!(elements[0].is_ok());
-    assert_eq!(elements[1], Reply::Array(values));
-    assert!(elements[2].is_error());
-    assert_eq!(elements[3..], [Reply::Integer(3), Reply::Integer(2)]);
-}
-
-/// What is read by one client after the other, and by transactions, is never older than what was
-/// read before it.
-#[test]
-fn split_transactions_have_one_order_on_all_nodes() {
-    const ROUNDS: usize = 400;
-    let split = ("transactions.cross_node", "\"split\"");
-    let stack = Stack::start(&[split, ("server.threads", "4")]);
-    if skipped_on_bare_redis() {
-        return;
-    }
-    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
-    let number = |reply: &Reply| reply.text().parse::<usize>().unwrap();
-    stack.connect().run(&format!("MSET {a} 0 {b} 0"));
-    let finished = std::sync::atomic::AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            let mut writer = stack.connect();
-            let (a, b, finished) = (&a, &b, &finished);
-            scope.spawn(move || {
-                for _ in 0..ROUNDS {
-                    let lines = ["MULTI", &format!("INCR {b}"), &format!("INCR {a}"), "EXEC"];
-                    let replies = writer.run_all(&lines.map(str::to_owned));
-                    let [x, y] = replies[3].elements() else {
-                        panic!("{replies:?}");
-                    };
-                    assert_eq!(x, y, "another transaction came between the parts");
-                }
-                finished.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            });
-        }
-        for flip in [false, true] {
-            let (first, second) = if flip { (&a, &b) } else { (&b, &a) };
-            let mut reader = stack.connect();
-            let finished = &finished;
-            scope.spawn(move || {
-                while finished.load(std::sync::atomic::Ordering::Relaxed) < 2 {
-                    let seen = number(&reader.run(&format!("GET {first}")));
-                    let then = number(&reader.run(&format!("GET {second}")));
-                    assert!(seen <= then, "{seen} was seen before {then}");
-                    let lines = ["MULTI", &format!("MGET {first} {second}"), "EXEC"];
-                    let replies = reader.run_all(&lines.map(str::to_owned));
-                    let values = replies[2].elements()[0].elements();
-                    assert_eq!(values[0], values[1], "half of a transaction was seen");
-                }
-            });
-        }
-    });
-}
-
-#[test]
 fn a_push_wakes_who_waits_and_what_they_sent_behind_it_waits_too() {
     let stack = Stack::start(&[]);
     let (mut worker, mut other) = (stack.connect(), stack.connect());
-    ok(&mut worker, "CLIENT SETNAME worker");
+    worker.run_ok("CLIENT SETNAME worker");
     worker.send(&["BRPOP", "{q}1", "{q}2", "0"]);
     worker.send(&["SET", "after", "done"]);
     until_blocked(&mut other, "worker");
@@ -321,10 +32,10 @@ fn a_push_wakes_who_waits_and_what_they_sent_behind_it_waits_too() {
     let info = other.run("INFO clients").text();
     assert!(info.contains("blocked_clients:1"), "{info}");
     assert_eq!(other.run("LPUSH {q}2 job").integer(), 1);
-    let popped = Reply::parse(&worker.read_frame());
+    let popped = worker.read_reply();
     let bulk = |text: &[u8]| Reply::Bulk(text.to_vec());
     assert_eq!(popped, Reply::Array(vec![bulk(b"{q}2"), bulk(b"job")]));
-    assert!(Reply::parse(&worker.read_frame()).is_ok());
+    assert!(worker.read_reply().is_ok());
     assert_eq!(other.run("GET after").text(), "done");
     assert_eq!(other.run("LLEN {q}2").integer(), 0);
 }
@@ -342,9 +53,9 @@ fn a_wait_for_keys_of_two_nodes_ends_with_a_push_to_either() {
         worker.send(&["BRPOP", &a, &b, "0"]);
         worker.send(&["INCR", "{q}after"]);
         assert_eq!(other.run(&format!("LPUSH {key} job")).integer(), 1);
-        let popped = Reply::parse(&worker.read_frame());
+        let popped = worker.read_reply();
         assert_eq!(popped, Reply::Array(vec![bulk(key), bulk("job")]));
-        assert!(!Reply::parse(&worker.read_frame()).is_error());
+        assert!(!worker.read_reply().is_error());
         assert_eq!(other.run(&format!("EXISTS {a} {b}")).integer(), 0);
     }
     other.run_all(&[format!("RPUSH {b} 1 2"), format!("RPUSH {a} 3")]);
@@ -455,7 +166,7 @@ fn a_wait_for_streams_of_two_nodes_misses_nothing() {
         // Longer than a round takes: what comes is after what was there at the start.
         pause(Duration::from_millis(60));
         other.run(&format!("XADD {key} {}-0 f v{number}", number + 6));
-        let told = Reply::parse(&worker.read_frame());
+        let told = worker.read_reply();
         let [stream] = told.elements() else {
             panic!("{told:?}");
         };
@@ -495,7 +206,7 @@ fn every_command_that_waits_is_woken() {
             until_blocked(&mut other, &name);
             let pushed = other.run(push);
             assert!(!pushed.is_error(), "{push}: {pushed:?}");
-            let reply = Reply::parse(&worker.read_frame());
+            let reply = worker.read_reply();
             assert!(
                 !reply.is_error() && reply != Reply::Nil,
                 "{waiting}: {reply:?}"
@@ -512,7 +223,7 @@ fn a_wait_ends_in_time_or_by_another_client() {
     assert_eq!(worker.run("BLPOP {q} 0.05"), Reply::Nil);
     assert!(worker.run("BLPOP {q} -1").is_error());
     let id = worker.run("CLIENT ID").integer();
-    ok(&mut worker, "CLIENT SETNAME worker");
+    worker.run_ok("CLIENT SETNAME worker");
     assert_eq!(other.run(&format!("CLIENT UNBLOCK {id}")).integer(), 0);
     for (how, nil) in [("TIMEOUT", true), ("ERROR", false)] {
         worker.send(&["BLPOP", "{q}", "0"]);
@@ -521,7 +232,7 @@ fn a_wait_ends_in_time_or_by_another_client() {
             other.run(&format!("CLIENT UNBLOCK {id} {how}")).integer(),
             1
         );
-        let reply = Reply::parse(&worker.read_frame());
+        let reply = worker.read_reply();
         assert_eq!(reply == Reply::Nil, nil, "{reply:?}");
         assert_eq!(reply.is_error(), !nil, "{reply:?}");
     }
@@ -535,7 +246,7 @@ fn a_client_that_is_gone_swallows_nothing() {
     for round in 0..20 {
         let mut worker = stack.connect();
         let name = format!("worker{round}");
-        ok(&mut worker, &format!("CLIENT SETNAME {name}"));
+        worker.run_ok(&format!("CLIENT SETNAME {name}"));
         worker.send(&["BLPOP", "{q}", "0"]);
         until_blocked(&mut other, &name);
         drop(worker);
@@ -589,7 +300,7 @@ fn too_many_that_wait_get_an_error() {
     let mut other = stack.connect();
     let mut workers: Vec<_> = (0..2).map(|_| stack.connect()).collect();
     for (number, worker) in workers.iter_mut().enumerate() {
-        ok(worker, &format!("CLIENT SETNAME w{number}"));
+        worker.run_ok(&format!("CLIENT SETNAME w{number}"));
         worker.send(&["BLPOP", "q", "0"]);
         until_blocked(&mut other, &format!("w{number}"));
     }
@@ -598,10 +309,7 @@ fn too_many_that_wait_get_an_error() {
     assert!(other.run("WATCH q").text().contains("upstream.max_pooled"));
     assert_eq!(other.run("RPUSH q a b").integer(), 2);
     for worker in &mut workers {
-        assert!(matches!(
-            Reply::parse(&worker.read_frame()),
-            Reply::Array(_)
-        ));
+        assert!(matches!(worker.read_reply(), Reply::Array(_)));
     }
     assert_eq!(other.run("BLPOP q 0.01"), Reply::Nil);
 }
@@ -613,11 +321,11 @@ fn a_node_that_ends_tells_who_waits_there() {
     }
     let mut stack = Stack::over(vec![Redis::start(&[])], &[]);
     let (mut worker, mut other) = (stack.connect(), stack.connect());
-    ok(&mut worker, "CLIENT SETNAME worker");
+    worker.run_ok("CLIENT SETNAME worker");
     worker.send(&["BLPOP", "q", "0"]);
     until_blocked(&mut other, "worker");
     drop(stack.nodes.pop());
-    let reply = Reply::parse(&worker.read_frame());
+    let reply = worker.read_reply();
     assert!(reply.text().contains("may have been executed"), "{reply:?}");
     assert!(worker.is_alive());
 }
