@@ -10,9 +10,10 @@ use super::table::{KeyTable, Place};
 use crate::flush::{self, Applier, Forgotten, Increment};
 
 impl<T> Lane<T> {
-    /// The node can be reached again. `applier` is how it applies batches, if it can. `marker` is
-    /// what it holds as the marker, which shows when it came back with less than it had. `tells`: of
-    /// changes by others. What was not acknowledged is sent again.
+    /// A connection to the node is up. `applier` is how the node applies batches, if it can.
+    /// `marker` is the value of its marker, which shows whether it came back with less than it had.
+    /// `tells` says whether the connection reports changes by others. What was not acknowledged is
+    /// sent again.
     pub fn connected(
         &mut self,
         table: &KeyTable,
@@ -33,7 +34,7 @@ impl<T> Lane<T> {
         }
     }
 
-    /// The node came back with less than it had: what is known of that is on its way again.
+    /// The node came back with less than it had: what is still known of that is on its way again.
     fn heal(&mut self, table: &KeyTable, forgotten: &Forgotten, now: Instant) {
         self.losses.forgotten_count += forgotten.lost;
         self.losses.healed_count += u64::try_from(forgotten.again.len()).unwrap_or(u64::MAX);
@@ -56,10 +57,10 @@ impl<T> Lane<T> {
         self.begin(table, Classes::ALL);
     }
 
-    /// The same for the keys of one class of flush interval, see [`super::Rules::intervals`], and
-    /// spread over a time, as long as nobody waits for it: [`Lane::next_batch`] says when to take
-    /// the lane's bytes for the next batch. All at once they would keep the node, and who shares
-    /// its processor, busy for a while: with 5,000 keys for some 30 ms.
+    /// The same for the keys of one class of flush interval, see [`super::Rules::intervals`]. The
+    /// flush is spread over `spread` unless somebody waits for it: [`Lane::next_batch`] says when
+    /// to take the lane's bytes for the next batch. Sent all at once, 5,000 keys would keep the
+    /// node, and whoever shares its processor, busy for some 30 ms.
     pub fn begin_flush_of(&mut self, table: &KeyTable, class: u8, now: Instant, spread: Duration) {
         let mut classes = Classes::default();
         classes.insert(class);
@@ -101,8 +102,8 @@ impl<T> Lane<T> {
         !self.flushing.is_empty()
     }
 
-    /// How often a flush came to its end, everything dirty of its classes being sealed, and the
-    /// number of the last batch then.
+    /// How many flushes have ended, all that was dirty of their classes being sealed, and the
+    /// number of the last batch when the latest one did.
     pub fn flushed(&self) -> (u64, u64) {
         self.flushed
     }
@@ -131,8 +132,8 @@ impl<T> Lane<T> {
         self.unsent.len() + self.suspects.len() + self.dirty.len() + table.dirty()
     }
 
-    /// Keys with increments of the process before that are not on their way yet, one for each batch
-    /// that a key is in.
+    /// Keys with increments of the process before that are not on their way yet. A key counts once
+    /// for each batch that it is in.
     pub fn recovering(&self) -> usize {
         let sealed = if self.series.is_owned() {
             0
@@ -142,12 +143,12 @@ impl<T> Lane<T> {
         self.unsent.len() + self.suspects.len() + sealed
     }
 
-    /// Keys in batches that are not settled, one for each batch that a key is in.
+    /// Keys in batches that are not settled. A key counts once for each batch that it is in.
     pub fn sealed_keys(&self) -> usize {
         self.series.keys().count()
     }
 
-    /// Batches that are not settled, and of these those whose connection was lost before their
+    /// How many batches are not settled, and how many of these lost their connection before the
     /// answer came.
     pub fn batches(&self) -> (usize, usize) {
         (self.series.unsettled(), self.series.unanswered())
@@ -163,7 +164,7 @@ impl<T> Lane<T> {
         self.series.marker()
     }
 
-    /// Sees to it that what is pending on a warm key is sent with the next bytes.
+    /// Has what is pending on a warm key sealed with the next bytes.
     pub(super) fn seal(&mut self, place: &mut Place<'_>) {
         let key = place.key();
         if let Some(counter) = place.counter()
@@ -175,7 +176,8 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Sends again what has to be, and seals what is to be sealed, as far as there is room.
+    /// Sends batches again that have to be sent again, and seals what is to be sealed, as far as
+    /// there is room.
     pub(super) fn seal_batches(&mut self, table: &KeyTable, now: Instant) {
         if self.series.wants_again(!self.flushing.is_empty()) {
             for number in self.series.send_again(&mut self.wire) {
@@ -226,7 +228,7 @@ impl<T> Lane<T> {
         }
     }
 
-    /// A batch was appended, or is to be given to the node in its turn: see [`Lane::next_call`].
+    /// A batch was appended, or waits to be given to the node in its turn: see [`Lane::next_call`].
     fn await_answer(&mut self, now: Instant, number: u64) {
         if !self.series.makes_calls() {
             self.push(now, InFlight::Flush(number));
@@ -249,7 +251,7 @@ impl<T> Lane<T> {
         batch
     }
 
-    /// A command that removes every key, in one transaction with the marker's return.
+    /// A command that removes every key, in one transaction that puts the marker back.
     pub(super) fn append_wipe(&mut self, now: Instant, wire: &[u8], ticket: T) {
         self.wire.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
         self.wire.extend_from_slice(wire);
@@ -260,17 +262,17 @@ impl<T> Lane<T> {
     }
 }
 
-/// A few batches at a time, at equal distances.
+/// The pace of a flush that is spread over time: a few batches at a time, at equal intervals.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     begun: Instant,
     gap: Duration,
-    /// Batches since.
+    /// Batches sealed since it began.
     sealed: u32,
 }
 
 impl Pace {
-    /// So that so many keys take `spread`. `None` if they go at once.
+    /// The pace at which so many keys take `spread`; `None` if they are few enough to go at once.
     fn new(begun: Instant, spread: Duration, keys: usize) -> Option<Self> {
         let batches = u32::try_from(keys.div_ceil(flush::MAX_KEYS)).unwrap_or(u32::MAX);
         let times = batches.div_ceil(AT_A_TIME);
@@ -287,7 +289,8 @@ impl Pace {
     }
 }
 
-/// So many batches of a flush that is spread over time follow each other. Few keys at a time find
-/// the node's caches cold: a key of a thousand that are flushed each second took it 10 microseconds
-/// by batches of 32 one by one, and 4 by four of them (Redis 7.0, on a machine with other work).
+/// How many batches go at a time in a flush that is spread over time. With fewer keys at a time,
+/// each finds the node's caches cold: with a thousand keys flushed each second, a key cost the node
+/// 10 microseconds when batches of 32 came one by one, and 4 when they came four by four (Redis
+/// 7.0, on a machine with other work).
 const AT_A_TIME: u32 = 2;

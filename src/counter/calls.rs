@@ -21,8 +21,8 @@ use crate::flush::{Call, Deadline, Outcome};
 use crate::resp::{encode, reply};
 
 impl<T> Lane<T> {
-    /// Whether the node was told meanwhile to take no batches in the way that was found when the
-    /// connection began: the next one may find another.
+    /// Whether the node has meanwhile refused batches in the form that was found to work when the
+    /// connection began. The next connection may find another form.
     pub fn is_forbidden(&self) -> bool {
         self.is_forbidden
     }
@@ -43,7 +43,7 @@ impl<T> Lane<T> {
         Some((call, self.sealed_at))
     }
 
-    /// What a call came to, on the connection that it was begun on.
+    /// Takes what a call came to. It has to be the connection on which the call began.
     pub fn finish_call(&mut self, step: &mut Step<'_, T>, call: &Call, outcome: Outcome) {
         match outcome {
             Outcome::Answer(frame) => {
@@ -72,7 +72,7 @@ impl<T> Lane<T> {
         }
     }
 
-    /// The keys were read: `frame` is the reply to `EXEC`; `None` when the node would not tell.
+    /// The keys were read: `frame` is the reply to `EXEC`, or `None` when the node refused to tell.
     pub(super) fn finish_read_back(
         &mut self,
         step: &mut Step<'_, T>,

@@ -23,7 +23,7 @@ pub enum Timed {
 /// What `EXPIRE`, `PEXPIRE`, `EXPIREAT` or `PEXPIREAT` asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Expiry {
-    /// When the key shall end.
+    /// When the key is to end.
     pub when: When,
     /// On what condition.
     pub condition: Condition,
@@ -32,13 +32,13 @@ pub struct Expiry {
 /// A deadline as a client gives it, in milliseconds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum When {
-    /// So long from now.
+    /// So many milliseconds from now.
     In(u64),
     /// Since 1970.
     At(u64),
 }
 
-/// `NX`, `XX`, `GT` or `LT`; a key without a deadline ends later than any.
+/// `NX`, `XX`, `GT` or `LT`. A key without a deadline counts as ending later than any other.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Condition {
     /// In any case.
@@ -67,12 +67,12 @@ pub enum Remaining {
     AtMilliseconds,
 }
 
-/// The node's clock as last told.
+/// The node's clock, as of the last answer that told the time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NodeClock {
     /// Our time halfway between asking and being told.
     at: Instant,
-    /// Its time then, in milliseconds since 1970.
+    /// The node's time then, in milliseconds since 1970.
     ms: u64,
 }
 
@@ -83,7 +83,7 @@ impl NodeClock {
         Self { at, ms }
     }
 
-    /// Its time now, right within half a round trip.
+    /// The node's time now, right within half a round trip.
     pub(super) fn now(self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.at).as_millis();
         self.ms
@@ -92,7 +92,7 @@ impl NodeClock {
 }
 
 impl Expiry {
-    /// The new deadline, if the condition holds for the present one.
+    /// The new deadline, and whether the condition holds for the present one.
     fn deadline(self, present: Option<u64>, now_ms: u64) -> (u64, bool) {
         let new = match self.when {
             When::In(ms) => now_ms.saturating_add(ms),
@@ -223,7 +223,7 @@ impl<T> Lane<T> {
             );
         }
         if place.state().is_some() && matches!(timed, Timed::Expire(_)) {
-            // What is known of it ends; that it was asked for does not.
+            // Nothing known of the key survives, but for the fact that it was asked for.
             let until = step.table.policy(key).fresh_until(step.now);
             place.set(State::Touched {
                 until,

@@ -241,7 +241,7 @@ impl<T> Lane<T> {
         true
     }
 
-    /// A forwarded command stands first at one more of its keys; when it does at all of them it
+    /// A forwarded command stands first at one more of its keys. Once it does so at all of them, it
     /// is appended.
     fn drain_command(
         &mut self,
@@ -316,7 +316,7 @@ impl<T> Lane<T> {
         locks.then_some(Stop)
     }
 
-    /// Leaves the queue at a warm key that still has one, see [`Lane::drain_one`].
+    /// Puts the queue back at a warm key as long as something waits in it, see [`Lane::drain_one`].
     pub(super) fn keep_line(&self, place: &mut Place<'_>, queue: usize) {
         let waits = self
             .queues
@@ -340,7 +340,7 @@ impl<T> Lane<T> {
         Stop
     }
 
-    /// A command that failed leaves one of its queues.
+    /// Takes a command that failed out of one of its queues.
     fn skip(&mut self, parked: usize) {
         if let Some(command) = self.parked.get_mut(parked) {
             command.queues -= 1;
@@ -434,7 +434,8 @@ pub(super) struct Drain {
     pub(super) base: Option<i64>,
 }
 
-/// A queue is not drained further for now: its first command, or a run that it left, waits.
+/// The queue is drained no further for now: its first command waits, or a run that came out of it
+/// does.
 pub(super) struct Stop;
 
 /// Takes the queue off a key.

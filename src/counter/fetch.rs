@@ -50,7 +50,8 @@ impl<T> Lane<T> {
                 let queue = self.attach_queue(&mut place);
                 return self.enqueue(queue, Queued::get(ticket));
             }
-            // An MGET, whose nil may stand for a key of another type, or a GET that waits too long.
+            // The one in flight is an MGET, whose nil may stand for a key of another type, or a GET
+            // whose clients were told of a timeout.
             state if barred || matches!(state, Some(State::Fetching { members: None, .. })) => {
                 drop(place);
                 return self.append_get(step.now, key, ticket);
@@ -59,7 +60,7 @@ impl<T> Lane<T> {
         };
         let fetch = self.next_id();
         let members = self.fetches.insert(vec![ticket]);
-        // Without room in the table the value is not kept and nobody joins.
+        // Without room in the table the value is not kept, and nobody joins.
         place.try_set(State::Fetching {
             fetch,
             members: Some(members),

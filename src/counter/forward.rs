@@ -42,9 +42,9 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Prepares one key for a command. Returns whether the command may be appended as far as this
-    /// key goes; then, if it is a barrier, the key is cold. Else the key has something in flight
-    /// that must be answered first.
+    /// Prepares one key for a command, and returns whether the command may be appended as far as
+    /// this key is concerned. If so, and if the command is a barrier, the key is cold from now on.
+    /// If not, the key has something in flight that must be answered first.
     fn claim(&mut self, place: &mut Place<'_>, effect: Effect) -> bool {
         match (place.state(), effect) {
             (Some(state), _) if state.queue().is_some() => false,

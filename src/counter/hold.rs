@@ -1,4 +1,5 @@
-//! Commands without keys of their own: what comes after one that has to wait waits with it.
+//! Commands that concern no key, or all of them. While one has to wait, what comes after it waits
+//! too.
 
 use std::collections::VecDeque;
 
@@ -17,8 +18,8 @@ impl<T> Lane<T> {
         }
     }
 
-    /// A command that may read or change any key of the node: sent alone, after everything that
-    /// is pending, and nothing known of any key survives it.
+    /// A command that may read or change any key of the node. It is sent alone, after everything
+    /// that is pending, and nothing known of any key survives it.
     pub fn whole_node(&mut self, step: &mut Step<'_, T>, wire: &[u8], extent: Extent, ticket: T) {
         self.hold(step, wire.into(), Some(ticket), extent);
     }

@@ -1,4 +1,4 @@
-//! Looks at a key without touching it: nothing that a client would notice.
+//! Looks at a key without touching it: no client notices.
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ pub enum Peek {
 }
 
 impl<T> Lane<T> {
-    /// When the oldest batch was sent that has no answer. Cost: one pass over what is in flight.
+    /// When the oldest unanswered batch was sent. Cost: one pass over what is in flight.
     pub fn oldest_batch(&self) -> Option<Instant> {
         let is_batch = |what: &InFlight<T>| matches!(what, InFlight::Flush(_));
         let mut batches = self.fifo.iter().filter(|slot| is_batch(&slot.what));

@@ -19,10 +19,11 @@ pub(super) struct LimitRun<T> {
     key: Key,
     id: u32,
     combined: Combined,
-    /// Who called, and each original request, for when the calls have to run alone.
+    /// Who called, each with the request as it came, for when the calls have to run alone.
     pub(super) callers: Vec<(Option<T>, Box<[u8]>)>,
-    /// Sent as the client's own request: a script of ours costs its node three times as much
-    /// (measured), and pays only where it serves several or finds a denial that may be repeated.
+    /// Sent as the client's own request. A script of ours costs its node three times as much
+    /// (measured), and pays only where it serves several calls or finds a denial that may be
+    /// repeated.
     is_plain: bool,
 }
 
@@ -120,7 +121,7 @@ impl<T> Lane<T> {
         );
     }
 
-    /// A call goes on that waited, with the equal ones right behind it.
+    /// A call that waited goes on, and with it the equal ones right behind it.
     pub(super) fn drain_limit(
         &mut self,
         step: &mut Step<'_, T>,
@@ -240,7 +241,7 @@ impl<T> Lane<T> {
                         self.append(step.now, &wire, ticket);
                     }
                 }
-                // What they leave behind is not known here.
+                // What they leave behind on the key is not known here.
                 let mut place = step.table.lock(key.as_bytes());
                 if mine {
                     place.clear();
@@ -401,5 +402,5 @@ fn denied(answers: &Answers, at: Instant, lease: Instant) -> Option<State> {
     })
 }
 
-/// A run that others wait for, however few it serves: its calls may have to be sent again.
+/// A run that others wait for however few it serves: its calls may have to be sent again.
 const SEVERAL: usize = 2;

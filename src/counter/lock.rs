@@ -23,7 +23,8 @@ impl<T> Lane<T> {
         self.lost
     }
 
-    /// Nothing is in flight on the keys, or is in order before what is sent from now on.
+    /// The keys are ready: nothing is in flight on them, or only what the node executes before
+    /// anything that is sent from now on.
     pub(super) fn locked(
         &mut self,
         step: &mut Step<'_, T>,

@@ -20,9 +20,9 @@ pub struct Losses {
     pub expired_count: u64,
     /// Another process goes on with the series: nothing is buffered any more.
     pub fenced: bool,
-    /// How many batches a node had acknowledged and forgot, and nobody knows any more.
+    /// How many batches a node had acknowledged and then forgot, which nobody can send again.
     pub forgotten_count: u64,
-    /// How many keys' increments it forgot that are applied again.
+    /// How many keys' increments it forgot that are applied once more.
     pub healed_count: u64,
 }
 
@@ -32,7 +32,7 @@ pub struct Losses {
 pub struct Fates {
     /// All of them.
     pub acknowledged: u64,
-    /// Applied by the node, or with others nothing to apply.
+    /// Applied by the node, or cancelled out, so that there was nothing to apply.
     pub applied: u64,
     /// In batches that are not settled.
     pub in_flight: u64,
@@ -76,15 +76,15 @@ impl<T> Lane<T> {
 }
 
 impl KeyTable {
-    /// What is in the slot is given up, and is to be named.
+    /// The increment in this slot is given up, and still has to be named.
     pub(super) fn give_up(&self, slot: Option<Slot>) {
         if let (Some(ledger), Some(slot)) = (self.ledger(), slot) {
             ledger.give_up(slot);
         }
     }
 
-    /// Somebody was told of these losses: the journal need not keep them any more. Until then a
-    /// process that is killed leaves them to the next one, which tells of them.
+    /// Somebody was told of these losses, so the journal need not keep them any more. Until then a
+    /// process that is killed leaves them to the next one, which names them.
     pub fn named(&self, losses: &Losses) {
         let refused = losses.refused.iter().map(|(increment, _)| increment);
         for increment in refused.chain(&losses.in_doubt) {

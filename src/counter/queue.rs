@@ -38,11 +38,12 @@ pub(super) enum InFlight<T> {
     GetMany(Box<GetMany<T>>),
     /// Increments that were acknowledged long ago: the batch of this number.
     Flush(u64),
-    /// The keys of such a batch, applied on another connection, are read.
+    /// The keys of a batch that was applied on another connection are read.
     ReadBack(Box<ReadBack>),
     /// Calls of a limit script.
     Limit(Box<LimitRun<T>>),
-    /// A command in a transaction of ours: several replies, the last of which holds its own first.
+    /// A command in a transaction of ours: several replies, and the first element of the last one
+    /// is the command's own.
     Wrapped(Option<T>, Transaction),
     /// A client's transaction: the last reply is passed on.
     Transaction(Option<T>, Transaction),
@@ -78,7 +79,7 @@ pub(super) struct Run<T> {
 #[derive(Debug)]
 pub(super) struct Transaction {
     replies_left: u32,
-    /// Its ticket is told only what it came to, never of a timeout.
+    /// Its ticket is told of the result only, never of a timeout.
     pub(super) is_patient: bool,
     /// The first error among the replies.
     refused: Option<Vec<u8>>,
@@ -184,10 +185,10 @@ pub(super) enum Queued<T> {
 #[derive(Debug)]
 pub(super) struct Parked<T> {
     pub(super) wire: Box<[u8]>,
-    /// Its keys, each once and in order, and whether it stands first there with nothing in flight
-    /// before it.
+    /// Its keys, each once and in order. Each with whether the command stands first there with
+    /// nothing in flight before it.
     pub(super) keys: Vec<(Key, bool)>,
-    /// How many of them it does not.
+    /// At how many of them it does not yet stand first.
     pub(super) unready: usize,
     /// Queues that it still stands in.
     pub(super) queues: usize,
@@ -351,7 +352,7 @@ pub(super) fn milliseconds(frame: &[u8]) -> Option<u64> {
 }
 
 impl Transaction {
-    /// One that is answered by so many replies, the last of which counts.
+    /// One that gets so many replies, of which the last one counts.
     pub(super) fn new(replies: u32) -> Self {
         Self {
             replies_left: replies,
@@ -360,8 +361,8 @@ impl Transaction {
         }
     }
 
-    /// Takes the next reply. At the last one it says whether there was no error so far, else what
-    /// the first one was.
+    /// Takes the next reply. At the last one it says whether all went well, or what the first error
+    /// was.
     pub(super) fn on_reply(&mut self, frame: &[u8]) -> Option<Result<(), Vec<u8>>> {
         self.replies_left = self.replies_left.saturating_sub(1);
         if reply::is_error(frame) && self.refused.is_none() {
@@ -377,7 +378,7 @@ pub(super) fn encode_increment(key: &[u8], delta: i64, out: &mut Vec<u8>) {
     encode::request(out, &[b"INCRBY", key, digits.format(delta).as_bytes()]);
 }
 
-/// A node answered something that no Redis answers to that command.
+/// The node gave a reply that no Redis gives to that command.
 pub(super) const UNEXPECTED: &[u8] = b"-ERR the node gave an unexpected reply\r\n";
 
 #[cfg(test)]

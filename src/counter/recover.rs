@@ -15,8 +15,8 @@ pub struct Recovered {
     pub batches: BTreeMap<u64, Vec<Increment>>,
     /// What was pending.
     pub pending: Vec<Increment>,
-    /// What was pending some time before the machine lost power, each with the lower half of the
-    /// number of the last batch when it began to be.
+    /// What was pending some time before the machine lost power. Each increment comes with the
+    /// lower half of the number of the last batch at the time it was noted.
     pub suspects: Vec<(u32, Increment)>,
     /// What was given up, and perhaps not named.
     pub in_doubt: Vec<Increment>,
@@ -68,8 +68,8 @@ impl<T> Lane<T> {
         lane
     }
 
-    /// The series is this process's own, and the marker's number is known: decides what became of
-    /// each suspect. Where a batch was applied after it began to be, nobody knows.
+    /// The series is this process's own, and the marker's number is known, which decides what
+    /// became of each suspect. Of one after whose noting a batch was applied, nobody knows.
     pub(super) fn judge_suspects(&mut self, step: &mut Step<'_, T>) {
         let number = self.series.taken_at();
         let mut in_doubt = Vec::new();
@@ -86,8 +86,8 @@ impl<T> Lane<T> {
     }
 }
 
-/// Changes a key's counter, which is made if there is none: as Redis gave it last, and not answered
-/// here.
+/// Changes a key's counter. One that is not there is made: nothing is answered from it, and its
+/// value is what Redis gave last.
 pub(super) fn on_counter(
     table: &KeyTable,
     increment: &Increment,

@@ -103,8 +103,8 @@ impl<T> Lane<T> {
         Ok(())
     }
 
-    /// Takes the keys whose value was found to be another than was answered here, since the last
-    /// call. A few for each batch that was settled.
+    /// Takes the keys whose value turned out to be another than was answered here, since the last
+    /// call: a few for each batch that was settled.
     pub fn take_revised(&mut self) -> Vec<Key> {
         std::mem::take(&mut self.revised)
     }
@@ -330,9 +330,9 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Redis refused a run, so it changed nothing. A single increment gets the error. Several are
-    /// sent again one by one: the sum may overflow where the first ones do not, and a GET among
-    /// them has another answer.
+    /// Redis refused a run, so it changed nothing. If the run was a single increment, its client
+    /// gets the error. Several are sent again one by one: the sum may overflow where the first ones
+    /// do not, and a GET among them has another answer.
     fn refuse_run(
         &mut self,
         step: &mut Step<'_, T>,
@@ -371,7 +371,7 @@ impl<T> Lane<T> {
         }
     }
 
-    /// The clients of a GET, which nobody can join any more.
+    /// Ends a GET, which nobody can join any more. Returns its clients.
     fn end_fetch(&mut self, get: &Get) -> Vec<T> {
         let members = self.fetches.try_remove(get.members).unwrap_or_default();
         self.joined -= members.len().saturating_sub(1);
@@ -455,10 +455,10 @@ fn counted<T>(
     }
 }
 
-/// Keeps a value until the key's own deadline, counted from before the request was sent, or the
-/// end of the lease; without a time to live the key is merely touched. So it is with an error, and
-/// with a value whose key is gone by now or a nil whose key is not: changed between the two reads,
-/// or of another type, which `MGET` forgives.
+/// Keeps a value until the key's own deadline, counted from before the request was sent, or until
+/// the end of the lease. The key is merely touched if its time to live is not known, and if the
+/// reply is an error. So it is when value and time to live contradict each other, as they do when
+/// the key was changed between the two reads or has another type, which `MGET` forgives.
 fn keep_value(
     place: &mut Place<'_>,
     value: &[u8],
@@ -486,7 +486,8 @@ fn keep_value(
     });
 }
 
-/// Answers with the first reply in a transaction of ours, or the error that ended it.
+/// Answers with the first element of the reply to a transaction of ours, or with the error that
+/// ended it.
 fn deliver_first<T>(step: &mut Step<'_, T>, ticket: T, end: Result<(), Vec<u8>>, frame: &[u8]) {
     let first = reply::elements(frame).into_iter().flatten().next();
     match end {
@@ -495,7 +496,7 @@ fn deliver_first<T>(step: &mut Step<'_, T>, ticket: T, end: Result<(), Vec<u8>>,
     }
 }
 
-/// Answers with the reply to `EXEC`, or the error of what ended the transaction before.
+/// Answers with the reply to `EXEC`, or with the error of whatever ended the transaction before.
 fn deliver_last<T>(step: &mut Step<'_, T>, ticket: T, end: Result<(), Vec<u8>>, frame: &[u8]) {
     match end {
         Ok(()) => (step.deliver)(ticket, frame),

@@ -35,8 +35,8 @@ pub struct Policy {
     pub window: Duration,
     /// Whether calls of limit scripts may be granted here.
     pub local_grants: bool,
-    /// A warm key whose batch was the sum of fewer increments goes cold again, where there are many
-    /// keys. 0: none does.
+    /// Where there are many keys, a warm key goes cold again after a batch that was the sum of
+    /// fewer increments. 0: none does.
     pub worth: u32,
     /// Which of [`Rules::intervals`] its pending increments are flushed at.
     pub class: u8,
@@ -68,7 +68,8 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Most patterns: a class of flushes for each and the default's own number up to 256.
+    /// Most patterns. Each may have a class of flushes of its own and the default has one, which
+    /// makes 256.
     pub const MAX: usize = 255;
 
     /// `default` for every key that matches none of `patterns`; those beyond [`Rules::MAX`] are
@@ -102,7 +103,7 @@ impl Rules {
         }
     }
 
-    /// How `key` is treated. Cost: a match with each pattern before the one that holds, so it is
+    /// How `key` is treated. Cost: a match with each pattern up to the one that holds; so it is
     /// asked only where a node will be asked too.
     #[inline]
     pub fn policy(&self, key: &[u8]) -> &Policy {
@@ -126,7 +127,7 @@ impl Rules {
     }
 
     /// Over how long a flush of a class is spread: half its interval, so that what is acknowledged
-    /// is sent within one and a half.
+    /// is sent within one and a half intervals.
     pub fn spread(&self, class: u8) -> Duration {
         self.intervals
             .get(usize::from(class))
@@ -199,8 +200,8 @@ impl Policy {
         sent + self.touch
     }
 
-    /// When answering has to end for a key of which so much is left, told in an answer to a
-    /// request sent at `sent`. `None` when that is beyond all clocks.
+    /// When answering has to end for a key with so much time left, told in an answer to a request
+    /// sent at `sent`. `None` when that moment is beyond all clocks.
     pub(super) fn closes(&self, sent: Instant, left: Duration) -> Option<Instant> {
         sent.checked_add(left.saturating_sub(self.guard))
     }
@@ -211,8 +212,9 @@ impl Policy {
         opens.then(|| now + self.window)
     }
 
-    /// Whether a reply to a request that was sent before may be given to a client that asks now: not
-    /// where nothing may be old, as another Tally may have changed the key meanwhile.
+    /// Whether a client that asks now may be given the reply to a request that was sent before. Not
+    /// where every answer has to be current, because another Tally may have changed the key
+    /// meanwhile.
     pub(super) fn shares(&self) -> bool {
         self.mode != Mode::Exact || self.caches()
     }
@@ -257,9 +259,9 @@ impl Classes {
     }
 }
 
-/// How many increments a second, by a count that is halved every second, make a key worth it to
-/// become warm, which costs as much as some six forwarded increments: twice the rate that is
-/// worth it to stay so, or a key at that rate would become warm and cold in turn.
+/// How many increments a second, by a count that is halved every second, make a key worth becoming
+/// warm. That costs as much as some six forwarded increments, so the rate is twice the one that is
+/// worth staying warm: else a key at that rate would become warm and cold in turn.
 fn touches(flush_interval: Duration) -> u32 {
     let a_second = 2000 * u128::from(WORTH_BEING_WARM) / flush_interval.as_millis().max(1);
     u32::try_from(a_second).unwrap_or(u32::MAX).clamp(2, 15)
@@ -270,7 +272,7 @@ fn touches(flush_interval: Duration) -> u32 {
 /// when it is answered here (measured with Redis 7.0 on one machine).
 const WORTH_BEING_WARM: u32 = 3;
 
-/// An increment is remembered so long at least.
+/// An increment is remembered for at least this long.
 const SHORTEST_TOUCH: Duration = Duration::from_secs(1);
 
 /// What is acknowledged before the guard is in Redis before the deadline: it waits for the next

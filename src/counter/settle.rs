@@ -71,8 +71,8 @@ impl<T> Lane<T> {
             match cause {
                 Some(cause) if cause.is_refusal() => {
                     self.counts.refused += u64::from(increment.count);
-                    // Its slot is free when it was named; until then its batch's number stands for
-                    // it, whose exceptions the marker keeps.
+                    // The slot is freed once the loss was named. Until then its batch's number
+                    // stands for it, and the marker keeps the exceptions of that.
                     if let Err(increment) = self.losses.refuse(increment, cause) {
                         step.table.release(increment.slot);
                     }
@@ -129,8 +129,8 @@ impl<T> Lane<T> {
         self.after_flush(step, keys, None);
     }
 
-    /// Goes on with keys whose batches were answered, each with whether it is worth being warm;
-    /// `sent` is when the batch with the answer was.
+    /// Goes on with keys whose batches were answered, each with whether it is worth being warm.
+    /// `sent` is when the batch that brought the answer was sent.
     fn after_flush(
         &mut self,
         step: &mut Step<'_, T>,
@@ -141,7 +141,7 @@ impl<T> Lane<T> {
         for (key, worth) in keys {
             let mut place = step.table.lock(key.as_bytes());
             if place.counter().is_some_and(|counter| counter.cooling) {
-                // Not later than necessary: the key may have a deadline.
+                // As early as possible: the key may have a deadline.
                 self.seal(&mut place);
             }
             let Some(counter) = place.counter() else {
@@ -166,7 +166,7 @@ impl<T> Lane<T> {
         self.drain(step, work);
     }
 
-    /// The node takes no increments now: what waits for them does not wait for ever.
+    /// The node takes no increments now, and what waits for them is not to wait for ever.
     pub(super) fn refuse_waiting(&mut self, step: &mut Step<'_, T>, error: &[u8]) {
         // A full window would be sent again and again.
         self.flushing = Classes::default();

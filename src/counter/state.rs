@@ -42,7 +42,7 @@ pub(super) enum State {
         /// When it stops being answered here.
         until: Instant,
     },
-    /// A limit script denied a call: so will it others, if it is known for how long.
+    /// A limit script denied a call. Others are denied too, if it is known for how long.
     Denied {
         denial: Option<Box<Denial>>,
         /// When the node is asked again.
@@ -79,10 +79,11 @@ pub(super) struct Counter {
     pub(super) pending: i64,
     /// How many increments `pending` is the sum of. Past 2^32 - 1 in one batch no more are counted.
     pub(super) count: u32,
-    /// Whether the key was put on its shard's list of keys to flush, and not taken off since.
+    /// Whether the key was put on its shard's list of keys to flush, and has not been taken off
+    /// since.
     pub(super) listed: bool,
     /// Something is pending, and nothing in `rest` can end answering before that is sealed: no
-    /// queue, no deadline, not cooling. Every change of `rest` takes it back.
+    /// queue, no deadline, no cooling. Every change of `rest` resets it.
     open: bool,
     /// Where what is pending stands in the journal.
     pub(super) slot: Option<Slot>,
@@ -95,7 +96,7 @@ pub(super) struct Counter {
 pub(super) struct Rest {
     /// Sealed batches that have not been answered.
     pub(super) in_flight: u32,
-    /// Which flushes take it along, see [`super::Policy::class`].
+    /// Which flushes take it, see [`super::Policy::class`].
     pub(super) class: u8,
     /// Sum of their deltas, wrapping.
     pub(super) in_flight_delta: i64,
@@ -103,14 +104,14 @@ pub(super) struct Rest {
     pub(super) urgent: bool,
     /// Nothing more is answered here: the key is gone, or something else, or its value left i64.
     pub(super) cooling: bool,
-    /// How sure it is that the node has no other deadline, but for what was sent since.
+    /// How sure it is that the node has no other deadline, apart from what was sent since.
     pub(super) told: Told,
     /// While clean, answered here until then.
     pub(super) fresh_until: Instant,
     seldom: Option<Box<Seldom>>,
 }
 
-/// What most counters never have: half the memory of a [`Rest`] that had it.
+/// What most counters never have. A [`Rest`] that had room for it would be twice as large.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Seldom {
     /// When the key ends, in milliseconds since 1970 by the node's clock.
@@ -124,7 +125,7 @@ pub(super) struct Seldom {
 }
 
 impl Rest {
-    /// What there is of it.
+    /// The deadline and the queue, empty for most counters.
     pub(super) fn seldom(&self) -> Seldom {
         self.seldom.as_deref().copied().unwrap_or_default()
     }
@@ -149,7 +150,7 @@ impl Rest {
         self.seldom.as_ref().and_then(|seldom| seldom.queue)
     }
 
-    /// Changes it; takes memory only for what there is.
+    /// Changes them; takes memory only where there is something to keep.
     pub(super) fn change_seldom<R>(&mut self, change: impl FnOnce(&mut Seldom) -> R) -> R {
         let mut seldom = self.seldom();
         let result = change(&mut seldom);
@@ -167,7 +168,7 @@ impl Rest {
         self.change_seldom(|seldom| seldom.queue = queue);
     }
 
-    /// The key ends then, and answering here a while before; or it never does.
+    /// Sets when the key ends, and when answering ends, a while before; `None` when it never does.
     pub(super) fn set_end(&mut self, deadline: Option<u64>, closes: Option<Instant>) {
         self.change_seldom(|seldom| (seldom.deadline, seldom.closes) = (deadline, closes));
     }
@@ -188,14 +189,15 @@ impl DerefMut for Counter {
     }
 }
 
-/// What is known of how the node has a key's deadline.
+/// What is known of the deadline that the node has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Told {
-    /// Told on this connection, which tells of changes by others, and of none since.
+    /// Told on this connection, which reports changes by others and has reported none since.
     On(Telling),
     /// Others may have changed it: the next batch asks.
     Doubted,
-    /// Others did change the key. The same, and an answer that was not asked ends answering here.
+    /// Others did change the key. As for `Doubted`, and an answer without the deadline ends
+    /// answering here.
     Changed,
 }
 
@@ -209,7 +211,7 @@ impl Told {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Telling(pub(super) u32);
 
-/// What a table says to an increment.
+/// What a table makes of an increment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Answer {
     /// Counted; the new value.
@@ -255,8 +257,8 @@ impl Counter {
         }
     }
 
-    /// A counter of which only is known what a process before this one acknowledged: nothing is
-    /// answered here until Redis has told its value.
+    /// A counter of which nothing is known but what a process before this one acknowledged. Nothing
+    /// is answered here until Redis has told its value.
     pub(super) fn recovered(class: u8, now: Instant) -> Self {
         let mut counter = Self::new(0, class, now);
         counter.cooling = true;
@@ -287,7 +289,7 @@ impl Counter {
             && self.closes().is_none_or(|closes| now < closes)
     }
 
-    /// Counts an increment if that can be done here. With a `ledger` it stands there before this
+    /// Counts an increment if that can be done here. With a `ledger`, it stands there before this
     /// returns.
     #[inline]
     pub(super) fn add(
@@ -331,8 +333,8 @@ impl Counter {
         Answer::Value(value)
     }
 
-    /// What is pending changed in another way than by [`Counter::add`]: the journal is told. False
-    /// when it has no room, then nothing may be acknowledged.
+    /// What is pending was changed other than by [`Counter::add`], so the journal is told. False
+    /// when the journal has no room: then nothing may be acknowledged.
     pub(super) fn note(&mut self, key: &[u8], ledger: Option<Ledger>) -> bool {
         let Some(ledger) = ledger else {
             return true;
@@ -379,7 +381,7 @@ impl Counter {
         })
     }
 
-    /// A batch with `delta` is settled. The value is told anew by [`Counter::rebase`].
+    /// A batch with `delta` is settled. [`Counter::rebase`] sets the value anew.
     pub(super) fn settled(&mut self, delta: i64) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.in_flight_delta = self.in_flight_delta.wrapping_sub(delta);

@@ -20,7 +20,7 @@ use super::queue::{Hold, InFlight, Transaction};
 use crate::resp::encode;
 
 impl<T> Hold<T> {
-    /// Whether the lane stands still: who asked for it has been told.
+    /// Whether the lane stands still, and whoever asked for it has been told.
     pub(super) fn is_stopped(&self) -> bool {
         self.extent == Extent::Stop && self.ticket.is_none()
     }
@@ -47,9 +47,9 @@ impl<T> Lane<T> {
         step.table.close();
     }
 
-    /// Sends requests in one transaction on a stopped lane. `ticket` is told the reply to the first
+    /// Sends requests in one transaction on a stopped lane. `ticket` gets the reply to the first
     /// one, or the error that prevented it. A slow node is waited for as long as the connection
-    /// lives: nothing of it is executed after the lane went on.
+    /// lives, so that nothing of the transaction is executed after the lane went on.
     pub fn alone(&mut self, step: &Step<'_, T>, requests: &[Vec<u8>], ticket: T) {
         encode::request(&mut self.wire, &[b"MULTI"]);
         for request in requests {
@@ -71,9 +71,9 @@ impl<T> Lane<T> {
         }
     }
 
-    /// The request that puts the number of the last batch back into its marker, when all keys are
-    /// removed or are other ones; so nothing settled is sent again. `None` when this process has
-    /// not taken the series over yet, so that there is no marker.
+    /// The request that puts the number of the last batch back into its marker when all keys are
+    /// removed or replaced, so that nothing settled is sent again. `None` when this process has not
+    /// taken the series over yet, so that there is no marker.
     pub fn put_marker_back(&mut self) -> Option<Vec<u8>> {
         self.series.wiped();
         self.series.is_owned().then(|| {

@@ -1,9 +1,9 @@
-//! How often keys were incremented of which nothing else is known: about, in little memory.
+//! About how often keys were incremented of which nothing else is known, in little memory.
 
 use std::time::{Duration, Instant};
 
-/// Counts up to 15 for every key there is, in 256 KiB: a count-min sketch whose counts are halved
-/// once a second, so that a key's is between its rate a second and twice that.
+/// Counts up to 15 for every possible key, in 256 KiB: a count-min sketch whose counts are halved
+/// once a second, so that a key's count is between its rate a second and twice that.
 ///
 /// A key has two of the sixteen counts of one word, and its count is the lesser one. It may be too
 /// high, when others share both; then a key becomes warm that is not worth it, and goes cold after

@@ -11,16 +11,17 @@ use super::state::{State, Told};
 use crate::rule::{Rule, holds};
 
 impl<T> Lane<T> {
-    /// Somebody else changed `key`: what is known of it is not told any more. What is pending is
+    /// Somebody else changed `key`: what is known of it is answered no more. What is pending is
     /// sealed, and the answer says what the key is now.
     pub fn invalidate(&mut self, step: &mut Step<'_, T>, key: &[u8]) {
         self.changed(step, key, true);
     }
 
-    /// The same for a key of a name that is counted in another database too: probably that one was
-    /// changed. The next batch asks for the deadline, what is pending waits for the next flush, and a
-    /// clean counter is answered for `GRACE` at most. Else two hot counters of one name would make each other cold, or set off
-    /// each other's flushes, one for each round trip.
+    /// The same for a key whose name is counted in another database too: probably it was that one
+    /// that changed. The next batch asks for the deadline, what is pending waits for the next
+    /// flush, and a clean counter is answered for `GRACE` at most. Otherwise two hot counters of
+    /// one name would make each other cold, or would set off each other's flushes, one in each
+    /// round trip.
     pub fn invalidate_either(&mut self, step: &mut Step<'_, T>, key: &[u8]) {
         self.changed(step, key, false);
     }
@@ -41,7 +42,8 @@ impl<T> Lane<T> {
                 place.clear();
             }
             Some(State::Warm(counter)) if !counter.is_clean() => {
-                // A transaction for a batch is somebody else's change too; the key is read behind it.
+                // The transaction of a batch counts as somebody else's change too; the key is read
+                // behind it.
                 let is_read = self.series.makes_calls() && counter.in_flight > 0;
                 if at_once && !is_read {
                     self.seal(&mut place);
@@ -58,8 +60,8 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Somebody else changed every key, or the node lost track: as [`Lane::invalidate`] for all.
-    /// Cost: one pass over the table.
+    /// Somebody else changed every key, or the node lost track of them: as [`Lane::invalidate`] for
+    /// all. Cost: one pass over the table.
     pub fn invalidate_all(&mut self, step: &mut Step<'_, T>) {
         for key in step.table.known() {
             self.invalidate(step, key.as_bytes());
@@ -67,6 +69,6 @@ impl<T> Lane<T> {
     }
 }
 
-/// Enough for the next increment of a key that is worth being warm (ten a second), and less than a
-/// person takes for old.
+/// Enough for the next increment of a key that is worth being warm (ten a second), and shorter than
+/// anybody would notice.
 const GRACE: Duration = Duration::from_millis(100);

@@ -41,8 +41,8 @@ impl<T> Lane<T> {
     }
 
     /// Has the rules changed as soon as everything pending is applied, and holds back what comes
-    /// meanwhile. Where it can not be applied now (the node is away, or takes no batches) and
-    /// something is pending, nothing happens: the keys go on as they are.
+    /// meanwhile. If something is pending and can not be applied now (the node is away, or takes no
+    /// batches), nothing happens: the keys go on as they are.
     pub fn begin_treatment(&mut self, step: &mut Step<'_, T>, is_connected: bool) {
         if !self.awaits_treatment() || self.is_treating() {
             return;

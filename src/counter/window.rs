@@ -33,7 +33,7 @@ impl<T> Lane<T> {
             let Some((_, key)) = self.windows.pop_front() else {
                 return;
             };
-            // Not waiting any more: it was let go with another key, or is in flight.
+            // It waits no more: it was let go together with another key, or is in flight.
             let mut place = step.table.lock(key.as_bytes());
             let Some(State::Waiting { queue }) = place.state() else {
                 continue;
@@ -44,7 +44,7 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Lets an increment of a key that is at rest wait until `end`.
+    /// Has an increment of a key at rest wait until `end`.
     pub(super) fn open_window(
         &mut self,
         mut place: Place<'_>,
@@ -56,7 +56,7 @@ impl<T> Lane<T> {
         let queue = self.attach_queue(&mut place);
         drop(place);
         self.enqueue(queue, Queued::Increment { delta, ticket });
-        // Windows of rules differ in length, by milliseconds: the place is near the end.
+        // The windows of different rules differ by milliseconds, so its place is near the end.
         let later = self
             .windows
             .iter()

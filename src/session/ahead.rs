@@ -26,9 +26,9 @@ pub(super) struct Ahead {
     ask: Ask,
     /// Its length in bytes.
     pub(super) length: usize,
-    /// Where its key begins, and how long that is.
+    /// Where its key begins, and the key's length.
     key: (u32, u32),
-    /// Of the key's node.
+    /// The index of the key's node.
     index: usize,
     spot: Spot,
 }
@@ -43,12 +43,12 @@ enum Ask {
     Timed(Timed),
 }
 
-/// How far the tables answered.
+/// How far the tables have answered.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Answered {
-    /// So many requests.
+    /// How many requests.
     pub(super) requests: usize,
-    /// Their bytes.
+    /// How many bytes they are.
     pub(super) bytes: usize,
 }
 
@@ -63,8 +63,8 @@ impl Ahead {
 }
 
 impl Dispatch<'_> {
-    /// Whether requests may be answered without being looked at one by one: nobody has to be asked
-    /// or told.
+    /// Whether requests may be answered without a look at each: nobody has to be asked or told
+    /// about them.
     pub(super) fn looks_ahead(&self) -> bool {
         self.client.gate() == Gate::Open
             && self.state.transaction.is_none()
@@ -74,7 +74,8 @@ impl Dispatch<'_> {
             && !self.is_careful
     }
 
-    /// What a request asks of a table. Else its command, unless there is none.
+    /// What a request asks of a table. If it asks nothing of one, its command, unless there is
+    /// none.
     pub(super) fn ask(
         &self,
         request: &Request<'_>,
@@ -102,12 +103,13 @@ impl Dispatch<'_> {
         })
     }
 
-    /// Asks for as many of these requests, which begin at `bytes[0]`, as the tables answer.
+    /// Asks the tables about these requests, which begin at `bytes[0]`, up to the first that they
+    /// do not answer.
     pub(super) fn answer_ahead(&mut self, requests: &[Ahead], bytes: &[u8]) -> Answered {
         let mut answered = Answered::default();
         let mut tables = Tables::new(self.nodes);
         let mut unread = bytes;
-        // Those of one command that follow each other are counted at once.
+        // Equal commands that follow each other are counted at once.
         let mut same = 0;
         for request in requests {
             if !std::ptr::eq(self.command, request.command) {
@@ -129,7 +131,8 @@ impl Dispatch<'_> {
         }
         drop(tables);
         self.count_here(same);
-        // Asked after the change: who begins to track and reads later sees it.
+        // Asked after the change: a client that begins to track from now on, and reads, sees the
+        // change.
         if self.shared.tracking.is_on() || self.shared.monitors.is_watched() {
             let answered = requests.get(..answered.requests).unwrap_or_default();
             self.tell_ahead(answered, bytes);
@@ -137,7 +140,7 @@ impl Dispatch<'_> {
         answered
     }
 
-    /// Counts so many requests for the present command, which were answered.
+    /// Counts so many requests of the present command, which were answered.
     fn count_here(&mut self, requests: u64) {
         if requests > 0 {
             self.tally.last_command = Some(self.command);
@@ -145,7 +148,7 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Asks for one request; returns whether the table answered.
+    /// Asks a table about one request; returns whether it answered.
     #[inline]
     fn answer_one(&mut self, tables: &mut Tables<'_>, request: &Ahead, key: &[u8]) -> bool {
         let asked = (request.spot, key);
@@ -194,7 +197,7 @@ impl Dispatch<'_> {
         }
     }
 
-    /// A table made the reply to a `GET`, from `start` on: as the client wants it.
+    /// A table made the reply to a `GET`, from `start` on: converts it for the client.
     #[inline]
     pub(super) fn found(&mut self, key: &[u8], start: usize) {
         self.tally.hits += 1;
@@ -209,7 +212,7 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Somebody began to track or to monitor meanwhile: tells what these requests were.
+    /// Somebody began to track or to monitor meanwhile: reports what these requests were.
     #[cold]
     fn tell_ahead(&mut self, requests: &[Ahead], mut bytes: &[u8]) {
         let mut scanner = RequestScanner::new();
@@ -218,7 +221,7 @@ impl Dispatch<'_> {
             ..Limits::default()
         };
         for ahead in requests {
-            // Bytes that were scanned before.
+            // These bytes were scanned before.
             if !matches!(scanner.scan(bytes, &limits), Ok(Some(_))) {
                 return;
             }

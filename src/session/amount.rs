@@ -3,7 +3,7 @@
 use crate::command::Increment;
 use crate::resp::parse_i64;
 
-/// What an increment adds, or the error's text.
+/// What an increment adds, or the text of the error.
 pub(super) fn delta(kind: Increment, amount: &[u8]) -> Result<i64, &'static str> {
     let amount = match kind {
         Increment::Incr => return Ok(1),

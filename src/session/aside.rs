@@ -35,7 +35,7 @@ use crate::resp::{Form, Protocol, Request, encode, reply, to_resp2};
 #[derive(Debug)]
 pub(super) struct Aside {
     answer: oneshot::Receiver<Answer>,
-    /// Ends a command that waits, when the session does.
+    /// Ends a command that waits when it is dropped, as the session ends.
     wait: Option<DropGuard>,
 }
 
@@ -59,8 +59,8 @@ pub(super) struct Watch {
     timeout: Duration,
 }
 
-/// Keys about which nothing is answered here; they are free again when it is dropped, which takes
-/// the lock of the lane.
+/// Keys about which nothing is answered here. Dropping it frees them, which takes the lock of the
+/// lane.
 struct Bars {
     node: Arc<Node<Ticket>>,
     keys: Vec<Key>,
@@ -182,10 +182,10 @@ impl Dispatch<'_> {
     ) {
         let (sender, answer) = oneshot::channel();
         tokio::spawn(async move {
-            // Without its session an answer is dropped, and what it holds closed.
+            // Without its session an answer is dropped, and the connection that it holds is closed.
             drop(sender.send(run.await));
         });
-        // `CLIENT LIST` tells what it waits in.
+        // `CLIENT LIST` shows the command that a client waits in.
         self.tally.last_command = Some(self.command);
         self.state.aside = Some(Aside { answer, wait });
     }
@@ -290,9 +290,9 @@ struct Wait {
     bars: Bars,
     /// Its node.
     index: usize,
-    /// Who waits; `None` for a request from inside.
+    /// Who waits; `None` for a request that Tally makes itself.
     client: Option<Arc<Client>>,
-    /// For everything but the wait itself.
+    /// For every answer but that of the wait itself.
     timeout: Duration,
 }
 
@@ -328,8 +328,8 @@ impl Wait {
         })
     }
 
-    /// Waits for the reply. When the client goes, its wait at the node is ended by the lane: in
-    /// order with everything that comes later, so that nothing pushed from then on is lost to it.
+    /// Waits for the reply. When the client leaves, the lane ends its wait at the node: in order
+    /// with everything that comes later, so that nothing pushed from then on is lost to it.
     async fn wait(
         &self,
         connection: &mut Pooled,
@@ -356,7 +356,7 @@ impl Wait {
         late.unwrap_or_else(|_| Err("it was not unblocked in time".to_owned()))
     }
 
-    /// Lets others know where the client waits.
+    /// Shows others where the client waits.
     fn show(&self, connection: Option<i64>) {
         if let Some(client) = &self.client {
             let node = self.index;
@@ -373,8 +373,8 @@ impl Bars {
         }
     }
 
-    /// Adds keys, and waits until what was pending on them is applied. An error frame says why
-    /// nothing was added.
+    /// Adds keys, and waits until what was pending on them is applied. An error frame says why none
+    /// was added.
     async fn add(&mut self, keys: Vec<Key>) -> Result<(), Vec<u8>> {
         let mut seen: HashSet<&[u8]> = self.keys.iter().map(Key::as_bytes).collect();
         let new = keys.iter().filter(|key| seen.insert(key.as_bytes()));
@@ -413,8 +413,8 @@ impl fmt::Debug for Bars {
     }
 }
 
-/// Closes a lost connection at the node too: what was sent on it is executed before the answer
-/// comes, or not at all. Where that is refused or the node is away, nothing more can be done.
+/// Closes a lost connection at the node too: what was sent on it is executed before the node
+/// answers, or not at all. Where the node refuses that or is away, nothing more can be done.
 pub(super) async fn fence(node: &Node<Ticket>, connection: Pooled) {
     let id = connection.id().to_string();
     drop(connection);
@@ -424,8 +424,7 @@ pub(super) async fn fence(node: &Node<Ticket>, connection: Pooled) {
     killed.await;
 }
 
-/// Submits something to a node's lane, when there is room, and waits for the answer: a RESP3
-/// frame.
+/// Submits something to a node's lane when there is room, and waits for the answer: a RESP3 frame.
 pub(super) async fn on_lane(
     node: &Node<Ticket>,
     submit: impl FnOnce(&mut Lane<Ticket>, &mut Step<'_, Ticket>, Ticket),

@@ -1,4 +1,4 @@
-//! A request from inside of the process: the way of a client's request, without a connection.
+//! Requests that Tally makes itself: they take the way of a client's request, without a connection.
 
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -118,7 +118,7 @@ impl Asking<'_> {
         let flow = if let Ok(Some(_)) = length {
             dispatch.execute(&scanner.request(&self.wire), Known::Nothing)
         } else {
-            // What we encoded is a request, save for an argument beyond the limits of clients.
+            // What we encoded is a request, unless an argument is larger than clients may send.
             dispatch.error("ERR the request is too large");
             Flow::Continue
         };

@@ -15,10 +15,10 @@ pub(super) struct Tally {
     pub(super) misses: u64,
     pub(super) errors: u64,
     pub(super) last_command: Option<&'static Command>,
-    /// What each of a few commands came to, and in `further` those of other commands.
+    /// The counts of a few commands, and in `further` those of other commands.
     counts: [Option<Count>; DISTINCT],
     further: Vec<Count>,
-    /// How long each command took that was answered here and not timed for itself.
+    /// The time of each command that was answered here and not timed by itself.
     pub(super) share: Duration,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Tally {
 struct Count {
     command: &'static Command,
     calls: u64,
-    /// Of the calls, those that share the time of the batch.
+    /// How many of the calls share the time of the batch.
     sharing: u64,
     failed: u64,
 }
@@ -54,7 +54,8 @@ impl Tally {
         }
     }
 
-    /// Counts one call of `command`. It shares the time of the batch unless it was timed or waits.
+    /// Counts one call of `command`. It shares the time of the batch unless it was timed by itself
+    /// or waits.
     #[inline]
     pub(super) fn count(&mut self, command: &'static Command, shares: bool, failed: bool) {
         self.add(Count {
@@ -101,5 +102,5 @@ impl Count {
     }
 }
 
-/// Different commands of a batch that are counted without an allocation.
+/// How many different commands of a batch are counted without an allocation.
 const DISTINCT: usize = 4;

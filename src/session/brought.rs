@@ -26,10 +26,10 @@ struct Brought {
     order: Arc<Mutex<()>>,
     /// Keys of the node where it runs, at least one.
     keys: Vec<Located>,
-    /// Those of others, each once.
+    /// Those of other nodes, each once.
     others: Vec<Located>,
     wire: Vec<u8>,
-    /// Most bytes of the values of all others.
+    /// Most bytes of the values of all other keys together.
     limit: usize,
 }
 
@@ -132,8 +132,8 @@ impl Brought {
         Ok(found)
     }
 
-    /// The elements of its reply: one for each other key, the script's, then `PTTL` and `DUMP` of
-    /// each other key.
+    /// One transaction. The elements of its reply are one for each other key, the script's, then
+    /// `PTTL` and `DUMP` of each other key.
     fn transaction(&self, before: &[Option<Dumped>]) -> (Vec<u8>, Effect) {
         let mut wire = Vec::new();
         let mut commands = 2;
@@ -170,8 +170,8 @@ impl Brought {
     }
 }
 
-/// Gives a key to its node as the script left it, if that is not as it was. `took` is how long the
-/// script's step took at most, in milliseconds.
+/// Gives a key back to its node as the script left it, if the script changed it. `took` is the
+/// longest that the script's step can have taken, in milliseconds.
 fn put_back(
     locked: &Locked,
     key: &Located,
@@ -191,8 +191,8 @@ fn put_back(
     }
 }
 
-/// Whether a key has its value and its end still. A deadline that was moved by less than the time
-/// that passed is taken for the same.
+/// Whether a key still has its value and its deadline. A deadline that was moved by less than the
+/// time that passed counts as the same.
 fn is_same(before: &Dumped, after: &Dumped, took: u64) -> bool {
     let same_end = match (before.left, after.left) {
         (0, 0) => true,

@@ -22,7 +22,7 @@ use crate::resp::Protocol;
 /// per batch of requests and by `CLIENT` commands.
 #[derive(Debug)]
 pub struct Client {
-    /// Rising from 1; `CLIENT ID`.
+    /// Rises from 1; `CLIENT ID` tells it.
     pub id: u64,
     /// Where it connected from.
     pub addr: SocketAddr,
@@ -41,7 +41,7 @@ pub struct Client {
     leaving: AtomicBool,
     parted: AtomicBool,
     tracks: AtomicU8,
-    /// Who gets its messages about keys that it tracks; 0 for itself.
+    /// The id of the client that gets its messages about tracked keys; 0 for itself.
     redirect: AtomicU64,
     /// Where its messages go, while its session lives.
     sink: OnceLock<Weak<Replies>>,
@@ -191,12 +191,12 @@ impl Client {
         self.monitor.store(on, Ordering::Relaxed);
     }
 
-    /// Whether its session ends once what it asked for is answered.
+    /// Whether its session ends once everything that it asked for is answered.
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
     }
 
-    /// It ends then.
+    /// Has its session end once everything that it asked for is answered.
     pub(super) fn set_leaving(&self) {
         self.leaving.store(true, Ordering::Relaxed);
     }
@@ -206,39 +206,39 @@ impl Client {
         self.parted.load(Ordering::Relaxed)
     }
 
-    /// It was.
+    /// Notes that it was answered to the end.
     pub(super) fn set_parted(&self) {
         self.parted.store(true, Ordering::Relaxed);
     }
 
-    /// How it tracks keys.
+    /// How it tracks keys: the options of `CLIENT TRACKING`.
     pub fn tracks(&self) -> Tracks {
         Tracks::from_bits(self.tracks.load(Ordering::Relaxed))
     }
 
-    /// Changes how, and who gets the messages; 0 for itself.
+    /// Changes how it tracks keys, and which client gets the messages; 0 for itself.
     pub fn set_tracks(&self, tracks: Tracks, redirect: u64) {
         self.redirect.store(redirect, Ordering::Relaxed);
         self.change_tracks(tracks);
     }
 
-    /// Changes how.
+    /// Changes how it tracks keys.
     pub(super) fn change_tracks(&self, tracks: Tracks) {
         self.tracks.store(tracks.bits(), Ordering::Relaxed);
     }
 
-    /// Notes that the client is gone that should get its messages.
+    /// Notes that the client that should get its messages is gone.
     pub(super) fn set_broken_redirect(&self) {
         self.tracks
             .fetch_or(Tracks::BROKEN.bits(), Ordering::Relaxed);
     }
 
-    /// Who gets its messages about keys that it tracks; 0 for itself.
+    /// The id of the client that gets its messages about tracked keys; 0 for itself.
     pub fn redirect(&self) -> u64 {
         self.redirect.load(Ordering::Relaxed)
     }
 
-    /// Says once where its messages go.
+    /// Says, once, where its messages go.
     pub(super) fn set_replies(&self, replies: &Arc<Replies>) {
         self.sink.get_or_init(|| Arc::downgrade(replies));
     }
@@ -248,8 +248,8 @@ impl Client {
         self.sink.get().and_then(Weak::upgrade)
     }
 
-    /// Whether it has subscriptions and speaks RESP2, so that messages and replies look alike: it
-    /// may do little else then.
+    /// Whether it has subscriptions and speaks RESP2, so that messages look like replies: then it
+    /// may send little else.
     pub fn is_in_subscribed_mode(&self) -> bool {
         !self.subscriptions.is_empty() && self.protocol() == Protocol::Resp2
     }
@@ -264,7 +264,7 @@ impl Client {
         self.gate() != Gate::Outside
     }
 
-    /// Who it is, unless it is the default user or nobody yet.
+    /// Its user, unless that is the default one, or nobody yet.
     pub fn user(&self) -> Option<Arc<User>> {
         let facts = self.facts.lock();
         facts.user.as_ref().map(|member| Arc::clone(member.user()))
@@ -278,7 +278,7 @@ impl Client {
         user.map_or(DEFAULT_USER, |user| user.name().as_bytes()) == name
     }
 
-    /// Lets it in.
+    /// Lets it in as this user.
     pub fn log_in(&self, login: Login) {
         let (gate, user) = match login {
             Login::Default => (Gate::Open, None),
@@ -288,7 +288,7 @@ impl Client {
         self.gate.store(gate.bits(), Ordering::Relaxed);
     }
 
-    /// Does what its user may do now; it is closed when there is no such user any more.
+    /// Gives it the present rights of its user. It is closed when there is no such user any more.
     pub(super) fn renew(&self, users: &Users) {
         let mut facts = self.facts.lock();
         if let Some(membership) = &mut facts.user {
@@ -306,7 +306,7 @@ impl Client {
         }
     }
 
-    /// Lets it out again (`RESET`), where a password is asked for.
+    /// Takes its user away again (`RESET`), where a password is asked for.
     pub fn log_out(&self) {
         self.gate.store(Gate::Outside.bits(), Ordering::Relaxed);
         self.facts.lock().user = None;
@@ -405,8 +405,8 @@ impl Client {
         self.waiting.store(waiting, Ordering::Relaxed);
     }
 
-    /// Whether it has neither sent nor taken anything for `bound`, and nothing is owed to it.
-    /// Subscribers only listen: like Redis, Tally does not call them idle.
+    /// Whether it has neither sent nor taken anything for `bound`, and no reply is owed to it.
+    /// Subscribers only listen, so like Redis, Tally does not call them idle.
     pub fn is_idle(&self, now: Instant, bound: Duration) -> bool {
         let last = self.facts.lock().last_activity;
         self.subscriptions.is_empty()

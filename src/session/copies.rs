@@ -26,14 +26,14 @@ use crate::resp::{Request, encode, reply};
 struct Copies {
     copying: Copying,
     home: Arc<Node<Ticket>>,
-    /// Keys of the node.
+    /// Keys of the node where it is executed.
     keys: Vec<Located>,
-    /// Keys of others, each once.
+    /// Keys of other nodes, each once.
     others: Vec<Located>,
     order: Arc<Mutex<()>>,
-    /// The command, with the names of copies.
+    /// The command, with the copies' names in place of those keys.
     parts: Vec<Vec<u8>>,
-    /// Most bytes of all copies.
+    /// Most bytes of all copies together.
     limit: usize,
 }
 
@@ -60,7 +60,7 @@ impl Dispatch<'_> {
 
     fn copies(&self, copying: Copying, command: &Command, request: &Request<'_>) -> Copies {
         let mut positions = Vec::new();
-        // The caller has found the keys before.
+        // It can not fail: the caller has found the keys before.
         _ = command::key_positions(command, request, &mut positions);
         let place = match copying {
             Copying::Read => 0,
@@ -113,7 +113,7 @@ impl Copies {
         else {
             return Ok(frame);
         };
-        // A copy that was not taken would be read as if there were no such key.
+        // A copy that the node did not take would be read as if there were no such key.
         let elements: Vec<&[u8]> = elements.collect();
         let taken = copies.iter().flatten().count();
         let mut taken = elements.iter().take(taken + 1);
@@ -143,7 +143,7 @@ impl Copies {
         Ok(copies)
     }
 
-    /// The last element but one of the reply is the command's.
+    /// One transaction. The element of its reply before the last is the command's.
     fn transaction(&self, copies: &[Option<Vec<u8>>]) -> (Vec<u8>, Effect) {
         let mut wire = Vec::new();
         let mut commands = 2;
@@ -164,7 +164,7 @@ impl Copies {
         (wire, Effect::Transaction(commands))
     }
 
-    /// Nothing is written if a copy is not taken.
+    /// One script: nothing is written if a copy is not taken.
     fn script(&self, copies: &[Option<Vec<u8>>]) -> Vec<u8> {
         let count = copies.len().to_string().into_bytes();
         let mut arguments = vec![b"EVAL".to_vec(), STORE.to_vec(), count];
@@ -193,7 +193,7 @@ const STORE: &[u8] = b"local copies = #KEYS \
 /// Most arguments: Lua unpacks 8,000 (`LUAI_MAXCSTACK` in Redis's `luaconf.h`).
 pub(super) const MAX_PARTS: usize = 7_000;
 
-/// What a copy is called where it is made: a name that clients may not use.
+/// The name of a copy on the node where it is made. Clients may not use it.
 fn name(number: usize) -> Vec<u8> {
     format!("__tally__:copy:{number}").into_bytes()
 }

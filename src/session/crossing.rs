@@ -21,26 +21,26 @@ use crate::resp::{Request, encode, parse_i64, reply};
 /// What a command does to the keys in which Tally keeps the numbers of batches.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Markers {
-    /// Nothing.
+    /// They stay as they are.
     Stay,
     /// They are gone.
     Vanish,
-    /// Each lies in the other database.
+    /// Each moves to the other database.
     Swap,
 }
 
 /// A command on one server.
 struct Crossing {
-    /// The lanes, each with what tells of its stop.
+    /// The lanes, each with the channel that tells of its stop.
     lanes: Vec<(Arc<Node<Ticket>>, Told)>,
-    /// The one of them that carries the command.
+    /// The lane that carries the command.
     carrier: Arc<Node<Ticket>>,
     wire: Vec<u8>,
     markers: Markers,
     timeout: Duration,
 }
 
-/// What a node answers.
+/// What a node answers, when it does.
 type Told = oneshot::Receiver<Vec<u8>>;
 
 impl Dispatch<'_> {
@@ -193,7 +193,7 @@ async fn run(place: Place, crossings: Vec<Crossing>) {
 }
 
 impl Crossing {
-    /// Tells `answer` the reply. Ends when the lanes go on, which may be later.
+    /// Gives `answer` the reply. Ends when the lanes go on, which may be later.
     async fn run(mut self, answer: oneshot::Sender<Vec<u8>>) {
         let mut stopped = Vec::new();
         let mut failed = None;
@@ -216,7 +216,7 @@ impl Crossing {
                 } else {
                     let mut error = Vec::new();
                     encode::error(&mut error, no_answer(self.carrier.name(), self.timeout));
-                    // The client goes on; the lanes may not.
+                    // The client goes on; the lanes may have to wait.
                     drop(answer.send(error));
                     drop(reply.await);
                     return go_on(&stopped);
@@ -246,8 +246,9 @@ impl Crossing {
         Ok(reply)
     }
 
-    /// The command, and what puts the markers of all its lanes back into their places: a marker
-    /// that is missing or another's would let increments of the next batches be in doubt.
+    /// The command, and what puts the markers of all its lanes back into their places: where a
+    /// marker is missing, or another lane's stands, increments of the next batches would be in
+    /// doubt.
     fn requests(&self, stopped: &[Arc<Node<Ticket>>]) -> Vec<Vec<u8>> {
         let mut requests = vec![self.wire.clone()];
         if self.markers == Markers::Stay {
@@ -293,7 +294,7 @@ fn go_on(stopped: &[Arc<Node<Ticket>>]) {
     }
 }
 
-/// Runs one step of a lane, then wakes whom it concerns.
+/// Runs one step of a lane, then wakes the sessions that it answered.
 fn with_lane(node: &Node<Ticket>, run: impl FnOnce(&mut Lane<Ticket>, &mut Step<'_, Ticket>)) {
     let mut woken = Vec::new();
     node.enter().step(now(), &mut woken, run);

@@ -31,33 +31,33 @@ pub(super) struct Dispatch<'a> {
     /// The nodes of the session's database.
     pub(super) nodes: &'a [Arc<Node<Ticket>>],
     entered: Option<(usize, Entry<'a, Ticket>)>,
-    /// Replies made here that follow each other, not pushed to `replies` yet.
+    /// Replies made here, one behind the other, and not yet pushed to `replies`.
     pub(super) made: &'a mut Vec<u8>,
     pub(super) woken: &'a mut Vec<Waker>,
     /// Nodes that were given something to send.
     pub(super) touched: Vec<usize>,
     pub(super) tally: Tally,
     pub(super) positions: Vec<usize>,
-    /// Keys to tell [`Seen`](crate::telemetry::Seen) of; empty while nobody watches.
+    /// Keys to report to [`Seen`](crate::telemetry::Seen); empty while nobody watches.
     seen: Vec<Touch>,
-    /// Further ones.
+    /// How many more there were.
     unseen: u64,
-    /// Whether it may be told of them.
+    /// Whether keys may be reported.
     pub(super) is_seen: bool,
-    /// Picks the reads and the increments answered here that are told of.
+    /// Picks which of the reads and the increments answered here are reported.
     salt: u64,
     /// The command that is executed, and what became of it so far.
     pub(super) command: &'static Command,
     pub(super) fate: Fate,
-    /// What of it the client may keep.
+    /// What of its data the client may keep.
     pub(super) reads: Reads,
-    /// Of the request that is executed.
+    /// What is known of the request that is executed.
     known: Known,
-    /// From when on a request is slow.
+    /// How long a request takes that counts as slow.
     pub(super) slow_after: Option<Duration>,
-    /// Whether that is so short that every request is timed for itself.
+    /// Whether that is so short that every request is timed by itself.
     pub(super) is_careful: bool,
-    /// Requests timed for themselves, and how long they took; and whether this one is.
+    /// Requests timed by themselves, and how long they took; and whether this one is.
     timed: (u64, Duration),
     is_timed: bool,
     requests: &'a mut Requests,
@@ -154,8 +154,8 @@ impl<'a> Dispatch<'a> {
         }
     }
 
-    /// Ends the batch: hands over its replies, lets go of the lane, sees to it that what was
-    /// appended is sent, woken other sessions.
+    /// Ends the batch: hands over its replies, lets go of the lane, has what was appended sent and
+    /// other sessions woken.
     ///
     /// The clock is read once more. What the batch took is shared equally by its requests: to read
     /// it for each would cost a tenth of a warm increment (30 ns of 330).
@@ -175,7 +175,7 @@ impl<'a> Dispatch<'a> {
         self.tally
     }
 
-    /// Sees to it that what the lanes were given is sent.
+    /// Has what the lanes were given sent.
     fn send_touched(&mut self) {
         for index in self.touched.drain(..) {
             let Some(node) = self.nodes.get(index) else {
@@ -211,7 +211,7 @@ impl<'a> Dispatch<'a> {
             },
         };
         self.command = command;
-        // What is said of a request before it is executed was said when it began.
+        // What is reported of a request before it is executed was reported when it began.
         let begins = self.state.begun.is_none();
         if begins && let Some(flow) = self.before(request) {
             return flow;
@@ -231,7 +231,8 @@ impl<'a> Dispatch<'a> {
                 flow
             }
             flow => {
-                // Asked after the change: who begins to track and reads later sees it.
+                // Asked after the change: a client that begins to track from now on, and reads,
+                // sees the change.
                 if self.shared.tracking.is_on() {
                     self.after_tracked(request, was_on, transaction);
                     self.end_caching();
@@ -299,7 +300,7 @@ impl<'a> Dispatch<'a> {
         }
     }
 
-    /// Times a request for itself, if it is answered here.
+    /// Times a request by itself, if it is answered here.
     fn timed(&mut self, request: &Request<'_>, run: impl FnOnce(&mut Self) -> Flow) -> Flow {
         let begun = tokio::time::Instant::now().into_std();
         let flow = run(self);
@@ -376,7 +377,7 @@ impl<'a> Dispatch<'a> {
         matches!(self.known, Known::Elsewhere(_))
     }
 
-    /// Whether this request is one of the [`SAMPLED`] that is told of. Costs nothing to speak of:
+    /// Whether this request is one of the [`SAMPLED`] that are reported. It costs next to nothing:
     /// the salt differs from batch to batch, the counts within one.
     #[inline]
     pub(super) fn is_sampled(&self) -> bool {
@@ -515,8 +516,8 @@ impl<'a> Dispatch<'a> {
             .then_some("ERR keys that begin with __tally__: are Tally's own")
     }
 
-    /// Enters a lane and asks whether it takes a command. `None`: it does. Else the session goes
-    /// on as said; when the node is away the error has been written.
+    /// Enters a lane and asks whether it takes a command. `None`: it does. Otherwise the session
+    /// goes on as the result says; when the node is away, the error has been written.
     pub(super) fn admit(&mut self, index: usize) -> Option<Flow> {
         let waker = self.waker;
         match self.lane(index).0.admit(waker) {
@@ -556,7 +557,7 @@ impl<'a> Dispatch<'a> {
     }
 }
 
-/// How much a delta is, for charts.
+/// The size of a delta, for charts.
 pub(super) fn clamped(delta: i64) -> u32 {
     u32::try_from(delta.unsigned_abs()).unwrap_or(u32::MAX)
 }
@@ -564,16 +565,16 @@ pub(super) fn clamped(delta: i64) -> u32 {
 /// Redis's words (`incrDecrCommand` in `t_string.c`).
 pub(super) const OVERFLOW: &str = "ERR increment or decrement would overflow";
 
-/// Of so many requests answered here, one is told of; the others' costs do not change.
+/// Of so many requests answered here, one is reported: so the others cost no more than before.
 pub(super) const SAMPLED: u32 = 64;
 
-/// Most keys that a batch tells of.
+/// Most keys that a batch reports.
 const MAX_SEEN: usize = 32;
 
 /// A threshold of the slow log below this asks for more than a batch's time can tell.
 const CAREFUL_BELOW: Duration = Duration::from_millis(1);
 
-/// What is executed before anything is.
+/// What is executed before the first command.
 static NO_COMMAND: &Command = match command::commands() {
     [first, ..] => first,
     [] => unreachable!(),

@@ -29,7 +29,7 @@ struct Run<'a> {
     tickets: Vec<Ticket>,
     /// Scripts that are called by these names.
     scripts: Vec<&'a [u8]>,
-    /// A command may use keys that it does not name.
+    /// Whether a command may use keys that it does not name.
     whole: bool,
     has_script: bool,
 }
@@ -50,7 +50,7 @@ impl Run<'_> {
     }
 }
 
-/// Gives the run of a node to `add`; it begins if there is none.
+/// Gives the run of a node to `add`, and begins it if there is none.
 fn with_run<'q>(runs: &mut Vec<Run<'q>>, node: usize, add: impl FnOnce(&mut Run<'q>)) {
     if let Some(run) = runs.iter_mut().find(|run| run.node == node) {
         return add(run);
@@ -231,8 +231,8 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Gives all runs to their lanes, which are locked together meanwhile, in one order for all
-    /// that do so.
+    /// Gives all runs to their lanes. The lanes are locked together meanwhile, in the order in
+    /// which everybody locks several.
     fn send_runs(&mut self, mut runs: Vec<Run<'_>>, is_all: bool) {
         self.leave();
         runs.sort_unstable_by_key(|run| run.node);

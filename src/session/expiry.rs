@@ -6,8 +6,8 @@ use crate::counter::{Condition, Expiry, Remaining, Timed, When};
 use crate::resp::{Request, encode, parse_i64};
 
 impl Dispatch<'_> {
-    /// Answers a request about the deadline of a warm counter, without its lane. False when it is
-    /// no such request, or the lane has to be asked; then nothing has happened.
+    /// Answers a request about the deadline of a warm counter without its lane. False when the
+    /// request is another one, or when the lane has to be asked: then nothing has happened.
     pub(super) fn deadline_here(&mut self, request: &Request<'_>) -> bool {
         if self.is_elsewhere() {
             return false;
@@ -15,7 +15,7 @@ impl Dispatch<'_> {
         let Some(timed) = read(self.command(), request) else {
             return false;
         };
-        // Who tracks what it reads is told by the lane's way.
+        // A client that tracks what it reads is served by the lane.
         if self.is_tracked() {
             return false;
         }

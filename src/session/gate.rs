@@ -8,13 +8,13 @@ use crate::command::Command;
 use crate::resp::Request;
 
 impl Dispatch<'_> {
-    /// Why a client that is not the default user may not execute this, if so: the error's text.
+    /// The error's text if a client that is not the default user may not execute this.
     #[cold]
     pub(super) fn stopped(&mut self, command: &Command, request: &Request<'_>) -> Option<String> {
         if local::allowed_before_auth(command.name) {
             return None;
         }
-        // Nobody yet, or let out since the gate was read.
+        // Nobody yet, or logged out since the gate was read.
         let user = match self.client.gate() {
             Gate::Open => return None,
             Gate::Outside => None,

@@ -16,7 +16,7 @@ impl Dispatch<'_> {
         if let Some(flow) = self.check_password(command, request) {
             return flow;
         }
-        // Whoever asks whether the server answers hears what one Redis would say.
+        // Whoever asks whether the server answers gets what one Redis would say.
         if command.name == "ping"
             && let Some(text) = self.busy()
         {
@@ -109,18 +109,18 @@ impl Dispatch<'_> {
         to != Some(i64::from(self.client.database()))
     }
 
-    /// What a node of the session's database says that a script keeps busy.
+    /// The error if a node of the session's database is kept busy by a script.
     fn busy(&self) -> Option<Arc<str>> {
         self.nodes.iter().find_map(|node| node.busy())
     }
 
-    /// A command without keys that every node answers alike.
+    /// A command without keys to which every node gives the same answer.
     pub(super) fn any_node(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         self.leave();
         if command.name == "function|stats" && self.busy().is_some() {
             return self.ask_past_lanes(command, request);
         }
-        // One that is connected, else the first one.
+        // The first node that is connected, or else the first one.
         let index = self.nodes.iter().position(|node| !node.is_away());
         let index = index.unwrap_or(0);
         if let Some(flow) = self.admit(index) {

@@ -141,7 +141,8 @@ impl Dispatch<'_> {
         }
         entry.step(now, woken, |lane, step| match (timed, keys) {
             (Some(timed), [key]) => lane.timed(step, key, timed, request.wire(), ticket),
-            // Where nothing is known of any key, nothing has to be seen to.
+            // Where every key is only forwarded, nothing is known that would have to be looked
+            // after.
             _ if whole && !step.table.rules().forwards_all() => {
                 lane.whole_node(step, request.wire(), Extent::AnyKey, ticket);
             }

@@ -28,7 +28,7 @@ pub(super) struct Locked {
 struct Part {
     node: Arc<Node<Ticket>>,
     keys: Vec<Key>,
-    /// How many connections the lane had lost before: a further one ends the lock.
+    /// How many connections the lane had lost by then: if it loses another, the lock is gone.
     losses: u32,
 }
 
@@ -85,11 +85,11 @@ pub(super) struct Dumped {
 }
 
 impl Dumped {
-    /// Of the replies to `PTTL` and `DUMP`; `None` where there is no such key, or not any more.
+    /// Made of the replies to `PTTL` and `DUMP`; `None` where there is no such key, or no longer.
     pub(super) fn of(left: &[u8], value: &[u8]) -> Option<Self> {
         let left = match reply::integer(left)? {
             -2 => return None,
-            // What ends within this millisecond does not live for ever.
+            // A key that ends within this millisecond still does not live for ever.
             left => u64::try_from(left).map_or(0, |left| left.max(1)),
         };
         let text = reply::text(value).filter(|_| !reply::is_null(value))?;
@@ -146,7 +146,7 @@ impl Locked {
         refused.map_or(Ok(locked), Err)
     }
 
-    /// Sends a request, or a transaction, about locked keys of `node`; who asks waits for the
+    /// Sends a request, or a transaction, about locked keys of `node`. The caller waits for the
     /// answer.
     ///
     /// # Errors
@@ -247,7 +247,7 @@ pub(super) async fn told(asked: Told) -> Vec<u8> {
     frame.unwrap_or_else(|_| error_frame("the node's lane is gone"))
 }
 
-/// Runs one step of a lane, then wakes whom it concerns and sends what it left.
+/// Runs one step of a lane, then wakes the sessions that it answered and sends what it left.
 fn with_lane<R>(
     node: &Node<Ticket>,
     run: impl FnOnce(&mut Lane<Ticket>, &mut Step<'_, Ticket>) -> R,

@@ -1,4 +1,4 @@
-//! `AUTH` and `HELLO` where the password takes long to check: argon2, on a thread that serves
+//! `AUTH` and `HELLO` with passwords that take long to check: argon2, on a thread that serves
 //! nobody.
 //!
 //! The session waits as in a command aside. A right password is remembered for its user as a fast
@@ -28,7 +28,7 @@ pub(super) struct Logins {
     waiting: AtomicUsize,
 }
 
-/// One that waits for its turn or has it, counted until it is dropped.
+/// A login that waits for its turn or has it, counted until it is dropped.
 struct Place(Arc<Logins>);
 
 impl Default for Logins {
@@ -70,8 +70,8 @@ impl Drop for Place {
 }
 
 impl Dispatch<'_> {
-    /// Sees to it that what `AUTH` or `HELLO` gives can be told at once to be right. `None`: it
-    /// can, or there is nothing to tell.
+    /// Has the password of an `AUTH` or `HELLO` checked, if that takes long. `None`: it can be
+    /// answered at once, or there is nothing to check.
     pub(super) fn check_password(
         &mut self,
         command: &Command,
@@ -101,7 +101,7 @@ impl Dispatch<'_> {
                 self.pass(&answer.frame, Form::Plain);
                 return Some(Flow::Continue);
             }
-            // It is remembered now, unless the users have changed meanwhile.
+            // The password is remembered now, unless the users have changed meanwhile.
         }
     }
 }
@@ -111,7 +111,8 @@ const NOT_IN_MULTI: &str =
 
 const BUSY: &str = "ERR too many passwords are being checked, try again";
 
-/// Passwords checked at once: each takes a core, and the memory that its hash says.
+/// How many passwords are checked at once: each takes a core, and the memory that its hash asks
+/// for.
 const AT_ONCE: usize = 2;
 
 /// Most clients that wait for that; further ones get an error.

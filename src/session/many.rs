@@ -13,11 +13,11 @@ use crate::node::{Came, Refused};
 use crate::resp::{Protocol, Request, encode};
 use crate::telemetry::Use;
 
-/// An `MGET` whose first keys were read or asked for; others have their turn before the next ones.
+/// An `MGET` whose first keys were read or asked for. Others have their turn before the next ones.
 #[derive(Debug)]
 pub(super) struct Begun {
     gather: Arc<Gather>,
-    /// How many keys.
+    /// How many keys are done.
     done: usize,
     fate: Fate,
 }
@@ -104,7 +104,7 @@ impl Dispatch<'_> {
         nodes.into_iter().find_map(&mut ask)
     }
 
-    /// The reply is this error.
+    /// Ends the reply with this error.
     fn fail(&mut self, gather: &Gather, mut keys: Range<usize>, text: &str) {
         let mut frame = Vec::new();
         encode::error(&mut frame, text);

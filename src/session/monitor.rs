@@ -41,7 +41,7 @@ impl Monitors {
         true
     }
 
-    /// Takes a client away that has gone, or sent `RESET`.
+    /// Takes out a client that has gone, or sent `RESET`.
     pub fn remove(&self, client: &Client) {
         if client.is_monitor() {
             let mut all = self.all.lock();
@@ -64,7 +64,7 @@ impl Monitors {
 }
 
 impl Dispatch<'_> {
-    /// Begins `MONITOR` for this client. In it already, it gets no reply, as from Redis.
+    /// Begins `MONITOR` for this client. If it is in it already, it gets no reply, as from Redis.
     pub(super) fn monitor(&mut self) {
         let shared = self.shared;
         let Some(client) = shared.registry.get(self.client.id) else {

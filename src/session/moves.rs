@@ -32,9 +32,9 @@ pub(super) enum Move {
         /// Only where there is no such key yet.
         if_new: bool,
     },
-    /// Nothing: the value and the time to live of a key become another key's.
+    /// Nothing is moved: another key gets the value and the time to live of this one.
     Copy {
-        /// Also where that is there already.
+        /// Even where there is such a key already.
         replace: bool,
         /// Where it is; `None`: in the same database.
         database: Option<i64>,
@@ -43,7 +43,7 @@ pub(super) enum Move {
     Element { from: End, to: End, waits: bool },
     /// A member of a set.
     Member,
-    /// Nothing: keys are set, if none of them exists.
+    /// Nothing is moved: keys are set if none of them exists.
     SetNew,
 }
 
@@ -71,7 +71,7 @@ struct Moving {
 }
 
 impl Move {
-    /// `None` for another command; an error where the request is none.
+    /// `None` for any other command; an error where the request is malformed.
     pub(super) fn of(
         command: &Command,
         request: &Request<'_>,
@@ -132,7 +132,7 @@ impl End {
         }
     }
 
-    /// What `LREM` takes for the first of equal elements from there.
+    /// The count by which `LREM` takes the first of equal elements from there.
     fn count(self) -> &'static [u8] {
         match self {
             Self::Left => b"1",
@@ -240,7 +240,7 @@ impl Moving {
             if left == Some(Duration::ZERO) {
                 return Answer::of(frame);
             }
-            // Until there is something to move the keys need not be locked.
+            // As long as there is nothing to move, the keys need not be locked.
             loop {
                 let left = self.timeout.map(|all| all.saturating_sub(begun.elapsed()));
                 if left == Some(Duration::ZERO) {
@@ -258,7 +258,7 @@ impl Moving {
         }
     }
 
-    /// Whether another attempt would not be in vain.
+    /// Whether another attempt may succeed.
     async fn is_something_there(&self) -> bool {
         let [source, ..] = self.places.as_slice() else {
             return true;
@@ -401,7 +401,7 @@ impl Moving {
     }
 }
 
-/// An element of a list; none where the source has none.
+/// Moves an element of a list; none where the source has none.
 async fn element(
     locked: &Locked,
     (source, from): (&Located, End),
@@ -414,13 +414,14 @@ async fn element(
         return Ok(nothing);
     };
     answer(target.ask(locked, to.push(), &[found])?).await?;
-    // Not whatever stands there now: others may have taken the element on the node itself.
+    // Only this element, not whatever stands there now: others may have taken it on the node
+    // itself.
     answer(source.ask(locked, "LREM", &[from.count(), found])?).await?;
     Ok(frame)
 }
 
-/// Removes a key if nobody has changed it on its node since it was read: increments of another
-/// Tally would be lost with it.
+/// Removes a key if nobody has changed it on its node since it was read. Otherwise increments by
+/// another Tally would be lost with it.
 struct Remover<'a> {
     place: &'a Located,
     /// `None` when it is lost.
@@ -445,7 +446,7 @@ impl<'a> Remover<'a> {
         self.transact(&wire, 1).await.map(drop)
     }
 
-    /// Whether the key was removed; if so, it is done.
+    /// Removes the key, and returns whether that was possible.
     async fn remove(&mut self) -> Result<bool, Vec<u8>> {
         let mut wire = Vec::new();
         encode::request(&mut wire, &[b"MULTI"]);
@@ -478,5 +479,5 @@ impl<'a> Remover<'a> {
     }
 }
 
-/// How often a key that others change is read anew.
+/// How often a key that others keep changing is read again.
 const ATTEMPTS: usize = 8;

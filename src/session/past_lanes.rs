@@ -41,8 +41,8 @@ impl Dispatch<'_> {
         }
         let config = self.shared.live();
         let upstream = &config.upstream;
-        // Longer waits, and zero, which is for ever, end with the bound of every other wait for a
-        // node: a client that left would hold its place as long as it liked.
+        // A longer wait, and zero, which is for ever, ends with the bound of every other wait for a
+        // node: else a client that left would hold its place for as long as it liked.
         let timeout = match timeout {
             Duration::ZERO => upstream.hard_timeout,
             timeout => timeout.min(upstream.hard_timeout),
@@ -82,8 +82,8 @@ impl Dispatch<'_> {
         Flow::Continue
     }
 
-    /// Ends what runs too long on any node, or tells of it. It goes past the lanes: what this client
-    /// has sent before may still wait there, behind the script.
+    /// Ends what runs too long on any node, or tells of it. It goes past the lanes: what this
+    /// client has sent before may still wait there, behind the script.
     pub(super) fn ask_past_lanes(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         self.leave();
         let Ok(slot) = Arc::clone(&self.shared.waits).try_acquire_owned() else {

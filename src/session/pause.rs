@@ -1,4 +1,4 @@
-//! `CLIENT PAUSE`: requests that wait until a moment, or until `CLIENT UNPAUSE`.
+//! `CLIENT PAUSE`: requests that wait for a time, or until `CLIENT UNPAUSE`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -21,8 +21,8 @@ pub enum Paused {
     All,
 }
 
-/// The pause of all clients, if there is one. Shared by all sessions; costs one atomic read for
-/// each batch of requests while there is none.
+/// The pause of all clients, if there is one. All sessions share it; while there is none, it costs
+/// one atomic read for each batch of requests.
 #[derive(Debug, Default)]
 pub struct Pause {
     /// 0: none; 1: writes; 2: all.
@@ -39,7 +39,7 @@ struct Inner {
 }
 
 impl Pause {
-    /// Begins a pause. One that is under way is made longer and stricter, never shorter.
+    /// Begins a pause. If one is under way, it becomes longer and stricter, never shorter.
     pub fn begin(&self, what: Paused, until: Instant) {
         let mut inner = self.inner.lock();
         inner.until = inner.until.max(Some(until));
@@ -78,8 +78,8 @@ impl Pause {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether a request has to wait; `waker` is woken when it need not any more. What comes by
-    /// HTTP never waits: it has no session.
+    /// Whether a request has to wait; `waker` is woken when it no longer has to. Requests by HTTP
+    /// never wait: they have no session.
     pub(super) fn holds(&self, client: &Client, may_change: bool, waker: &Waker) -> bool {
         if client.id == 0 {
             return false;
@@ -119,7 +119,7 @@ impl Dispatch<'_> {
         pause.holds(self.client, may_change, self.waker)
     }
 
-    /// Whether Redis would send a request on to replicas.
+    /// Whether Redis would send the request on to replicas.
     pub(super) fn may_change(&self, command: &Command, request: &Request<'_>) -> bool {
         let declares_not =
             command.class == Class::Script && self.shared.scripts.reads_only(request);
@@ -127,8 +127,8 @@ impl Dispatch<'_> {
     }
 }
 
-/// Whether Redis would send it on to replicas: writes, scripts that do not say otherwise, messages,
-/// and `PFCOUNT`, which writes what it has counted (`CMD_MAY_REPLICATE`).
+/// Whether Redis would send a command on to replicas: writes, scripts that do not declare
+/// otherwise, messages, and `PFCOUNT`, which writes what it has counted (`CMD_MAY_REPLICATE`).
 fn may_change(command: &Command) -> bool {
     let is_script = command.class == Class::Script && !command.flags.contains(Flags::READONLY);
     let publishes = matches!(command.class, Class::PubSub(Messages::Publish(_)));

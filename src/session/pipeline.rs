@@ -1,24 +1,24 @@
-//! What a client sent and is not executed yet: where requests begin and end in it.
+//! What a client sent that is not executed yet: where requests begin and end in it.
 
 use super::ahead::Ahead;
 use super::dispatch::{Dispatch, Known};
 use crate::command::Command;
 use crate::resp::{Limits, ProtocolError, Request, RequestScanner};
 
-/// Places in a session's bytes, which it holds itself.
+/// Places in a session's bytes. The session itself holds the bytes.
 ///
 /// Requests that key tables may answer are looked ahead at, see [`super::ahead`]; any other is
 /// scanned and executed on its own.
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
-    /// Past what is in `ahead`.
+    /// Scans behind the requests in `ahead`.
     scanner: RequestScanner,
     /// The request that `scanner` has found, if it is not executed.
     scanned: Option<Scanned>,
-    /// From `next` on, requests at the front.
+    /// Requests that were looked ahead at; those from `next` on are at the front.
     ahead: Vec<Ahead>,
     next: usize,
-    /// For those of them that no table answers.
+    /// Scans again those of them that no table answered.
     again: RequestScanner,
 }
 
@@ -82,7 +82,7 @@ impl Pipeline {
         Ok(Next::Execute(self.scanner.request(unread), known))
     }
 
-    /// The request given last was executed: its length.
+    /// The request given last was executed. Returns its length.
     pub(super) fn executed(&mut self) -> usize {
         if let Some(first) = self.ahead.get(self.next) {
             self.next += 1;
@@ -91,7 +91,7 @@ impl Pipeline {
         self.scanned.take().map_or(0, |scanned| scanned.length)
     }
 
-    /// Nothing more is executed for now. What was looked ahead at will be scanned anew: other
+    /// Nothing more is executed for now. What was looked ahead at will be scanned again: other
     /// things may have changed by then.
     pub(super) fn pause(&mut self) {
         if self.next < self.ahead.len() {
@@ -112,12 +112,12 @@ impl Pipeline {
         self.ahead.clear();
         self.next = 0;
         while self.ahead.len() < MOST_AHEAD {
-            // An error comes again when its turn has come.
+            // An error will come again, when it is this request's turn.
             let Ok(Some(length)) = self.scanner.scan(unread, limits) else {
                 return;
             };
             let request = self.scanner.request(unread);
-            // An inline request is not where its bytes are.
+            // An inline request is not where its bytes are: the scanner has encoded it anew.
             let is_inline = !std::ptr::eq(request.wire().as_ptr(), unread.as_ptr());
             match dispatch.ask(&request, length) {
                 Ok(ahead) if !is_inline => self.ahead.push(ahead),
@@ -136,6 +136,7 @@ impl Pipeline {
     }
 }
 
-/// Most requests that are looked ahead at. A table is locked as long as they take, some two
-/// microseconds, and a session keeps up to 80 bytes for each that a client ever sent at once.
+/// Most requests that are looked ahead at. Tables stay locked for as long as they take to answer
+/// these, some two microseconds, and a session keeps up to 80 bytes for each that its client ever
+/// sent at once.
 const MOST_AHEAD: usize = 64;

@@ -1,4 +1,5 @@
-//! What each request means for clients that track keys: which are noted, and who is told.
+//! What each request means for clients that track keys: which reads are noted, and who is told of
+//! changes.
 
 use std::sync::Arc;
 
@@ -13,11 +14,11 @@ use crate::node::{BROADCAST, Came};
 use crate::resp::{Form, Request, encode, reply};
 use crate::telemetry::Use;
 
-/// Keys of the request that is executed which the client may keep.
+/// Keys of the present request which its client may keep.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     keys: Vec<Box<[u8]>>,
-    /// They were noted: their changes will be told.
+    /// The keys were noted: their changes will be told.
     noted: bool,
     /// The nodes may not tell of their changes, so the client is told at once.
     unsure: bool,
@@ -27,10 +28,10 @@ pub(super) struct Reads {
 /// What a script may do to what it reads.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Script {
-    /// There is none, or it only reads.
+    /// There is no script, or it only reads.
     #[default]
     None,
-    /// It may write, and nobody will tell.
+    /// It may write, and nobody will tell of it.
     MayWrite,
     /// The node tells of what it changes.
     Told,
@@ -137,7 +138,7 @@ impl Dispatch<'_> {
         if self.fate != Fate::Rejected {
             let changed = match transaction {
                 Some(changed) => changed,
-                // It began meanwhile, and what was queued is gone.
+                // Tracking began meanwhile, and what was queued is gone.
                 None if command.name == "exec" => Changed::Everything,
                 None if reads.script == Script::Told => Changed::Nothing,
                 None => self.changes(command, request),
@@ -174,13 +175,13 @@ impl Dispatch<'_> {
         }
     }
 
-    /// A message of this client comes behind the replies made here so far.
+    /// Puts the replies made here so far before a message to this client.
     fn before_message(&mut self) {
         self.push_made();
     }
 
-    /// `GET` by a client that tracks: the place comes first. `None` where it goes as for others: a
-    /// forwarded key, or a node that is away.
+    /// `GET` by a client that tracks: the place comes first. `None` where it is treated like any
+    /// other: the key is only forwarded, or its node is away.
     pub(super) fn get_tracked(&mut self, request: &Request<'_>, index: usize) -> Option<Flow> {
         let key = request.arg(1);
         self.leave();
@@ -252,8 +253,8 @@ impl Dispatch<'_> {
         self.send_lanes(&lanes, &wire, Extent::Transaction(2), place, merge);
     }
 
-    /// The keys that a command reads, and whether it may write too. None are what it does not
-    /// name.
+    /// The keys that a command reads, and whether it may write too. Keys that it does not name are
+    /// not among them.
     pub(super) fn read_keys(
         &self,
         command: &Command,
@@ -294,7 +295,7 @@ impl Dispatch<'_> {
             return Changed::Nothing;
         }
         match keys(command, request) {
-            // A script that names none may change any.
+            // A script that names no keys may change any.
             keys if keys.is_empty() => Changed::Everything,
             keys => Changed::Keys(keys),
         }

@@ -24,8 +24,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// An empty registry for at most `max_clients` at once, who must give a password first when
-    /// `password_required`.
+    /// An empty registry for at most `max_clients` at a time, which have to give a password first
+    /// when `password_required`.
     pub fn new(max_clients: usize, password_required: bool) -> Self {
         Self {
             clients: DashMap::new(),
@@ -36,7 +36,7 @@ impl Registry {
         }
     }
 
-    /// Other bounds, for those who come from now on.
+    /// Sets other bounds for clients that come from now on.
     pub fn set_bounds(&self, max_clients: usize, password_required: bool) {
         self.max_clients.store(max_clients, Ordering::Relaxed);
         self.password_required

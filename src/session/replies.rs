@@ -33,7 +33,7 @@ pub enum Ticket {
     Script(Box<Reminded>),
     /// Who waits for the second element of the reply to a transaction.
     Second(Box<Self>),
-    /// Clients that keep a key whose time to live this is.
+    /// Clients that keep a key, whose time to live is asked for.
     Deadline(Box<Deadline>),
     /// Nobody.
     Nobody,
@@ -60,7 +60,7 @@ pub struct Place {
     form: Form,
     /// `CLIENT REPLY OFF` or `SKIP`: nothing is sent.
     mute: bool,
-    /// Longest that a node had a part of the request, in microseconds.
+    /// The longest time that a node had some part of the request, in microseconds.
     node_us: u32,
 }
 
@@ -71,7 +71,7 @@ impl Deliver for Ticket {
             Self::Part(gather, index) => gather.part(index, frame, came),
             Self::Elements(elements) => elements.fill(frame, came),
             Self::Told(task) => {
-                // One that is gone wants nothing.
+                // A task that is gone wants nothing.
                 drop(task.send(frame.to_vec()));
                 None
             }
@@ -86,8 +86,8 @@ impl Deliver for Ticket {
     }
 }
 
-/// The second element of the reply to a transaction; or what was wrong with it, as it would be said
-/// outside of one.
+/// The second element of the reply to a transaction. If something went wrong, the error as it would
+/// be outside of a transaction.
 fn second(frame: &[u8]) -> Cow<'_, [u8]> {
     if let Some(element) = reply::elements(frame).and_then(|mut elements| elements.nth(1)) {
         return element.into();
@@ -99,8 +99,8 @@ fn second(frame: &[u8]) -> Cow<'_, [u8]> {
 }
 
 impl Elements {
-    /// Takes the node's reply to `EXEC`: each ticket its element. An error, or the null of a
-    /// transaction whose watched keys were changed, is for all of them.
+    /// Takes the node's reply to `EXEC`: each ticket gets its element. An error, or the null of a
+    /// transaction whose watched keys were changed, goes to all of them.
     pub fn fill(self, frame: &[u8], came: Came) -> Option<Waker> {
         let mut elements = reply::elements(frame);
         let refusal = (elements.is_none() && self.is_all).then_some(frame);
@@ -121,12 +121,12 @@ impl Place {
         self.number
     }
 
-    /// Notes that a part of what it waits for came.
+    /// Notes that a part of what it waits for has come.
     pub fn came(&mut self, came: Came) {
         self.node_us = self.node_us.max(came.node_us);
     }
 
-    /// Fills the place with a reply that came then.
+    /// Fills the place with a reply that came at that time.
     pub(super) fn filled(mut self, frame: &[u8], came: Came) -> Option<Waker> {
         self.came(came);
         self.fill_at(frame, came.now)
@@ -138,7 +138,7 @@ impl Place {
         self.fill_at(frame, tokio::time::Instant::now().into_std())
     }
 
-    /// The same, by a clock that was read already.
+    /// The same, with a clock that was read already.
     pub(super) fn fill_at(self, frame: &[u8], now: Instant) -> Option<Waker> {
         let (protocol, form) = (self.protocol, self.form);
         self.fill_with(now, frame.strip_prefix(b"-"), |out| match protocol {
@@ -147,7 +147,7 @@ impl Place {
         })
     }
 
-    /// Fills the place with what the client shall see; `error` is its text if it is one.
+    /// Fills the place with what the client is to see; `error` is the text if that is one.
     fn fill_with(
         self,
         now: Instant,
@@ -209,24 +209,25 @@ struct Queue {
     /// Number of the first slot.
     first: u64,
     slots: VecDeque<Slot>,
-    /// Bytes of replies that came before their turn.
+    /// Bytes of replies that came out of turn.
     spill: Vec<u8>,
     /// How many slots lie in `spill`.
     spilled: usize,
-    /// Number behind the last slot that messages may not overtake: a confirmation, or a message.
+    /// Number behind the last slot that messages may not overtake: it holds a confirmation or a
+    /// message.
     barrier: u64,
-    /// The session, when it sleeps.
+    /// Wakes the session, when it sleeps.
     waker: Option<Waker>,
     /// Most bytes held.
     limit: usize,
     /// Whether there were more.
     overrun: bool,
     notes: Notes,
-    /// What all of it becomes.
+    /// The array that the replies become, if they are elements of one.
     whole: Option<Whole>,
-    /// What is to be said in place of the elements.
+    /// The error that takes the place of the elements.
     refusal: Option<Vec<u8>>,
-    /// Longest that a node had some of the elements, in microseconds.
+    /// The longest time that a node had some of the elements, in microseconds.
     node_us: u32,
 }
 
@@ -256,7 +257,7 @@ pub enum Pushed {
 pub struct Backlog {
     /// Number of the first reply that has not been taken.
     pub first: u64,
-    /// Replies that have not come.
+    /// Replies that have not come yet.
     pub outstanding: usize,
     /// Bytes of replies that wait for earlier ones, or to be taken.
     pub bytes: usize,
@@ -265,7 +266,7 @@ pub struct Backlog {
 }
 
 impl Replies {
-    /// No replies, and never more than `limit` bytes of them.
+    /// An empty queue that never holds more than `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self(Mutex::new(Queue {
             ready: Vec::new(),
@@ -284,7 +285,7 @@ impl Replies {
         }))
     }
 
-    /// Room for the elements of one reply of these.
+    /// A queue for the elements of one of these replies.
     pub fn within(&self) -> Arc<Self> {
         Arc::new(Self::new(self.0.lock().limit))
     }
@@ -297,7 +298,7 @@ impl Replies {
         settle(queue)
     }
 
-    /// A node's part of the elements comes now; or a `refusal`, in place of all of them.
+    /// A node's part of the elements comes now, or a `refusal` in place of all of them.
     fn node_replied(&self, came: Came, refusal: Option<&[u8]>) {
         let mut queue = self.0.lock();
         queue.node_us = queue.node_us.max(came.node_us);
@@ -335,8 +336,8 @@ impl Replies {
         place
     }
 
-    /// Adds a message, which is no reply: as soon as it can be, but behind the confirmations and
-    /// messages before it.
+    /// Adds a message, which is not a reply: it leaves as soon as possible, but behind the
+    /// confirmations and messages before it.
     pub fn push_message(&self, bytes: &[u8]) -> Pushed {
         let mut queue = self.0.lock();
         if queue.is_overrun(bytes.len()) {
@@ -361,7 +362,7 @@ impl Replies {
         self.push_message(bytes)
     }
 
-    /// Adds complete replies, as the client shall see them, behind all so far.
+    /// Adds complete replies, in the client's protocol, behind all so far.
     pub fn push(&self, bytes: &[u8]) {
         let mut queue = self.0.lock();
         if queue.is_overrun(bytes.len()) {

@@ -29,9 +29,9 @@ pub(super) enum Asked {
     Element(Pop),
     /// Several of the first that has any: the reply names the key.
     Elements(Pop),
-    /// The entries of all of them, to be told together.
+    /// The entries of all of them, in one reply.
     Streams,
-    /// The same for a consumer of a group.
+    /// The same, for a consumer of a group.
     GroupStreams,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Pop {
 }
 
 impl Asked {
-    /// `None` for a command that can not be asked so.
+    /// `None` for a command that can not be asked in rounds.
     pub(super) fn of(command: &Command, request: &Request<'_>) -> Option<Self> {
         let pop = |name, back, scored| Pop { name, back, scored };
         let has = |word: &[u8]| request.args().any(|arg| arg.eq_ignore_ascii_case(word));
@@ -70,7 +70,7 @@ impl Asked {
 struct Rounds {
     asked: Asked,
     questions: Vec<Question>,
-    /// Of streams, the order in which they are told: each with its question.
+    /// For streams, the order of the reply: each key, with the question that asks for it.
     order: Vec<(usize, Key)>,
     /// Zero: one round. `None`: for ever.
     timeout: Option<Duration>,
@@ -215,8 +215,8 @@ impl Rounds {
         }
     }
 
-    /// Asks key after key, until one gives something; a frame for the client, which is empty when
-    /// it has left.
+    /// Asks key after key until one gives something. Returns a frame for the client, empty when the
+    /// client has left; `None` when no key gave anything.
     async fn pop(&self, pop: Pop, cancel: &CancellationToken) -> Option<Vec<u8>> {
         for question in &self.questions {
             if cancel.is_cancelled() {
@@ -247,9 +247,9 @@ impl Rounds {
         None
     }
 
-    /// Reads the streams of every node. What a group's consumer was given counts more than an error
-    /// of another node, which the next call will meet again; else nothing was changed, and the
-    /// first error is the reply.
+    /// Reads the streams of every node. What the consumer of a group was given counts more than an
+    /// error of another node, which the next call will meet again. Other reads change nothing, so
+    /// their first error is the reply.
     async fn read(&self, cancel: &CancellationToken) -> Option<Vec<u8>> {
         let mut frames = Vec::with_capacity(self.questions.len());
         let mut error = None;
@@ -301,7 +301,7 @@ impl Question {
         ask(&self.node, &self.keys, &self.args).await
     }
 
-    /// The client left while its elements were on the way.
+    /// Puts elements back that were on their way when the client left.
     async fn put_back(&self, pop: Pop, found: Vec<&[u8]>) {
         let key = self.keys.first().map_or(&[][..], Key::as_bytes);
         let mut args: Vec<&[u8]> = vec![pop.back.as_bytes(), key];
@@ -358,7 +358,7 @@ fn elements(frame: &[u8], asked: Asked) -> Vec<&[u8]> {
     }
 }
 
-/// The text of a double.
+/// The text of a double, without its marker.
 fn number(frame: &[u8]) -> &[u8] {
     let line = frame.strip_prefix(b",").unwrap_or_default();
     line.strip_suffix(b"\r\n").unwrap_or_default()
@@ -413,7 +413,7 @@ fn milliseconds(text: &[u8]) -> Result<Option<Duration>, &'static str> {
     Ok(Some(Duration::from_millis(ms)).filter(|timeout| !timeout.is_zero()))
 }
 
-/// Between the first two rounds, and between later ones: each pause doubles.
+/// The pause between the first two rounds. Each later one is twice as long, up to [`LONGEST`].
 pub(super) const SHORTEST: Duration = Duration::from_millis(5);
 pub(super) const LONGEST: Duration = Duration::from_millis(50);
 

@@ -28,7 +28,7 @@ impl Dispatch<'_> {
         self.keyed(command, request)
     }
 
-    /// A call of a limit script: decided here if that can be done.
+    /// A call of a limit script, decided here if possible.
     fn limit(
         &mut self,
         command: &'static Command,
@@ -89,7 +89,8 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Loads a script whose body is known, if the lane was not given it on its present connection.
+    /// Has a lane load a script whose body is known, if that was not done on its present
+    /// connection.
     pub(super) fn remind(&mut self, index: usize, name: &[u8]) {
         let at = (self.client.database(), index);
         let (scripts, now) = (&self.shared.scripts, self.now);
@@ -97,7 +98,7 @@ impl Dispatch<'_> {
         scripts.load_missing(at, name, entry, now, woken);
     }
 
-    /// Asks a node which functions there are now, behind a change of them.
+    /// Asks a node which functions there are now, after a change of them.
     pub(super) fn learn_functions(&mut self) {
         self.leave();
         let Some(index) = self.nodes.iter().position(|node| !node.is_away()) else {
@@ -119,9 +120,10 @@ impl Dispatch<'_> {
         });
     }
 
-    /// The request of a script, between others that make the node tell of what it changes. `None`
-    /// while nobody tracks keys; and where the nodes tell of all changes by others, because what is
-    /// to be told is known only behind both then. An answer is the second element of the reply.
+    /// The request of a script between others that make the node tell of what the script changes.
+    /// The script's reply is the second element of the whole. `None` while nobody tracks keys, and
+    /// where the nodes tell of all changes by others: there, what has to be told is known only
+    /// after both replies.
     pub(super) fn told_script(&mut self, request: &Request<'_>) -> Option<Vec<u8>> {
         let tracking = &self.shared.tracking;
         let is_told = tracking.is_on() && !tracking.broadcasts();
@@ -138,9 +140,9 @@ impl Dispatch<'_> {
         Some(wire)
     }
 
-    /// Whether a script may write, for all that is known of it.
+    /// Whether a script may write, as far as is known.
     pub(super) fn may_write_as_script(&self, command: &Command, request: &Request<'_>) -> bool {
-        // What a function declares is asked of the nodes later than it may be changed there.
+        // The nodes are asked what a function declares only after it may have changed there.
         let is_fcall = command.name == "fcall";
         is_fcall
             || (self.may_change(command, request) && self.shared.scripts.access(request).writes)

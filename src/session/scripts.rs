@@ -1,5 +1,5 @@
-//! The scripts that clients have brought: which are limit scripts, and their bodies, with which a
-//! node that has forgotten them is reminded.
+//! The scripts that clients have brought: which of them are limit scripts, and their bodies, to
+//! load them where a node has forgotten them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct Scripts {
     bodies: DashMap<Arc<[u8]>, Option<Kind>>,
     /// The same by their names, limit scripts only.
     names: DashMap<Sha, Kind>,
-    /// Bodies by their names, at most [`MAX_BODIES`] and [`MAX_BODY_BYTES`] in all at most.
+    /// Bodies by their names, at most [`MAX_BODIES`] of them, and [`MAX_BODY_BYTES`] in all.
     texts: DashMap<Sha, Arc<[u8]>>,
     text_bytes: AtomicUsize,
     /// Which of them were loaded where, and on which of the lane's connections.
@@ -39,7 +39,8 @@ type Sha = [u8; 40];
 /// One lane: the number of its database, and of its node.
 pub(super) type At = (u32, usize);
 
-/// A call of a script by its name: when the node does not know it, it is reminded next time.
+/// A call of a script by its name. If the node turns out not to know it, the script is loaded
+/// before the next call.
 #[derive(Debug)]
 pub struct Reminded {
     pub(super) place: Place,
@@ -73,14 +74,15 @@ impl Scripts {
         }
     }
 
-    /// The call that an `EVAL` or `EVALSHA` makes, if it is one of a limit script with arguments
-    /// as they should be. An `EVALSHA` counts only if the script was brought before, as in Redis.
+    /// The call that an `EVAL` or `EVALSHA` makes, if it is one of a limit script with arguments as
+    /// they should be. As in Redis, an `EVALSHA` works only for a script that was brought before.
     pub(super) fn call(&self, name: &str, request: &Request<'_>) -> Option<Call> {
         let kind = match name {
             "eval" => {
                 let found = self.bodies.get(request.arg(1)).map(|kind| *kind);
                 if found.is_none() {
-                    // The first one is forwarded, so that a node knows the script as it would have.
+                    // The first call is forwarded, so that a node knows the script as it would
+                    // have.
                     self.brought(request.arg(1));
                 }
                 found??
@@ -147,8 +149,8 @@ impl Scripts {
         }
     }
 
-    /// Sees to it that the node is reminded if it does not know the script after all; `None` for
-    /// one whose body is not known here.
+    /// Has the script loaded again if the node turns out not to know it; `None` for one whose body
+    /// is not known here.
     pub(super) fn reminded(
         self: &Arc<Self>,
         at: At,
@@ -190,7 +192,7 @@ impl Scripts {
     }
 
     /// Whether the script of a request calls no command, so that its keys are no more than
-    /// arguments to it.
+    /// arguments.
     pub(super) fn calls_nothing(&self, request: &Request<'_>) -> bool {
         let body = self.body(request);
         body.is_some_and(|body| !hides_calls(&body) && memmem::find(&body, b"redis").is_none())
@@ -284,14 +286,14 @@ impl ScriptAccess {
     };
 }
 
-/// Whether a script may come to `redis` without naming it.
+/// Whether a script may use `redis` without naming it.
 fn hides_calls(body: &[u8]) -> bool {
     let ways = [&b"_G"[..], b"fenv", b"load", b"server"];
     ways.iter().any(|word| memmem::find(body, word).is_some())
 }
 
-/// Reads it off the names of the commands that a script calls. Anything where they are not plain to
-/// see, as text in quotes behind `redis.call(` and `redis.pcall(`, may do anything.
+/// Reads it off the names of the commands that a script calls. A script may do anything if these do
+/// not stand plainly, as text in quotes, behind `redis.call(` and `redis.pcall(`.
 fn script_access(body: &[u8]) -> ScriptAccess {
     if hides_calls(body) {
         return ScriptAccess::ANY;
@@ -314,7 +316,7 @@ fn script_access(body: &[u8]) -> ScriptAccess {
         let Some(command) = commands.find(|command| command.name.as_bytes() == name) else {
             return ScriptAccess::ANY;
         };
-        // One with subcommands says nothing by its name alone.
+        // The name of a command with subcommands alone tells nothing.
         if command.flags.contains(Flags::CONTAINER) {
             return ScriptAccess::ANY;
         }

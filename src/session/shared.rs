@@ -18,10 +18,10 @@ use crate::pubsub::Hub;
 use crate::router::Router;
 use crate::telemetry::{Stats, random_run_id};
 
-/// Sees to it that [`Node::send`] is called at the end of the worker's tick.
+/// Has [`Node::send`] called at the end of the worker's tick.
 pub type SendSoon = Arc<dyn Fn(&Arc<Node<Ticket>>) + Send + Sync>;
 
-/// One for each worker; all but the sender is the same for all workers.
+/// What a worker's sessions share. Every worker has its own; all but the sender is the same in all.
 #[derive(Clone)]
 pub struct Shared {
     /// The configuration at the start. What can change while the process runs is in
@@ -53,12 +53,12 @@ pub struct Shared {
     pub scripts: Arc<Scripts>,
     /// Places for `WAIT`, each a connection to every node.
     pub waits: Arc<Semaphore>,
-    /// Held while a command on several databases begins to stop their lanes: taken before any of
+    /// Held while a command on several databases begins to stop their lanes; taken before any of
     /// them is locked.
     pub(super) crossings: Arc<Mutex<()>>,
-    /// Where passwords are checked that take long.
+    /// Where passwords that take long are checked.
     pub(super) logins: Arc<Logins>,
-    /// Where it is noted what has to be on the disk before a reply leaves, if so wished.
+    /// Notes what has to be on the disk before a reply leaves, if that is configured.
     pub(super) commits: Option<&'static Commits>,
     sender: SendSoon,
 }
@@ -115,9 +115,9 @@ impl Shared {
         Arc::clone(&self.users.read())
     }
 
-    /// Puts another configuration in force, as far as sessions go: bounds on buffers hold for
-    /// further connections, the rest for all. A client whose user is gone is closed; others do
-    /// what their user may do now. Who was let in without a password stays.
+    /// Puts another configuration in force as far as sessions are concerned: bounds on buffers hold
+    /// for new connections, the rest for all. A client whose user is gone is closed; the others get
+    /// their users' present rights. Clients that were let in without a password stay.
     pub fn adopt(&self, config: Config) {
         let before = self.users();
         let users = Arc::new(Users::renewed(&config, &before));

@@ -1,4 +1,5 @@
-//! Increments and `GET` one by one: what tables did not answer, or may not be asked ahead.
+//! Increments and `GET` one by one: those that tables did not answer, or may not be asked about
+//! ahead.
 
 use super::amount::delta;
 use super::dispatch::{Dispatch, Flow, OVERFLOW, clamped};

@@ -48,7 +48,8 @@ struct Keys {
 }
 
 impl Dispatch<'_> {
-    /// Executes a `SORT` step by step. `None`: its options are none, and the node shall say so.
+    /// Executes a `SORT` step by step. `None`: its options are malformed, and the node is to say
+    /// so.
     pub(super) fn sort_across(&mut self, request: &Request<'_>) -> Option<Flow> {
         if self.state.aside.is_none() {
             let sort = Sort::parse(request)?;
@@ -120,7 +121,7 @@ impl Sort {
         }
     }
 
-    /// What is to be sorted; sorted and cut already, unless it `is_unsorted`.
+    /// What is to be sorted. Unless it `is_unsorted`, it comes sorted and cut already.
     async fn elements(&self, keys: &Keys, is_unsorted: bool) -> Result<Vec<Vec<u8>>, Vec<u8>> {
         let mut request: Vec<&[u8]> = vec![b"SORT", &self.key];
         let limit = self.limit.map(|(a, b)| (a.to_string(), b.to_string()));
@@ -239,7 +240,7 @@ impl Keys {
         self.router.node(self.database, self.router.index(key))
     }
 
-    /// Asks the node of `of` something about `keys`, and waits for the answer.
+    /// Asks the node of the key `of` something about `keys`, and waits for the answer.
     async fn ask(&self, of: &[u8], keys: &[&[u8]], request: &[&[u8]]) -> Vec<u8> {
         let mut wire = Vec::new();
         encode::request(&mut wire, request);
@@ -269,7 +270,7 @@ impl Keys {
         Ok(values)
     }
 
-    /// Gives a request about its second argument to the lane, when there is room.
+    /// Gives a request about its second argument to the lane of that key, when there is room.
     async fn begin(&self, request: &[&[u8]]) -> Result<Asked, Vec<u8>> {
         let key = request.get(1).copied().unwrap_or_default();
         let mut wire = Vec::new();
@@ -281,7 +282,7 @@ impl Keys {
     }
 }
 
-/// A value, or the answer that will have it.
+/// A value, or the answer that will bring it.
 enum Asked {
     Known(Option<Vec<u8>>),
     Waits(oneshot::Receiver<Vec<u8>>),
@@ -313,7 +314,7 @@ fn score(weight: &[u8]) -> Option<f64> {
     text.parse().ok().filter(|score: &f64| !score.is_nan())
 }
 
-/// Puts the values into a list, in place of what is there.
+/// Puts the values into a list, in place of whatever is there.
 async fn store(keys: &Keys, key: &[u8], values: &[Option<Vec<u8>>]) -> Result<Vec<u8>, Vec<u8>> {
     let mut wire = Vec::new();
     encode::request(&mut wire, &[b"MULTI"]);
@@ -361,8 +362,8 @@ fn array(values: &[Option<Vec<u8>>]) -> Vec<u8> {
     out
 }
 
-/// Most elements of a key that is sorted so: they and their weights are held here meanwhile. Redis
-/// has no bound.
+/// Most elements of a key that is sorted in this way: they and their weights are held here
+/// meanwhile. Redis has no such bound.
 const MAX_ELEMENTS: usize = 1 << 20;
 
 /// Values asked for before the first of them is waited for.

@@ -27,7 +27,7 @@ impl Dispatch<'_> {
             return Flow::Continue;
         }
         if !is_whole(command, request, positions.len()) {
-            // An odd number of arguments: Redis's error.
+            // An odd number of arguments: the error is Redis's.
             self.error(command::LookupError::Arity.text(request));
             return Flow::Continue;
         }
@@ -115,7 +115,7 @@ impl Dispatch<'_> {
             return flow;
         }
         let place = self.place(command.form);
-        // What else is on the nodes is not Tally's when it has but one database.
+        // With one database only, what else is on the nodes is not Tally's.
         let flush_db = (kind == EveryNode::FlushAll).then(|| renamed(request, b"FLUSHDB"));
         let wire = flush_db.as_deref().unwrap_or_else(|| request.wire());
         self.send_every(wire, extent, place, merge);
@@ -125,7 +125,7 @@ impl Dispatch<'_> {
         Flow::Continue
     }
 
-    /// `DBSIZE`: of each node without the key that Tally keeps there.
+    /// `DBSIZE`: the keys of every node, without the one that Tally keeps there.
     fn db_size(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         if let Some(flow) = self.admit_every() {
             return flow;
@@ -155,7 +155,7 @@ impl Dispatch<'_> {
         Flow::Continue
     }
 
-    /// `RANDOMKEY`: of any node, but none that Tally keeps there.
+    /// `RANDOMKEY`: a key of any node, but none of those that Tally keeps.
     fn random_key(&mut self, command: &Command) -> Flow {
         if let Some(flow) = self.admit_every() {
             return flow;
@@ -168,9 +168,10 @@ impl Dispatch<'_> {
         Flow::Continue
     }
 
-    /// `SCAN`: the cursor carries the node. One whose scan begins here may also end here, so those
-    /// behind it are asked at once: a small database is told in one reply, as by one Redis. Where
-    /// the first has enough to tell, their answers are dropped: once for each node of a whole scan.
+    /// `SCAN`: the cursor carries the node. A scan that begins at a node may also end there, so the
+    /// nodes behind it are asked at the same time: a small database is told in one reply, as by one
+    /// Redis. Where the first node has enough to tell, the answers of the others are dropped, which
+    /// happens once for each node in a whole scan.
     fn scan(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         let Some(cursor) = fan_out::parse_cursor(request.arg(1)) else {
             self.error("ERR invalid cursor");
@@ -218,7 +219,7 @@ impl Dispatch<'_> {
         self.leave();
         let place = self.place(Form::Plain);
         let wire = info.wire();
-        // For each server the session's lane, then one for each database.
+        // For each server the session's lane, then the lane of each database.
         let (own, shared) = (self.client.database(), self.shared);
         let mut asked = Vec::new();
         for (server, node) in self.nodes.iter().enumerate() {
@@ -281,7 +282,7 @@ impl Dispatch<'_> {
         }
     }
 
-    /// `CONFIG GET` or `SET` of what is the nodes'.
+    /// `CONFIG GET` or `SET` of options that are the nodes' own.
     pub(super) fn node_config(&mut self, config: NodeConfig) {
         let place = self.place(Form::Plain);
         let wire = config.wire().to_vec();
@@ -293,7 +294,7 @@ impl Dispatch<'_> {
         });
         self.send_every(&wire, Extent::Ordered, place, merge);
         if sets {
-            // It may be the limit of their memory.
+            // It may have set the limit of their memory.
             let lanes = self.shared.router.in_use();
             lanes.for_each(|node| node.set_may_be_full(true));
         }
@@ -364,7 +365,7 @@ impl Dispatch<'_> {
     }
 }
 
-/// How many keys a `SCAN` asks for. What Redis would refuse a node refuses.
+/// How many keys a `SCAN` asks for. What is malformed is for the node to refuse.
 fn scan_count(request: &Request<'_>) -> usize {
     let args: Vec<&[u8]> = request.args().skip(2).collect();
     let mut pairs = args.chunks_exact(2).filter_map(|pair| match pair {
@@ -381,7 +382,7 @@ const SCAN_COUNT: usize = 10;
 /// Most nodes that one `SCAN` asks.
 const SCANNED_AHEAD: usize = 16;
 
-/// How many arguments go with a key.
+/// How many arguments belong to a key, itself included.
 fn stride(command: &Command) -> usize {
     if command.name == "mset" { 2 } else { 1 }
 }
@@ -405,8 +406,8 @@ pub(super) fn for_keys(command: &Command, request: &Request<'_>, positions: &[us
     wire
 }
 
-/// How the replies of several nodes become one: what each was asked for are arguments at these
-/// positions.
+/// How the replies of several nodes become one. `parts` are the nodes, each with the positions of
+/// the arguments that it was asked for.
 pub(super) fn merge_of(command: &Command, parts: &[(usize, Vec<usize>)]) -> fan_out::Merge {
     match command.class {
         Class::PerNode {
@@ -427,8 +428,8 @@ fn renamed(request: &Request<'_>, name: &[u8]) -> Vec<u8> {
     wire
 }
 
-/// A node's random key that does not begin with the argument. With one key beside Tally's own,
-/// a hundred tries miss it once in 2^100.
+/// A script: a random key of the node that does not begin with the argument. With one key beside
+/// Tally's own, a hundred tries miss it once in 2^100.
 const RANDOM_KEY: &[u8] = b"for _ = 1, 100 do \
     local key = redis.call('RANDOMKEY') \
     if not key then return false end \

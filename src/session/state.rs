@@ -9,17 +9,17 @@ use super::transaction::Transaction;
 pub(super) struct State {
     /// Between `MULTI` and `EXEC`.
     pub(super) transaction: Option<Transaction>,
-    /// The commands of a transaction are executed: a full lane takes them all the same. So it is
-    /// passed by one transaction at most.
+    /// The commands of a transaction are being executed: a lane takes them even when it is full, so
+    /// it goes past its bound by one transaction at most.
     pub(super) executing: bool,
     /// Between `WATCH` and what ends it.
     pub(super) watch: Option<Watch>,
-    /// The request at the front is under way on a connection of its own.
+    /// The request at the front, if it is under way on a connection of its own.
     pub(super) aside: Option<Aside>,
     /// A subscription may not be confirmed yet: what the client sends behind it, a `PUBLISH` for
     /// itself say, waits.
     pub(super) confirming: bool,
-    /// The request at the front is an `MGET` that goes on.
+    /// The request at the front, if it is an `MGET` that goes on.
     pub(super) begun: Option<Begun>,
 }
 

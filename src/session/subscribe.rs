@@ -147,7 +147,7 @@ impl Dispatch<'_> {
         confirmations
     }
 
-    /// What tells the client of a change to its subscriptions.
+    /// The reply that tells the client of a change to its subscriptions.
     fn confirmation(&self, kind: Topics, change: &str, name: Option<&[u8]>) -> Vec<u8> {
         let mut out = Vec::new();
         let protocol = self.client.protocol();
@@ -214,7 +214,7 @@ impl Dispatch<'_> {
     }
 }
 
-/// The channels of all nodes; those of notifications are on several.
+/// The channels of all nodes; those of notifications are on several nodes.
 fn channels() -> fan_out::Merge {
     fan_out::merged(|parts, out| {
         let names = parts.frames().filter_map(reply::elements).flatten();

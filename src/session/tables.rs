@@ -7,14 +7,16 @@ use super::Ticket;
 use crate::counter::{Answer, Held, Spot, Timed};
 use crate::node::Node;
 
-/// The tables of a database. Each that one lock guards stays locked from one key to the next, as
-/// long as this lives: it must not while a lane is waited for, or anything else asked of a table.
+/// The tables of a database. A table that one lock guards stays locked from one key to the next for
+/// as long as this value lives: so nobody may wait for a lane, or ask anything else of a table,
+/// meanwhile.
 ///
 /// A key comes with its [`Spot`] in the table of the node `index`, which comes from the ring.
 #[derive(Debug)]
 pub(super) struct Tables<'a> {
     nodes: &'a [Arc<Node<Ticket>>],
-    /// With the index of its node; that modulo the length says where.
+    /// Locked tables with the index of their node, at the place that the index modulo the length
+    /// gives.
     held: [Option<(usize, Held<'a>)>; MOST_HELD],
 }
 
@@ -81,7 +83,7 @@ impl<'a> Tables<'a> {
         if !table.is_one() {
             return Some(ask(&mut table.hold(spot)));
         }
-        // Who waited for one with others locked could wait for ever.
+        // Whoever waited for one table with others locked could wait for ever.
         let mut held = table.try_hold(spot).unwrap_or_else(|| {
             self.held = [const { None }; MOST_HELD];
             table.hold(spot)
@@ -92,5 +94,5 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// Most tables that are locked at once; with more nodes some take turns.
+/// Most tables that are locked at once; with more nodes than that, some take turns.
 const MOST_HELD: usize = 4;

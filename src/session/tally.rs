@@ -242,7 +242,7 @@ impl Dispatch<'_> {
     }
 }
 
-/// Applies on all nodes at once what is pending there; the first that fails is the reply.
+/// Has all nodes apply at once what is pending there; the first error is the reply.
 async fn apply(place: Place, nodes: Vec<Arc<Node<Ticket>>>, bound: Duration) {
     let mut asked = tokio::task::JoinSet::new();
     for node in nodes {
@@ -276,5 +276,5 @@ async fn apply(place: Place, nodes: Vec<Arc<Node<Ticket>>>, bound: Duration) {
     }
 }
 
-/// Keys of each list of `TALLY HOTKEYS` without a count.
+/// How many keys each list of `TALLY HOTKEYS` has without a count.
 const DEFAULT_HOT_KEYS: usize = 10;

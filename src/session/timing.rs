@@ -1,4 +1,4 @@
-//! How long requests took, and what they were if that was long.
+//! How long requests took, and which ones took long.
 //!
 //! A request that a node answers is timed from the batch in which it was read to the reply. The
 //! one clock reading of each read from the node serves all replies in it, and equal times are
@@ -24,14 +24,14 @@ pub struct Asked {
     pub at: Instant,
 }
 
-/// What the replies that came lately tell.
+/// What is known of the replies that came lately.
 #[derive(Debug, Default)]
 pub struct Notes {
     took: Vec<Took>,
     slow: Vec<Slow>,
     /// First bytes of the errors among them.
     errors: Vec<Box<[u8]>>,
-    /// From when on a request is slow; `None`: never.
+    /// How long a request takes that counts as slow; `None`: none does.
     pub(super) slow_after: Option<Duration>,
 }
 
@@ -59,7 +59,8 @@ impl Notes {
         self.took.is_empty()
     }
 
-    /// Swaps them with those of a session, which were looked at; its threshold holds from now on.
+    /// Swaps these notes with those of a session, which were reported; the session's threshold
+    /// holds from now on.
     pub(super) fn exchange(&mut self, empty: &mut Self) {
         if self.is_empty() {
             self.slow_after = empty.slow_after;
@@ -106,8 +107,8 @@ impl Notes {
         }
     }
 
-    /// Takes those of the commands of a transaction too, but for the slow ones: the transaction
-    /// stands for them.
+    /// Takes over the notes of the commands of a transaction, but not the slow ones: the
+    /// transaction stands for them.
     pub(super) fn join(&mut self, mut others: Self) {
         self.took.append(&mut others.took);
         self.errors.append(&mut others.errors);
@@ -159,7 +160,7 @@ pub(super) fn push_slow(
 /// touches it.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    /// Number of each one's reply, and where its bytes begin in everything ever kept.
+    /// The number of each request's reply, and where its bytes begin in everything ever kept.
     starts: VecDeque<(u64, usize)>,
     bytes: Vec<u8>,
     /// Where `bytes` begins in everything ever kept.
@@ -179,7 +180,7 @@ impl Requests {
             .extend_from_slice(wire.get(..KEPT_BYTES).unwrap_or(wire));
     }
 
-    /// Forgets all whose replies came: those with numbers below `first`.
+    /// Forgets the requests whose replies came: those with numbers below `first`.
     pub(super) fn forget_before(&mut self, first: u64) {
         while self
             .starts
@@ -193,7 +194,7 @@ impl Requests {
                 self.base += self.bytes.len();
                 self.bytes.clear();
             }
-            // Moving the rest forward pays when half of it is gone.
+            // Moving the rest to the front pays when half of it is gone.
             Some((_, start)) if (start - self.base) * 2 > MAX_KEPT_BYTES => {
                 let gone = start - self.base;
                 self.bytes.drain(..gone);
@@ -218,7 +219,7 @@ impl Requests {
     }
 }
 
-/// Of an error as much as its code may have.
+/// How much is kept of an error: as much as its code may have.
 const ERROR_BYTES: usize = 64;
 
 /// Slow requests noted between two looks of their session; further ones are only timed.

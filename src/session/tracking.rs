@@ -35,8 +35,8 @@ use crate::flush::RESERVED_PREFIX;
 use crate::node::Changes;
 use crate::resp::{Protocol, encode, reply};
 
-/// Everybody who tracks, and what they have read. Shared by all workers; costs one atomic read for
-/// each request while nobody tracks.
+/// Everybody who tracks, and what they have read. All workers share it; while nobody tracks, it
+/// costs one atomic read for each request.
 #[derive(Debug)]
 pub struct Tracking {
     registry: Arc<Registry>,
@@ -55,9 +55,9 @@ struct Book {
     readers: HashMap<Arc<[u8]>, Readers>,
     /// The keys of `readers` in any order, so that one can be picked.
     keys: Vec<Arc<[u8]>>,
-    /// Those that have a deadline, by it.
+    /// Those that have a deadline, in its order.
     deadlines: BTreeSet<(Instant, Arc<[u8]>)>,
-    /// Readers of all keys.
+    /// Readers of all keys together.
     items: usize,
     /// What keys and readers take.
     bytes: usize,
@@ -68,14 +68,14 @@ struct Tracker {
     client: Arc<Client>,
     /// With `BCAST`.
     prefixes: Vec<Box<[u8]>>,
-    /// Told that it may keep nothing, and nothing was noted since.
+    /// It was told that it may keep nothing, and nothing was noted since.
     keeps_nothing: bool,
 }
 
-/// Who has read a key since it was last told of.
+/// Who has read a key since its last change was told.
 #[derive(Debug)]
 struct Readers {
-    /// Rising.
+    /// Their ids, in rising order.
     clients: Vec<u64>,
     /// The place in [`Book::keys`].
     at: usize,
@@ -97,7 +97,7 @@ impl Deadline {
         }
     }
 
-    /// Takes the reply to `PTTL`, which came then.
+    /// Takes the reply to `PTTL`, which came at that time.
     pub(super) fn deliver(self, frame: &[u8], now: Instant) {
         let left = reply::integer(frame).map(u64::try_from);
         if let Some(Ok(ms)) = left
@@ -129,7 +129,7 @@ enum Told<'a> {
 }
 
 impl Tracking {
-    /// Nobody tracks.
+    /// A book in which nobody tracks.
     pub fn new(registry: Arc<Registry>) -> Self {
         Self {
             registry,
@@ -140,13 +140,13 @@ impl Tracking {
         }
     }
 
-    /// Whether anybody tracks. Who changes a key asks *after* the change.
+    /// Whether anybody tracks. Whoever changes a key asks *after* the change.
     #[inline]
     pub fn is_on(&self) -> bool {
         self.count.load(Ordering::Acquire) > 0
     }
 
-    /// Begins to tell a client, or adds prefixes. Its flags say how.
+    /// Begins to tell a client of changes, or adds prefixes. Its flags say how it tracks.
     pub fn begin(&self, client: &Arc<Client>, prefixes: &[&[u8]]) {
         let mut book = self.book.lock();
         let tracker = book.trackers.entry(client.id).or_insert_with(|| Tracker {
@@ -162,7 +162,7 @@ impl Tracking {
         self.count.store(book.trackers.len(), Ordering::Release);
     }
 
-    /// Ends it. Keys that the client has read are forgotten when they change.
+    /// Ends tracking for a client. Keys that it has read are forgotten when they change.
     pub fn end(&self, client: &Client) {
         if !client.tracks().is_on() {
             return;
@@ -216,7 +216,7 @@ impl Tracking {
         keys
     }
 
-    /// Tells of keys whose time is over.
+    /// Tells of keys whose time to live is over.
     pub fn tick(&self, now: Instant) {
         if !self.is_on() {
             return;
@@ -266,8 +266,8 @@ impl Tracking {
         }
     }
 
-    /// Any key may have changed. Who was told so and has read nothing since is not told again: of one
-    /// `FLUSHALL` every node tells, too.
+    /// Any key may have changed. A client that was told so and has read nothing since is not told
+    /// again: every node tells of one and the same `FLUSHALL`.
     pub fn all_changed(&self, wakes: &mut Vec<Waker>) {
         let mut book = self.book.lock();
         let trackers = std::mem::take(&mut book.trackers);
@@ -352,7 +352,7 @@ impl Tracking {
         }
     }
 
-    /// Sends a message to a client, or to the one that gets its messages.
+    /// Sends a message to a client, or to the client that gets its messages.
     fn send(&self, client: &Client, told: Told<'_>, wakes: &mut Vec<Waker>) {
         let redirect = client.redirect();
         if redirect == 0 {
@@ -401,7 +401,7 @@ impl Changes for Tracking {
 }
 
 impl Book {
-    /// Whether nobody had read it.
+    /// Notes a reader. Returns whether the key had none.
     fn note(&mut self, key: &[u8], client: u64) -> bool {
         if let Some(readers) = self.readers.get_mut(key) {
             if let Err(place) = readers.clients.binary_search(&client) {
@@ -424,7 +424,7 @@ impl Book {
         true
     }
 
-    /// A key that is noted ends then.
+    /// Notes when a key ends.
     fn ends(&mut self, key: &[u8], deadline: Instant) {
         let Some((key, _)) = self.readers.get_key_value(key) else {
             return;
@@ -463,7 +463,7 @@ impl Book {
     }
 }
 
-/// A message as the connection that gets it reads it: a push, or a message of a channel.
+/// A message in the form of the connection that gets it: a push, or a message of a channel.
 fn message(told: Told<'_>, protocol: Protocol) -> Vec<u8> {
     let mut out = Vec::new();
     match protocol {
@@ -502,11 +502,12 @@ fn push(client: &Client, bytes: &[u8], wakes: &mut Vec<Waker>) {
 /// The channel of the messages for a connection that speaks RESP2 (Redis `tracking.c`).
 const CHANNEL: &[u8] = b"__redis__:invalidate";
 
-/// Most keys noted: Redis's `tracking-table-max-keys` at its default.
+/// Most keys noted: the default of Redis's `tracking-table-max-keys`.
 const MAX_KEYS: usize = 1_000_000;
 
-/// Most memory for them, whatever their number: a million keys of 100 bytes with a reader each.
+/// Most memory for them, whatever their number: that of a million keys of 100 bytes with a reader
+/// each.
 const MAX_BYTES: usize = 256 << 20;
 
-/// What a key takes beside its bytes and its readers, roughly.
+/// What a key takes beside its own bytes and its readers, roughly.
 const KEY_BYTES: usize = 128;

@@ -37,8 +37,8 @@ pub struct User {
     proven: Arc<Proven>,
 }
 
-/// A password that took long to check, and was right: its hash behind a key of its own, so that it
-/// can be compared with nothing else.
+/// A password that took long to check, and was right. It is kept as a hash with a key of this run's
+/// own, so that it can be compared with nothing else.
 struct Proven {
     key: String,
     hash: Mutex<Option<PasswordHash>>,
@@ -55,11 +55,12 @@ pub(super) struct SlowCheck {
 #[derive(Debug, Default)]
 struct Load {
     connections: AtomicUsize,
-    /// The second looked at last, counted from the start, in the upper half; commands in it.
+    /// The second looked at last, counted from the start, in the upper half; the commands of that
+    /// second in the lower half.
     pace: AtomicU64,
 }
 
-/// What a right password makes of a client.
+/// What a right password makes the client.
 #[derive(Debug)]
 pub enum Login {
     /// The default user.
@@ -82,12 +83,12 @@ pub enum Refused {
 }
 
 impl Users {
-    /// Those of a configuration.
+    /// The users of a configuration.
     pub fn new(config: &Config) -> Self {
         Self::after(config, &HashMap::new())
     }
 
-    /// Those of another configuration, with the connections that there are.
+    /// The users of another configuration, with the connections that there are.
     pub fn renewed(config: &Config, before: &Self) -> Self {
         Self::after(config, &before.named)
     }
@@ -125,8 +126,8 @@ impl Users {
         self.default.is_some() || self.named.is_empty()
     }
 
-    /// What the default user's password is compared with; `None`: any is taken, or it does not
-    /// exist.
+    /// What the default user's password is compared with. `None`: any password is taken, or there
+    /// is no such user.
     pub fn default_password(&self) -> Option<PasswordHash> {
         self.default
     }
@@ -141,10 +142,10 @@ impl Users {
         self.named.get(name)
     }
 
-    /// What has to be run first, on a thread that serves nobody, before [`Users::log_in`] can tell
-    /// of a named user: a password that takes long to check and is not known to be right. Where
-    /// there is one, this is so for every wrong password and every unknown name, which cost the
-    /// same time then.
+    /// What has to be run first, on a thread that serves nobody, before [`Users::log_in`] can
+    /// answer for a named user: the check of a password that takes long and is not yet known to be
+    /// right. Where some user has such a password, so it is for every wrong password and every
+    /// unknown name, which then take the same time.
     pub(super) fn slow_check(&self, name: &[u8], password: &[u8]) -> Option<SlowCheck> {
         let slow = self.slow.as_ref().filter(|_| name != DEFAULT_USER)?;
         let user = self.with_name(name);
@@ -178,7 +179,7 @@ impl Users {
             return is_right.then_some(Login::Default).ok_or(Refused::Wrong);
         }
         let Some(user) = self.with_name(name) else {
-            // Made for unknown names too: else the time would tell which there are.
+            // Done for unknown names too: else the time would tell which names there are.
             black_box(PasswordHash::of(black_box(password)));
             return Err(Refused::Wrong);
         };
@@ -224,8 +225,8 @@ impl User {
             .map_err(|_| Refused::TooMany)
     }
 
-    /// Counts a command in the present second, counted from any start. False: there were as many
-    /// as there may be, and this one is not counted.
+    /// Counts a command in the present second, counted from any fixed start. False: there were as
+    /// many as there may be, and this one is not counted.
     pub fn count_command(&self, second: u32) -> bool {
         let most = self.settings.max_commands_per_second;
         if most == 0 {
@@ -264,7 +265,7 @@ impl Default for Proven {
 }
 
 impl SlowCheck {
-    /// Whether the password is right: then it is remembered. Takes milliseconds and megabytes.
+    /// Whether the password is right; if so, it is remembered. Takes milliseconds and megabytes.
     pub(super) fn run(&self) -> bool {
         let is_right = self.hash.verify(&self.password);
         let Some(proven) = self.proven.as_ref().filter(|_| is_right) else {
@@ -276,7 +277,7 @@ impl SlowCheck {
 }
 
 impl Membership {
-    /// Whose.
+    /// The user whose connection it is.
     pub fn user(&self) -> &Arc<User> {
         &self.0
     }
@@ -316,7 +317,7 @@ impl fmt::Debug for User {
     }
 }
 
-/// Who a client is that gives no name.
+/// The name of a client that gives none.
 pub const DEFAULT_USER: &[u8] = b"default";
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ impl Place<'_> {
         })
     }
 
-    /// What is pending changed in another way than by [`Place::add`], see [`Counter::note`].
+    /// What is pending was changed other than by [`Place::add`], see [`Counter::note`].
     pub(in crate::counter) fn note(&mut self) -> bool {
         let (key, ledger) = (self.key, self.table.ledger);
         self.counter()
@@ -105,8 +105,8 @@ impl Place<'_> {
         }
     }
 
-    /// The key has been taken off the lists of what to seal: takes what is pending, if it is warm
-    /// still.
+    /// The key has been taken off the lists of what to seal: takes what is pending, if the key is
+    /// still warm.
     pub(in crate::counter) fn unlist_and_seal(
         &mut self,
         urgent: bool,

@@ -5,13 +5,13 @@
 pub struct Spot {
     pub(super) hash: u64,
     pub(super) stripe: u32,
-    /// Of its shard in the stripe.
+    /// The place of its shard in the stripe.
     pub(super) place: u32,
 }
 
 impl Spot {
-    /// Of the key with this hash. (hashbrown uses the lowest bits for the place in a shard and the
-    /// highest seven for the tag.)
+    /// The spot of a key with this hash. (hashbrown uses the lowest bits for the place in a shard
+    /// and the highest seven for the tag.)
     #[inline]
     pub(super) fn new(hash: u64, stripe_bits: u32) -> Self {
         let bits = usize::try_from((hash >> 40) % (1 << SHARES_BITS)).unwrap_or_default();
@@ -23,7 +23,7 @@ impl Spot {
         }
     }
 
-    /// Of no key, in this shard.
+    /// The spot of no key, in this shard.
     pub(super) fn in_shard(number: usize, stripe_bits: u32) -> Self {
         let shard = u32::try_from(number).unwrap_or_default();
         Self {
@@ -34,14 +34,15 @@ impl Spot {
     }
 }
 
-/// A table has 2^6 shards: enough that two to sixteen threads seldom meet, and that looking
-/// through one, or making it larger, holds up nobody for long.
-/// (The search over all states copies a table for every step.)
+/// A table has 2^6 shards. So two to sixteen threads seldom meet at one, and to walk through one,
+/// or to enlarge it, holds up nobody for long. (The search over all states copies a table for every
+/// step.)
 pub(super) const SHARD_BITS: u32 = if cfg!(test) { 1 } else { 6 };
 
-/// Which shard a hash belongs to, by ten of its bits. The last has twice the keys of the first: were
-/// all alike they would grow at once, and of a table half of the places, 64 bytes each, would be
-/// empty. So some have grown and some have not, and a key takes 1.7 places at most, not 2.3.
+/// Which shard a hash belongs to, by ten of its bits. The last shard has twice as many keys as the
+/// first. Were all alike, they would grow at the same time, and half of a table's places, 64 bytes
+/// each, would be empty. As it is, some have grown and some have not, and a key takes 1.7 places at
+/// most, not 2.3.
 static SHARES: [u8; 1 << SHARES_BITS] = shares();
 const SHARES_BITS: u32 = 10;
 

@@ -11,8 +11,8 @@ use crate::counter::state::{Answer, Counter, State};
 use crate::key::Key;
 use crate::resp::{Protocol, encode};
 
-/// Some keys of a table, locked. They may be so over several requests: without an atomic step
-/// between them the processor looks for the next key while it waits for the memory of the last one.
+/// Some keys of a table, locked, perhaps over several requests. Without an atomic step between them
+/// the processor looks for the next key while it waits for the memory of the last one.
 ///
 /// A key comes with its [`Spot`], which has to be one of what is locked.
 #[derive(Debug)]
