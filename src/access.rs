@@ -7,8 +7,8 @@ use crate::command::{self, Class, Command, EveryNode, Flags, Inside};
 use crate::glob::{self, Case};
 use crate::resp::Request;
 
-/// Kinds of commands. What is in none (`PING`, `CLIENT SETNAME`, `INFO`, `MULTI`) every user may
-/// use.
+/// Kinds of commands. A command of no category (`PING`, `CLIENT SETNAME`, `INFO`, `MULTI`) may be
+/// used by everybody.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Category {
     /// Reads keys, or receives messages.
@@ -111,8 +111,8 @@ impl Access {
         }
     }
 
-    /// Whether a request may be executed. `positions` is room for work. A request whose keys can
-    /// not be told may: it is refused for that.
+    /// Whether a request may be executed. `positions` is scratch space. A request whose keys can
+    /// not be told passes: it is refused for that later.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ fn matches_one(patterns: &[Vec<u8>], key: &[u8]) -> bool {
         .any(|pattern| glob::matches(pattern, key, Case::Exact))
 }
 
-/// Whether it tells or changes something of keys that it does not name.
+/// Whether it reads or changes something of keys that it does not name.
 fn looks_at_all_keys(command: &Command, request: &Request<'_>) -> bool {
     match command.class {
         Class::EveryNode(kind) => matches!(

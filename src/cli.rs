@@ -128,7 +128,7 @@ impl Cli {
     fn config(&self, env: Vec<(String, String)>) -> Result<Config, Faults> {
         match self.action(env)? {
             Action::Run(config) | Action::Dev(config, _) => Ok(config),
-            // Of a process that serves, nothing was to be printed.
+            // Only a process that serves asks for this, so nothing was to be printed.
             Action::Print(text) => Err(Fault::new("the command line", text).into()),
         }
     }
@@ -250,7 +250,7 @@ fn run_dev<E: Display>(
     }
 }
 
-/// What to try, where the data lies, how to stop. `{port}` stands for Tally's.
+/// What to try, where the data is, how to stop. `{port}` stands for Tally's.
 fn dev_banner(config: &Config, options: &dev::Options) -> String {
     let nodes = config.nodes.iter();
     let nodes: Vec<_> = nodes
@@ -289,7 +289,7 @@ fn print_addresses(addresses: Addresses) {
     ));
 }
 
-/// The exit code of a run, its error told.
+/// The exit code of a run, after its error was told.
 fn ended<E: Display>(result: Result<(), E>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,7 +25,7 @@ struct Open {
     merge: Merge,
 }
 
-/// Makes the reply from its parts and fills the place with it (or sees to it that somebody does).
+/// Makes the reply from its parts and fills the place with it, at once or later.
 pub type Merge = Box<dyn FnOnce(&Parts, Place) -> Option<Waker> + Send>;
 
 /// The parts of a reply, each a RESP3 frame.
@@ -51,8 +51,8 @@ impl Gather {
         }))))
     }
 
-    /// Takes part `index`, which comes once. Returns whom to wake when it was the last, or when
-    /// the parts are more than the client may leave unread: then its session ends.
+    /// Takes part `index`, which comes once. Returns whom to wake when it was the last one, or when
+    /// the parts are larger than the client may leave unread: then its session ends.
     pub fn part(&self, index: usize, frame: &[u8], came: Came) -> Option<Waker> {
         let mut gather = self.0.lock();
         let open = gather.as_mut()?;
@@ -60,7 +60,7 @@ impl Gather {
         open.place.came(came);
         let start = open.parts.bytes.len();
         if start + frame.len() > open.limit {
-            // Many keys of large values: the reply would be many times what Redis sent us.
+            // For many keys of large values the reply would be many times what Redis sent us.
             let Open { place, .. } = gather.take()?;
             drop(gather);
             return place.overrun();
@@ -99,7 +99,7 @@ impl Parts {
             .map(|range| self.bytes.get(range.clone()).unwrap_or_default())
     }
 
-    /// The first part that is an error, if any is: then it is the whole reply.
+    /// The first part that is an error, if there is one: then it is the whole reply.
     pub fn error(&self) -> Option<&[u8]> {
         self.frames().find(|frame| reply::is_error(frame))
     }
@@ -135,8 +135,8 @@ pub fn array() -> Merge {
     })
 }
 
-/// Each part is an array of elements whose places in the whole are told by their positions, those of
-/// all parts together in ascending order.
+/// Each part is an array. `positions` has a number for each of its elements: the whole has the
+/// elements of all parts in the order of these numbers.
 pub fn interleaved(positions: Vec<Vec<usize>>) -> Merge {
     merged(move |parts, out| {
         let mut elements: Vec<(usize, &[u8])> = Vec::new();
@@ -157,7 +157,7 @@ pub fn keys() -> Merge {
     merged(|parts, out| append_keys(parts.frames(), out))
 }
 
-/// The parts are, for each node, its number of keys and how many of them are Tally's own.
+/// The parts are two for each node: its number of keys, and how many of them are Tally's own.
 pub fn count_keys() -> Merge {
     merged(|parts, out| {
         let numbers: Vec<_> = parts.frames().filter_map(reply::integer).collect();
@@ -178,7 +178,8 @@ fn append_keys<'a>(arrays: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     out.extend(keys.concat());
 }
 
-/// The parts are arrays of 0 and 1: 1 where all have it, and where `sure` says so.
+/// The parts are arrays of 0 and 1. An element is 1 where all parts have it, and where `sure` says
+/// so.
 pub fn all_or(sure: Vec<bool>) -> Merge {
     merged(move |parts, out| {
         let flags = |frame| {
@@ -210,7 +211,7 @@ pub fn all_or(sure: Vec<bool>) -> Merge {
     })
 }
 
-/// The parts are strings or nulls: a string, with the parts tried from `start` on.
+/// The parts are strings or nulls: the first string, with the parts tried from `start` on.
 pub fn any_string(start: usize) -> Merge {
     merged(move |parts, out| {
         let frames: Vec<_> = parts.frames().collect();
@@ -222,8 +223,9 @@ pub fn any_string(start: usize) -> Merge {
     })
 }
 
-/// The parts are the answers to `SCAN` of the node of `from` and of those that follow it: the
-/// keys of as many of them as it takes to give `count`, and the cursor behind the last.
+/// The parts are the answers to `SCAN` by the node of `from` and by those that follow it. The reply
+/// has the keys of as many nodes as it takes to give `count`, and the cursor behind the last of
+/// these.
 pub fn scan(from: Cursor, nodes: usize, count: usize) -> Merge {
     Box::new(move |parts, place| place.fill(&scanned(parts.frames(), from, nodes, count)))
 }
@@ -242,7 +244,7 @@ fn scanned<'p>(
             if node == from.node {
                 return answer.to_vec();
             }
-            // `next` is this node's beginning: the next call tells of the error.
+            // `next` is the beginning of this node: the next call meets the error.
             break;
         }
         let mut elements = reply::elements(answer).into_iter().flatten();
@@ -271,9 +273,9 @@ fn scanned<'p>(
     frame
 }
 
-/// The entries of streams that were read in parts, each the reply of `XREAD` for some of them: one
-/// map in the order of `order`, which has each stream with the index of its part. `None`: there
-/// are no entries, or only errors.
+/// The entries of streams that were read in parts, each of which is the reply of `XREAD` for some
+/// of them. One map in the order of `order`, which gives each stream with the index of its part.
+/// `None`: there are no entries, or only errors.
 pub fn streams(order: &[(usize, Key)], parts: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut parts: Vec<Vec<(&[u8], &[u8])>> = parts
         .iter()

@@ -1,12 +1,12 @@
 //! Redis's glob patterns: those of `KEYS` for keys, those of `CONFIG GET` without regard to case.
 //! Pure.
 
-/// Whether `A` and `a` are the same.
+/// Whether `A` is the same as `a`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Case {
-    /// They are not, as in `KEYS`.
+    /// It is not, as in `KEYS`.
     Exact,
-    /// They are, as in `CONFIG GET`.
+    /// It is, as in `CONFIG GET`.
     Ignored,
 }
 

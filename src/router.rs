@@ -42,7 +42,7 @@ impl<T: Deliver> Router<T> {
         router
     }
 
-    /// Index of the node that holds `key`. Cost: one hash and one binary search.
+    /// Index of the node that holds `key`. Cost: that of [`Ring::node`].
     #[inline]
     pub fn index(&self, key: &[u8]) -> usize {
         self.ring.node(key)
@@ -53,8 +53,8 @@ impl<T: Deliver> Router<T> {
         self.ring.channel(name)
     }
 
-    /// Whether every key that `pattern` can name belongs to the node `index`: there is only that
-    /// one, or a route or a hash tag without a wildcard says so.
+    /// Whether every key that `pattern` can name belongs to the node `index`: because it is the
+    /// only one, or because a route or a hash tag without a wildcard says so.
     pub fn holds_all(&self, pattern: &[u8], index: usize) -> bool {
         self.ring.holds_all(pattern, index)
     }
@@ -81,7 +81,7 @@ impl<T: Deliver> Router<T> {
         self.database(0)
     }
 
-    /// Makes a database's nodes connect, if they do not yet. Commands may be given to their lanes
+    /// Has a database's nodes connect, if they have not yet. Commands may be given to their lanes
     /// from now on: they wait for the first attempt.
     pub fn open(&self, number: u32) {
         self.database(number).iter().for_each(|node| node.open());
@@ -93,7 +93,7 @@ impl<T: Deliver> Router<T> {
         all.filter(|node| node.is_open())
     }
 
-    /// One server in all its databases that are in use, database 0 first.
+    /// One server, as its nodes in all databases that are in use, database 0 first.
     pub fn server(&self, index: usize) -> impl Iterator<Item = &Arc<Node<T>>> {
         let all = self
             .databases
@@ -107,8 +107,8 @@ impl<T: Deliver> Router<T> {
         self.databases.iter().flatten()
     }
 
-    /// A snapshot of every server: whether it is connected is said of database 0, the figures are
-    /// those of all databases. Locks the lanes one by one: the caller holds none.
+    /// A snapshot of every server. Its state is that of database 0, its figures are those of all
+    /// databases. Locks the lanes one by one, so the caller holds none.
     pub fn statuses(&self) -> Vec<NodeStatus> {
         let count = self.nodes().len();
         let status = |index| {

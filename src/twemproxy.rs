@@ -14,9 +14,9 @@ use crate::config;
 /// What became of a pool.
 #[derive(Debug)]
 pub struct Import {
-    /// A configuration file of Tally; it loads.
+    /// A configuration file of Tally, which loads.
     pub toml: String,
-    /// What is not as it was, a sentence each.
+    /// What is not as it was, in a sentence each.
     pub differs: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ pub enum ImportError {
         /// Those of the file.
         pools: Vec<String>,
     },
-    /// Tally can not do what the pool asks for; all of it.
+    /// All reasons why Tally can not do what the pool asks for.
     #[error("pool \"{pool}\" can not be imported:\n{}", .reasons.join("\n"))]
     Refused {
         /// Its name.
@@ -80,7 +80,7 @@ pub fn import(text: &str, pool: Option<&str>) -> Result<Import, ImportError> {
     let mut reader = Reader::default();
     let toml = reader.pool(name, yaml);
     if reader.reasons.is_empty() {
-        // What twemproxy allows and Tally does not (names, weights) is told by Tally's own checks.
+        // What twemproxy allows and Tally does not (names, weights) is found by Tally's own checks.
         if let Err(faults) = config::parse(&toml, std::iter::empty()) {
             reader.reasons.push(faults.to_string());
         }

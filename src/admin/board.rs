@@ -23,7 +23,7 @@ pub(super) struct Board {
     pub(super) nodes: Vec<NodeTrack>,
 }
 
-/// Totals of a moment.
+/// Totals at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
     pub(super) commands: u64,
@@ -63,7 +63,7 @@ pub(super) struct Tracked {
     pub(super) reads: VecDeque<u32>,
     /// Calls of limit scripts in each of the last seconds.
     pub(super) calls: VecDeque<u32>,
-    /// The limit that the last of them named.
+    /// The limit that the last of these calls named.
     pub(super) limit: Option<i64>,
     /// When the value was looked at last.
     pub(super) valued: u64,
@@ -145,7 +145,8 @@ impl Board {
         }
     }
 
-    /// A second has passed. `look` says the node of a database's key, and what is known of it there.
+    /// A second has passed. `look` gives the node of a database's key, and what is known of the key
+    /// there.
     pub(super) fn tick(
         &mut self,
         now: Instant,
@@ -175,7 +176,7 @@ impl Board {
         for tracked in self.keys.values_mut().flat_map(HashMap::values_mut) {
             tracked.next_second();
         }
-        // Those that were dropped were like those that were kept.
+        // The touches that were dropped were like those that were kept.
         let kept = u64::try_from(touches.len()).unwrap_or(u64::MAX);
         for touch in touches {
             self.touch(&touch, |count| {
@@ -219,7 +220,7 @@ impl Board {
                 tracked.limit = limit;
                 (&mut tracked.calls, 1)
             }
-            // Measured by the counter's value.
+            // The counter's own value shows it.
             Use::Counted => return,
         };
         if let Some(second) = seconds.back_mut() {
@@ -227,8 +228,8 @@ impl Board {
         }
     }
 
-    /// Keys whose value somebody has to ask for: asked for lately, and not known here. The least
-    /// lately looked at first.
+    /// Keys whose value somebody has to ask for: asked for lately, and not known here. Those come
+    /// first whose value was looked at longest ago.
     pub(super) fn wanted(&self, most: usize) -> Vec<(u32, Box<[u8]>)> {
         let wanted = self.keys().filter(|(_, tracked)| {
             let old = tracked.valued < self.ticks;
@@ -254,7 +255,7 @@ impl Board {
         }
     }
 
-    /// Every key that is known to be no other thing than a counter.
+    /// Every key that is not known to be something else than a counter.
     pub(super) fn counters(&self) -> impl Iterator<Item = (&[u8], &Tracked)> {
         self.keys()
             .filter(|(_, tracked)| tracked.value.count().is_some())
@@ -363,7 +364,7 @@ impl Tracked {
 fn rate(now: u64, before: u64, elapsed: Duration) -> u64 {
     let rise = now.checked_sub(before).unwrap_or(now);
     let ms = elapsed.as_millis();
-    // To the nearest: seconds are never exact, and what is cut each time would add up.
+    // To the nearest: seconds are never exact, and if each was cut, the error would add up.
     let per_second = (u128::from(rise) * 1000 + ms / 2)
         .checked_div(ms)
         .unwrap_or(0);
@@ -376,7 +377,7 @@ const MAX_KEYS: usize = 4096;
 /// Keys kept when there were more.
 const KEPT_KEYS: usize = MAX_KEYS / 8 * 7;
 
-/// Longer keys are no counters that somebody wants to read on a page.
+/// Longest key that is kept: longer ones are not counters that somebody wants to see on a page.
 const MAX_KEY_BYTES: usize = 512;
 
 /// Seconds of a key's small chart.

@@ -24,8 +24,8 @@ pub(super) struct Listener {
     state: Arc<State>,
 }
 
-/// One connection. It fails when nothing was read or written for [`IDLE`]: a request that does
-/// not end and a browser that went away give their places back.
+/// One connection. It fails when nothing was read or written for [`IDLE`]: so a request that never
+/// ends, and a browser that went away, give their places back.
 pub(super) struct Connection {
     io: Io,
     idle: Pin<Box<Sleep>>,
@@ -104,7 +104,7 @@ impl axum::serve::Listener for Listener {
 }
 
 impl Connection {
-    /// What `poll` says, once the connection is open; while it waits, the clock decides.
+    /// What `poll` returns, once the connection is open. While it waits, the clock may end it.
     fn watched<R>(
         &mut self,
         cx: &mut Context<'_>,
@@ -132,7 +132,7 @@ impl Connection {
         }
     }
 
-    /// The same without a clock; nothing happens while it is not open.
+    /// The same without a clock. Nothing happens while the connection is not open.
     fn open<R: Default>(
         &mut self,
         poll: impl FnOnce(Pin<&mut Stream>) -> Poll<io::Result<R>>,
@@ -172,8 +172,8 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Connections at once: a page needs two, a scraper one; a visit counter of a busy site goes
-/// through the pool of its web server.
+/// Most connections at once: a page needs two, a scraper one, and the visit counter of a busy site
+/// goes through the pool of its web server.
 const MAX_CONNECTIONS: usize = 512;
 
 /// Longest silence; browsers and web servers keep a connection for about a minute.

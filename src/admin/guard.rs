@@ -1,4 +1,4 @@
-//! Who may ask for what, and the headers of every answer.
+//! Who may ask for what, and the headers of every response.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::connection::Peer;
 use super::{Failure, State};
 use crate::config::{Admin, Secret};
 
-/// Lets a request through, or answers that it may not.
+/// Lets a request through, or refuses it.
 pub(super) async fn guard(
     Extract(state): Extract<Arc<State>>,
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
@@ -36,7 +36,7 @@ pub(super) async fn guard(
         headers.insert(name, HeaderValue::from_static(value));
     }
     if response.status() == StatusCode::UNAUTHORIZED {
-        // Basic, because that is what a browser asks its user for.
+        // Basic, because that is what browsers ask their users for.
         let challenge = HeaderValue::from_static("Basic realm=\"Tally: any name, the token\"");
         response
             .headers_mut()
@@ -54,7 +54,8 @@ struct Caller<'a> {
 
 impl Caller<'_> {
     fn check(&self, admin: &Admin, protected: bool) -> Result<(), Failure> {
-        // An orchestrator's probe has no token, and learns nothing that it could not see.
+        // An orchestrator's probe has no token, and learns nothing here that it could not see
+        // otherwise.
         if matches!(self.uri.path(), "/healthz" | "/readyz") {
             return Ok(());
         }
@@ -65,7 +66,7 @@ impl Caller<'_> {
             return if open || !protected || self.names_this_machine() {
                 Ok(())
             } else {
-                // A page of the internet whose name was made to point here must not read this
+                // A page on the internet whose host name was made to point here must not read this
                 // machine's counters (DNS rebinding).
                 Err(Failure::new(
                     StatusCode::FORBIDDEN,
@@ -150,7 +151,7 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Of every answer. The page has its style and its script inline, and asks nobody but us.
+/// Headers of every response. The page has its style and its script inline, and asks nobody but us.
 const HEADERS: [(HeaderName, &str); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,

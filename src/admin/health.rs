@@ -27,12 +27,12 @@ pub(super) struct Readiness {
     draining: bool,
     nodes_up: usize,
     nodes: usize,
-    /// What is not as it should be; a node that is away stands here even while Tally is ready.
+    /// What is not as it should be. A node that is away stands here even while Tally is ready.
     reasons: Vec<String>,
 }
 
-/// 200 when clients can be served: Tally listens, does not drain, and reaches a node at least.
-/// One node away does not make it unready: its keys fail on every other Tally too.
+/// 200 when clients can be served: Tally listens, is not draining, and reaches at least one node.
+/// One node's being away does not make it unready: the node's keys fail on every other Tally too.
 pub(super) async fn readyz(Extract(state): Extract<Arc<State>>) -> impl IntoResponse {
     let readiness = readiness(&state);
     let status = if readiness.ready {

@@ -27,7 +27,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -43,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Changes, Faults};
 use crate::session::{Answer, Shared, ask};
+use crate::telemetry::clock::now;
 use board::Board;
 use connection::{Listener, Peer};
 
@@ -105,7 +106,7 @@ pub fn start(listener: Option<TcpListener>, shared: Shared, reload: Reload) -> i
 }
 
 impl Admin {
-    /// To be set when clients can connect: `/readyz` agrees from then on.
+    /// To be set when clients can connect: from then on `/readyz` says so too.
     pub fn serving(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.state.serving)
     }
@@ -179,7 +180,7 @@ fn routes(state: Arc<State>) -> Router {
 }
 
 impl State {
-    /// Somebody looks at counters: the sampler asks for values that are not known here.
+    /// Notes that somebody looks at counters: the sampler asks for values that are not known here.
     fn look(&self) {
         let elapsed = now().saturating_duration_since(self.shared.started);
         let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
@@ -208,11 +209,6 @@ impl State {
     }
 }
 
-/// The present.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
 /// What went wrong, as JSON: `{"status":"error","message":...}`.
 #[derive(Debug)]
 struct Failure {
@@ -228,7 +224,7 @@ impl Failure {
         }
     }
 
-    /// What the error reply `text` of a command means: the node is away, or it refused.
+    /// What the error reply `text` of a command means: the node is away, or it refused the command.
     fn of_reply(text: &[u8]) -> Self {
         let away = text.starts_with(b"ERR node ");
         let status = if away {
@@ -273,5 +269,5 @@ impl IntoResponse for Failure {
 /// Pages open at once; each costs a connection and an event a second.
 const MAX_STREAMS: usize = 32;
 
-/// After the last look at counters, values go on being asked for so long.
+/// For how long after the last look at counters their values are asked for.
 const LOOKED_FOR: Duration = Duration::from_secs(10);

@@ -1,4 +1,5 @@
-//! Once a second: looks at everything, tells the pages, asks for values that are not known here.
+//! Once a second: looks at everything, sends it to the pages, asks for values that are not known
+//! here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,5 +86,5 @@ fn is_away(frame: &[u8]) -> bool {
 
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Values asked for at once, and a second at most.
+/// Most values asked for at once, and in a second.
 const MAX_ASKED: usize = 32;

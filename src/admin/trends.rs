@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::Serialize;
 use serde::ser::{SerializeTuple, Serializer};
 
-/// One moment. Numbers are per second, save for clients and pending keys.
+/// One moment. Figures are per second, except for clients and pending keys.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Point {
     /// Seconds since 1970.
@@ -19,7 +19,7 @@ pub(super) struct Point {
     pub(super) pending_keys: u64,
 }
 
-/// Names of what a [`Point`] is written as.
+/// Names of the fields in which a [`Point`] is written.
 pub(super) const COLUMNS: [&str; 8] = [
     "at",
     "increments",
@@ -96,7 +96,7 @@ fn push(points: &mut VecDeque<Point>, point: Point, most: usize) {
     points.push_back(point);
 }
 
-/// What stands for some points, the newest first: means, and the most of what is no rate.
+/// One point for several, the newest first: means, and the maximum of what is not a rate.
 fn mean<'a>(points: impl ExactSizeIterator<Item = &'a Point>) -> Point {
     let count = u64::try_from(points.len()).unwrap_or(1).max(1);
     let mut all = Point::default();

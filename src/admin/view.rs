@@ -172,7 +172,7 @@ struct Event {
     point: Option<Point>,
 }
 
-/// By what counters are ordered, the most first.
+/// The orders of counters, the largest first.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Sort {
@@ -180,7 +180,7 @@ pub(super) enum Sort {
     Rate,
     Value,
     Reads,
-    /// By name, the first first.
+    /// By name, in alphabetical order.
     Key,
 }
 
@@ -390,7 +390,7 @@ pub(super) fn limits(shared: &Shared, board: &Board) -> LimitsView {
     }
 }
 
-/// The first by a measure, without those of which it says nothing.
+/// The first counters by a measure, without those for which it is zero.
 fn first(board: &Board, sort: Sort, count: usize) -> Vec<(&[u8], &Tracked)> {
     let is_active = |tracked: &Tracked| match sort {
         Sort::Rate => tracked.rate() > 0.0,

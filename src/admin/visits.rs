@@ -34,7 +34,7 @@ pub(super) async fn record(
     let Path(page_id) = page_id?;
     let key = key(&state, &page_id)?;
     if state.shared.drain.is_cancelled() {
-        // What is counted now might come too late for the last flush.
+        // What is counted now might be too late for the last flush.
         return Err(Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "Tally is stopping; the visit was not recorded",

@@ -2,7 +2,7 @@
 
 use super::Command;
 use super::options::{self, find_option};
-use crate::resp::Request;
+use crate::resp::{Request, parse_i64};
 
 /// Where the keys of a command are among its arguments; the name is argument 0. The channels of
 /// `SPUBLISH` and its kin count as keys: Redis places them alike.
@@ -201,7 +201,7 @@ fn counted(
     rule: CountRule,
 ) -> Result<usize, KeysError> {
     let room = request.len().saturating_sub(at + 1);
-    let number = integer(request.arg(at));
+    let number = parse_i64(request.arg(at));
     let minimum = match rule {
         CountRule::Script | CountRule::Function => 0,
         CountRule::Sets | CountRule::Store | CountRule::Card | CountRule::Pop => 1,
@@ -271,18 +271,4 @@ fn migrated(request: &Request<'_>, out: &mut Vec<usize>) {
         at += 1;
     }
     out.push(3);
-}
-
-/// Redis's `string2ll`: an optional minus, no plus, no leading zero, no `-0`.
-pub(super) fn integer(text: &[u8]) -> Option<i64> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let canonical = match digits {
-        [b'0'] => digits.len() == text.len(),
-        [b'1'..=b'9', ..] => true,
-        _ => false,
-    };
-    if !canonical {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
 }

@@ -1,9 +1,9 @@
 //! What a request's options say beyond the table's line: whether it waits, whether it reads keys
 //! that it does not name.
 
-use super::keys::{KeysError, integer};
+use super::keys::KeysError;
 use super::{Class, Command, Flags, Keys};
-use crate::resp::Request;
+use crate::resp::{Request, parse_i64};
 
 /// Whether the request may wait for another client, so that it must not go on a shared connection.
 /// `XREAD` and `XREADGROUP` do with `BLOCK` only.
@@ -41,7 +41,7 @@ pub fn block_option(command: &Command, request: &Request<'_>) -> Option<usize> {
 /// the last one if it names several. A number that is none is left to Redis's own error.
 pub fn other_database(command: &Command, request: &Request<'_>) -> Option<i64> {
     if command.name == "move" {
-        return integer(request.arg(2));
+        return parse_i64(request.arg(2));
     }
     let mut named = None;
     let mut at = if command.name == "copy" {
@@ -53,7 +53,7 @@ pub fn other_database(command: &Command, request: &Request<'_>) -> Option<i64> {
         match find_option(request.arg(at), &["replace", "db"]) {
             Some("db") => {
                 at += 1;
-                named = integer(request.arg(at)).or(named);
+                named = parse_i64(request.arg(at)).or(named);
             }
             Some(_) => {}
             None => return None,
@@ -147,7 +147,7 @@ pub(super) fn streams(command: &Command, request: &Request<'_>) -> Result<Stream
         match find_option(request.arg(at), STREAM_OPTIONS) {
             Some("block") if left >= 1 => {
                 at += 1;
-                match integer(request.arg(at)) {
+                match parse_i64(request.arg(at)) {
                     None => return Err(KeysError::TimeoutNotAnInteger),
                     Some(..0) => return Err(KeysError::NegativeTimeout),
                     Some(_) => {}
@@ -155,7 +155,7 @@ pub(super) fn streams(command: &Command, request: &Request<'_>) -> Result<Stream
             }
             Some("count") if left >= 1 => {
                 at += 1;
-                integer(request.arg(at)).ok_or(KeysError::NotAnInteger)?;
+                parse_i64(request.arg(at)).ok_or(KeysError::NotAnInteger)?;
             }
             Some("streams") if left >= 1 => {
                 if !left.is_multiple_of(2) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One thing that is wrong, on one line.
+/// One thing that is wrong, in one line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fault {
     /// Where: a key's path (`server.threads`, `nodes[1].weight`), a variable, or a file.

@@ -127,7 +127,8 @@ impl Variables {
         sorted
     }
 
-    /// Puts the variables over what `builder` has; returns the variable of each path set.
+    /// Applies the variables over what `builder` has; returns the variable of each path that was
+    /// set.
     fn apply(
         self,
         builder: ConfigBuilder<DefaultState>,
@@ -181,7 +182,7 @@ fn settable() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
         .filter(|(section, _)| !LISTS.contains(section))
 }
 
-/// What a variable near `name` may be called: the keys of its section, else the sections.
+/// Variables with names like `name` that are allowed: the keys of its section, else the sections.
 fn allowed_variables(name: &str) -> String {
     let section = name.split("__").next().unwrap_or_default().to_lowercase();
     let variables: Vec<_> =

@@ -62,17 +62,18 @@ pub struct Config {
     pub counters: Counters,
     /// How long reads may be answered here.
     pub cache: Cache,
-    /// What holds for some keys in place of `counters` and `cache`; the first that matches does.
+    /// What holds for some keys in place of `counters` and `cache`; the first rule that matches a
+    /// key decides.
     pub rules: Vec<Rule>,
     /// Scripts that increment a counter up to a limit, besides those that Tally knows.
     pub limit_scripts: Vec<LimitScript>,
-    /// Where some keys are, whatever the ring says; the first that matches holds.
+    /// Where some keys are, whatever the ring says; the first route that matches a key decides.
     pub routes: Vec<Route>,
     /// Where acknowledged increments are kept until Redis has them.
     pub journal: Journal,
-    /// What is between `MULTI` and `EXEC`.
+    /// How transactions are treated.
     pub transactions: Transactions,
-    /// Bounds and waits of the connection to each node.
+    /// Bounds and timeouts of the connection to each node.
     pub upstream: Upstream,
     /// The HTTP side.
     pub admin: Admin,
@@ -97,7 +98,7 @@ pub struct Server {
     pub password: Option<Secret>,
     /// Most clients connected at once; further ones get Redis's error and are closed.
     pub max_clients: usize,
-    /// A client that sends nothing for so long is closed; `None`: never.
+    /// A client that sends nothing for this long is closed; `None`: never.
     pub idle_timeout: Option<Duration>,
     /// Largest argument of a request.
     pub max_bulk_bytes: usize,
@@ -133,9 +134,9 @@ pub struct User {
 /// TLS for clients.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// Where clients connect with it.
+    /// Where they connect.
     pub listen: SocketAddr,
-    /// Where it comes from.
+    /// The files that it is made from.
     pub files: ServerFiles,
     /// What was in the files.
     pub acceptor: Acceptor,
@@ -144,7 +145,7 @@ pub struct Tls {
 /// TLS to a node.
 #[derive(Clone, Debug)]
 pub struct NodeTls {
-    /// Where it comes from.
+    /// The files that it is made from.
     pub files: ClientFiles,
     /// What was in the files.
     pub connector: Connector,
@@ -153,7 +154,7 @@ pub struct NodeTls {
 /// TLS for the HTTP side.
 #[derive(Clone, Debug)]
 pub struct AdminTls {
-    /// Where it comes from.
+    /// The files that it is made from.
     pub files: ServerFiles,
     /// What was in the files.
     pub acceptor: Acceptor,
@@ -214,7 +215,7 @@ pub struct Cache {
     pub max_bytes: usize,
 }
 
-/// What holds for the keys that match a pattern; what a file leaves out is as for all other keys.
+/// What holds for the keys that match a pattern. What a file leaves out is as for all other keys.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// Pattern of keys, as in `KEYS`.
@@ -231,8 +232,8 @@ pub struct Rule {
     pub local_grants: bool,
 }
 
-/// A script that increments a counter by 1 unless it has reached a limit, and says its new value.
-/// This is believed: a wrong meaning gives wrong counts.
+/// A script that increments a counter by 1 unless it has reached a limit, and returns the new
+/// value. This is taken on trust: a wrong meaning gives wrong counts.
 #[derive(Clone, Debug)]
 pub struct LimitScript {
     /// SHA-1 of its body, 40 lower-case hexadecimal digits.
@@ -241,7 +242,7 @@ pub struct LimitScript {
     pub limit: u8,
     /// Which `ARGV` is the time to live, set by the increment to 1; 0: there is none.
     pub ttl: u8,
-    /// What that counts.
+    /// The unit of that time.
     pub ttl_unit: Unit,
     /// The reply at or over the limit.
     pub denied: i64,
@@ -289,7 +290,7 @@ impl Fsync {
     }
 }
 
-/// What is between `MULTI` and `EXEC`.
+/// How transactions are treated.
 #[derive(Clone, Debug)]
 pub struct Transactions {
     /// What happens when its keys belong to several nodes.
@@ -315,7 +316,7 @@ impl CrossNode {
     }
 }
 
-/// Bounds and waits of the connection to each node.
+/// Bounds and timeouts of the connection to each node.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     /// Longest wait for a connection and its handshake.
@@ -335,7 +336,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// The pause after so many attempts to connect that failed, one after the other, before the
+    /// The pause after `failed` attempts to connect have failed, one after the other, before the
     /// last.
     pub fn pause(&self, failed: u32) -> Duration {
         let (first, longest) = self.backoff;
@@ -351,7 +352,7 @@ pub struct Admin {
     pub listen: Option<SocketAddr>,
     /// HTTPS, and nothing else; `None`: HTTP.
     pub tls: Option<AdminTls>,
-    /// What a request must bring that changes something or comes from another machine; `None`
+    /// The token that a request needs which changes something or comes from another machine; `None`
     /// lets every request in.
     pub token: Option<Secret>,
     /// What stands before a page's id in its key.
@@ -370,9 +371,9 @@ pub enum LogFormat {
 /// Which requests are kept as slow, until `CONFIG SET` says otherwise.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SlowLog {
-    /// Those that take so long; `None`: none.
+    /// Those that take at least this long; `None`: none.
     pub slower_than: Option<Duration>,
-    /// Most of them.
+    /// Most entries that are kept.
     pub max_len: usize,
 }
 

@@ -12,8 +12,8 @@ use super::{Fault, Node};
 
 /// The variable that gives the node list.
 pub(super) const VARIABLE: &str = "TALLY_NODES";
-/// Most nodes of one ring. Above twemproxy's fleets by far; bounds the ring's points to
-/// 160 a node.
+/// Most nodes of one ring: far more than fleets of twemproxy have. Bounds the ring's points, 160 a
+/// node.
 const MAX_NODES: usize = 1024;
 /// Longest name of a node, in bytes.
 const MAX_NAME_BYTES: usize = 255;
@@ -81,7 +81,8 @@ fn node(reader: &mut Reader, at: usize, raw: raw::Node) -> Node {
         name,
         address,
         weight: reader.number(&path("weight"), raw.weight, 1, &(1..=1000)),
-        // Redis's `databases` may be raised as far (`config.c`); beyond it the node refuses.
+        // As many as `databases` of Redis may be raised to (`config.c`); beyond what it is, the
+        // node refuses.
         database: reader.number(
             &path("database"),
             raw.database,

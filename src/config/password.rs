@@ -1,4 +1,4 @@
-//! What is kept of the passwords of clients.
+//! What is kept of clients' passwords.
 
 use std::fmt;
 use std::hint::black_box;
@@ -12,17 +12,18 @@ use sha2::{Digest, Sha256};
 pub enum UserPassword {
     /// Compared at once.
     Sha256(PasswordHash),
-    /// Takes milliseconds and megabytes, on purpose: never on a thread that serves clients.
+    /// Takes milliseconds and megabytes, on purpose: never compared on a thread that serves
+    /// clients.
     Argon2(Argon2Hash),
 }
 
-/// SHA-256 of a password, as Redis keeps it: what is compared says nothing of what it was made of,
-/// and takes the same time for every password.
+/// SHA-256 of a password, as Redis keeps it. A comparison says nothing of the password, and takes
+/// the same time for every one.
 #[derive(Clone, Copy, Eq)]
 pub struct PasswordHash([u8; 32]);
 
 impl PasswordHash {
-    /// That of no password that anybody knows.
+    /// The hash of no password that anybody knows.
     pub(super) const NOBODY: Self = Self([0; 32]);
 
     /// The hash of a password.
@@ -51,7 +52,7 @@ impl PasswordHash {
     }
 }
 
-/// In a time that does not depend on where they differ.
+/// In a time that does not depend on where the two differ.
 impl PartialEq for PasswordHash {
     fn eq(&self, other: &Self) -> bool {
         let pairs = self.0.iter().zip(other.0);
@@ -123,10 +124,10 @@ impl fmt::Debug for Argon2Hash {
     }
 }
 
-/// Most memory that looking at one password may take: 256 MiB, ten times what is usual.
+/// Most memory that checking one password may take: 256 MiB, ten times what is usual.
 const MAX_MEMORY_KIB: u32 = 256 << 10;
 
-/// Most passes over it, all lanes together.
+/// Most passes over that memory, all lanes together.
 const MAX_PASSES: u32 = 64;
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use super::{Config, Faults, parse};
 /// What a reload changes, by the names of keys (`server.max_clients`, `nodes.address`).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Changes {
-    /// Hold from now on.
+    /// Keys that hold from now on.
     pub applied: Vec<String>,
-    /// Differ from what holds, and need a restart.
+    /// Keys that differ from what holds, and need a restart.
     pub restart: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ impl Config {
             node.tls.clone_from(&new.tls);
         }
         let printed = next.to_toml();
-        // Secrets are masked in it, and as long as they are there is all that is checked.
+        // Secrets are masked in it, and their presence is all that is checked.
         parse(&printed, iter::empty())?;
         let mut applied = differing(&self.to_toml(), &printed);
         applied.extend(self.secrets_that_differ(&next));
@@ -74,7 +74,7 @@ impl Config {
         Ok((next, Changes { applied, restart }))
     }
 
-    /// The keys of secrets that are there in both and not the same.
+    /// The keys of secrets that are there in both and differ.
     fn secrets_that_differ(&self, next: &Self) -> Vec<String> {
         let mut keys = Vec::new();
         let mut compare = |key: &str, differs: bool| {

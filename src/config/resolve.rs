@@ -196,8 +196,8 @@ fn databases(reader: &mut Reader, value: Option<Value>) -> u32 {
     reader.number("server.databases", value, MAX_DATABASES, &allowed)
 }
 
-/// Faults addresses that let other machines in. Who must show a certificate that we trust is not let
-/// in by the address alone.
+/// Notes a fault for an address that lets other machines in. Clients that must show a certificate
+/// that we trust are not let in by the address alone.
 fn refuse_open(reader: &mut Reader, listen: Option<SocketAddr>, tls: Option<&Tls>) {
     let asks = |tls: &&Tls| tls.files.client_ca.is_some() && !tls.files.client_optional;
     let tls = tls.filter(|tls| !asks(tls)).map(|tls| tls.listen);

@@ -74,7 +74,7 @@ fn user(reader: &mut Reader, at: usize, raw: raw::User) -> User {
         .collect();
     User {
         name,
-        // A user without one is a fault.
+        // A user without a password is a fault.
         password: password.unwrap_or(UserPassword::Sha256(PasswordHash::NOBODY)),
         access: Access::new(categories, &keys),
         allow,
@@ -94,7 +94,7 @@ fn user(reader: &mut Reader, at: usize, raw: raw::User) -> User {
     }
 }
 
-/// What is compared with a user's password: one of the four keys says it.
+/// What a user's password is compared with: one of four keys gives it.
 fn password(
     reader: &mut Reader,
     path: &dyn Fn(&str) -> String,
@@ -127,7 +127,7 @@ fn password(
     password
 }
 
-/// A password's hash. What is none may be a password, and is not shown.
+/// A password's hash. Something else may be a password itself, so it is not shown.
 fn sha256(reader: &mut Reader, path: &str, value: Option<Value>) -> Option<PasswordHash> {
     let allowed = "64 hexadecimal digits, as ACL SETUSER takes after #";
     hash(reader, path, value, |digits| {
@@ -135,7 +135,7 @@ fn sha256(reader: &mut Reader, path: &str, value: Option<Value>) -> Option<Passw
     })
 }
 
-/// The same for one that is slow to make.
+/// The same for a hash that is slow to compute.
 fn argon2(reader: &mut Reader, path: &str, value: Option<Value>) -> Option<Argon2Hash> {
     hash(reader, path, value, Argon2Hash::parse)
 }

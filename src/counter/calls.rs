@@ -16,8 +16,8 @@
 use std::time::Instant;
 
 use super::lane::{Lane, Step};
-use super::queue::{InFlight, ReadBack, Transaction, milliseconds};
-use crate::flush::{Call, Deadline, Outcome};
+use super::queue::{InFlight, ReadBack, Transaction};
+use crate::flush::{Call, Deadline, Outcome, time_ms};
 use crate::resp::{encode, reply};
 
 impl<T> Lane<T> {
@@ -86,7 +86,7 @@ impl<T> Lane<T> {
             .into_iter()
             .flatten()
             .collect();
-        let read_at = parts.last().and_then(|time| milliseconds(time));
+        let read_at = parts.last().and_then(|time| time_ms(time));
         let values = parts.first().and_then(|values| reply::elements(values));
         let lefts = parts.iter().skip(1);
         let keys = values.into_iter().flatten().zip(lefts);

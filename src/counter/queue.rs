@@ -6,10 +6,10 @@ use std::time::Instant;
 use super::deadlines::Timed;
 use super::lane::{Effect, Extent};
 use super::limits::LimitRun;
-use crate::flush::{Deadline, Head};
+use crate::flush::{self, Deadline, Head};
 use crate::key::Key;
 use crate::limit::Call;
-use crate::resp::{encode, parse_i64, reply};
+use crate::resp::{encode, reply};
 use crate::rule::{Rule, holds};
 
 /// One place in the lane's FIFO: something that was appended and not answered.
@@ -332,7 +332,7 @@ impl<T> Run<T> {
         }
         let mut replies = reply::elements(frame).into_iter().flatten();
         let first = replies.next().unwrap_or_default();
-        let time_ms = replies.next().and_then(milliseconds);
+        let time_ms = replies.next().and_then(flush::time_ms);
         let left = replies.next().and_then(Deadline::from_reply);
         Some(match (reply::integer(first), time_ms, left) {
             (Some(value), Some(time_ms), Some(left)) => {
@@ -342,13 +342,6 @@ impl<T> Run<T> {
             _ => RunReply::Refused(UNEXPECTED.to_vec()),
         })
     }
-}
-
-/// Reads the reply to `TIME`.
-pub(super) fn milliseconds(frame: &[u8]) -> Option<u64> {
-    let mut parts = reply::elements(frame)?.map(|part| parse_i64(reply::text(part)?));
-    let (seconds, micros) = (parts.next()??, parts.next()??);
-    u64::try_from(seconds.checked_mul(1000)?.checked_add(micros / 1000)?).ok()
 }
 
 impl Transaction {

@@ -64,7 +64,7 @@ fn name(port: u16) -> String {
 /// Why there are no nodes. None is left running.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing to run.
+    /// There is no program to run.
     #[error("{INSTALL}")]
     NotInstalled,
     /// Another process has the port.
@@ -75,7 +75,7 @@ pub enum Error {
     PortTaken {
         /// The port.
         port: u16,
-        /// Who has it, as far as we can tell, and how to find out.
+        /// Who has it, as far as can be told, and how to find out.
         holder: String,
     },
     /// The port can't be used for another reason.

@@ -87,7 +87,7 @@ impl Guarded {
         })
     }
 
-    /// Whether the server came to answer PING; else it exited.
+    /// Waits until the server answers PING; false when it has exited.
     async fn answers(&mut self) -> bool {
         loop {
             let answer = ask(self.port, "PING\r\n").await;

@@ -11,7 +11,7 @@ pub enum Deadline {
     NoKey,
     /// The key does not end.
     Never,
-    /// Milliseconds: since 1970 by the node's clock, or from now where that is said.
+    /// Milliseconds: since 1970 by the node's clock, or from now where the text says so.
     Ms(u64),
 }
 
@@ -22,7 +22,7 @@ impl Deadline {
         Some(Self::of(number))
     }
 
-    /// What `PTTL` says by this number.
+    /// What `PTTL` means by this number.
     fn of(number: i64) -> Self {
         match number {
             -2 => Self::NoKey,
@@ -31,12 +31,20 @@ impl Deadline {
     }
 }
 
+/// The reply to `TIME` in milliseconds since 1970; `None` for any other reply.
+pub fn time_ms(frame: &[u8]) -> Option<u64> {
+    let mut parts = reply::elements(frame)?.map(|part| parse_i64(reply::text(part)?));
+    let (seconds, micros) = (parts.next()??, parts.next()??);
+    u64::try_from(seconds.checked_mul(1000)?.checked_add(micros / 1000)?).ok()
+}
+
 /// A key as it was right after a batch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Reading {
     /// The counter; `None` when there is none, or something else.
     pub value: Option<i64>,
-    /// Its deadline by the node's clock; `None` when it was not asked, see [`super::Increment::asks`].
+    /// Its deadline by the node's clock; `None` when it was not asked for, see
+    /// [`super::Increment::asks`].
     pub deadline: Option<Deadline>,
 }
 
@@ -65,12 +73,13 @@ impl Refusal {
         Self { text, transient }
     }
 
-    /// Whether the server has no such command, or not for this user.
+    /// Whether the server has no such command, or this user may not use it.
     pub fn is_forbidden(&self) -> bool {
         self.text.starts_with("NOPERM") || self.text.starts_with("ERR unknown command")
     }
 
-    /// The same, but not where the user may not use some key (`getAclErrorMessage` in Redis `acl.c`).
+    /// The same, but false where it is some key that the user may not use (`getAclErrorMessage` in
+    /// Redis `acl.c`).
     pub fn is_of_the_command(&self) -> bool {
         self.is_forbidden() && !self.text.contains(" key")
     }
@@ -107,7 +116,7 @@ pub(super) enum Status {
 }
 
 impl<'a> Answer<'a> {
-    /// Reads the answer to a batch; `None` when it is none.
+    /// Reads the answer to a batch; `None` when it is no such answer.
     pub(super) fn read(frame: &'a [u8]) -> Option<Self> {
         let mut parts = reply::elements(frame)?;
         let status = match reply::text(parts.next()?)? {
@@ -156,7 +165,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// Words of which each is a number, a dot, and something.
+/// Reads words, each of which is a number, a dot, and something more.
 fn dotted<N: FromStr>(words: &[u8]) -> impl Iterator<Item = (N, &[u8])> {
     words.split(|byte| *byte == b' ').filter_map(split_number)
 }

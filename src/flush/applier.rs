@@ -34,7 +34,7 @@ impl Applier {
 pub(super) struct ScriptCall<'a> {
     pub(super) marker: &'a [u8],
     pub(super) epoch: u64,
-    /// Of the batch, or of the last one sealed.
+    /// The number of the batch; to take the series over, that of the last one sealed.
     pub(super) number: u64,
     pub(super) certainty: Certainty,
     pub(super) increments: &'a [Increment],
@@ -82,7 +82,7 @@ pub(super) enum Script<'a> {
     Body(&'a [u8]),
 }
 
-/// The four words about a key of which more is to be said than its delta.
+/// The four words about a key, where there is more to say than its delta.
 fn words(increment: &Increment, asks: bool) -> String {
     let Increment { delta, last, .. } = increment;
     let flag = match (increment.due, asks) {

@@ -17,13 +17,13 @@
 //! The keys are read back by the caller on the connection that tells of changes by others.
 
 use super::applier::MARKER_MS;
-use super::{Deadline, Increment};
+use super::{Deadline, Increment, answer};
 use crate::resp::{encode, parse_i64, reply};
 
-/// What is known when a batch is sent of it and of those before it.
+/// What is known, when a batch is sent, of it and of those before it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Certainty {
-    /// Nothing that is unanswered may have been applied: a missing marker is made.
+    /// Nothing unanswered may have been applied: a missing marker is made.
     First,
     /// It may have been applied, or one before it.
     Again,
@@ -62,7 +62,7 @@ pub struct Call {
     looks: u32,
 }
 
-/// What a call came to.
+/// How a call ended.
 #[cfg_attr(test, derive(Clone, Hash))]
 #[derive(Debug)]
 pub enum Outcome {
@@ -103,7 +103,7 @@ pub struct Apply {
     /// How many replies it has.
     pub replies: usize,
     head: Head,
-    /// Which keys are incremented: place among the replies of `EXEC`, and index.
+    /// Which keys are incremented: the place among the replies of `EXEC`, and the key's index.
     added: Vec<(usize, usize)>,
 }
 
@@ -138,8 +138,8 @@ impl Call {
         self.increments.iter().map(|each| each.key.as_bytes())
     }
 
-    /// Appends what has to be read first; returns how many replies come. `None` when others have
-    /// changed the marker so often meanwhile (16 times) that it is given up for now.
+    /// Appends what has to be read first; returns how many replies that has. `None` when others
+    /// have changed the marker so often meanwhile (16 times) that the call is given up for now.
     pub fn look(&mut self, out: &mut Vec<u8>) -> Option<usize> {
         if self.looks >= MAX_LOOKS {
             return None;
@@ -169,7 +169,7 @@ impl Call {
         let [_, _, time, marker] = before else {
             return refused(UNREADABLE);
         };
-        let (Some(time_ms), Ok(marker)) = (milliseconds(time), Marker::read(marker)) else {
+        let (Some(time_ms), Ok(marker)) = (answer::time_ms(time), Marker::read(marker)) else {
             return refused(UNREADABLE);
         };
         let (mut head, owner) = self.judge(marker, time_ms);
@@ -184,7 +184,7 @@ impl Call {
         }
     }
 
-    /// What the marker says of the call, and whose it is from then on.
+    /// What the marker says of the call, and the epoch that owns the series from then on.
     fn judge(&self, marker: Option<Marker>, time_ms: u64) -> (Head, u64) {
         let is_takeover = self.of == 0;
         let is_again = matches!(self.certainty, Certainty::Again | Certainty::Takeover);
@@ -233,7 +233,7 @@ impl Call {
         }
         let mut body = Vec::new();
         let mut added = Vec::new();
-        // The first is the marker's.
+        // The first request is the marker's.
         let mut requests = 1;
         for (index, (increment, held)) in self.increments.iter().zip(keys).enumerate() {
             let step = Step::of(increment, held, head.time_ms);
@@ -322,7 +322,7 @@ impl Step {
         let value = text.and_then(parse_i64);
         let past = increment.deadline.is_some_and(|deadline| deadline <= now);
         if past && increment.due {
-            // That ends the key.
+            // A deadline that is over ends the key.
             return Self {
                 ends: true,
                 ..nothing(b'x')
@@ -444,14 +444,7 @@ impl Marker {
     }
 }
 
-/// The reply to `TIME`, in milliseconds.
-fn milliseconds(frame: &[u8]) -> Option<u64> {
-    let mut parts = reply::elements(frame)?.map(|part| parse_i64(reply::text(part)?));
-    let (seconds, micros) = (parts.next()??, parts.next()??);
-    u64::try_from(seconds.checked_mul(1000)?.checked_add(micros / 1000)?).ok()
-}
-
-/// The exception that an error stands for.
+/// The exception that an error stands for: a letter, as in the script.
 fn kind_of(error: &[u8]) -> u8 {
     let has = |part: &[u8]| error.windows(part.len()).any(|window| window == part);
     match () {
@@ -461,7 +454,8 @@ fn kind_of(error: &[u8]) -> u8 {
     }
 }
 
-/// An error of `EXEC` names the cause behind its own words (`execCommandAbort` in Redis `multi.c`).
+/// An error of `EXEC` names its cause behind words of its own (`execCommandAbort` in Redis
+/// `multi.c`).
 fn without_abort(error: &[u8]) -> Vec<u8> {
     let abort = b"-EXECABORT Transaction discarded because of: ";
     let cause = error.strip_prefix(abort);
@@ -471,12 +465,13 @@ fn without_abort(error: &[u8]) -> Vec<u8> {
 /// Replies to `UNWATCH`, `WATCH`, `TIME` and `GET marker`.
 const BEFORE_KEYS: usize = 4;
 
-/// How often a call looks before it is given up until the next flush. The second half of them do
-/// not watch the keys, which others may change all the time: then an increment that Redis refuses
-/// is known from its reply, and what is decided about a deadline may be a trip old.
+/// How often a call looks before it is given up until the next flush. The second half of these
+/// looks do not watch the keys, which others may be changing all the time. Then it is known only
+/// from its reply that an increment was refused, and what is decided about a deadline may be out of
+/// date by a trip.
 const MAX_LOOKS: u32 = 16;
 
-/// The node's answer is none that a Redis gives, or somebody else wrote the marker.
+/// No Redis gives such an answer, or somebody else wrote the marker.
 const UNREADABLE: &[u8] = b"-ERR the marker of the flush batches can not be read\r\n";
 
 /// See [`Call::look`].

@@ -23,7 +23,7 @@ pub struct Commits {
     noted: AtomicU64,
     kept: AtomicU64,
     state: Mutex<State>,
-    /// Somebody waits, or the end has come.
+    /// Wakes the thread that writes the disk: somebody waits, or the end has come.
     wanted: Condvar,
 }
 
@@ -34,7 +34,7 @@ struct State {
     ended: bool,
 }
 
-/// What a session or lane waits for, and by whom it is woken.
+/// What a session or lane waits for, and what wakes it.
 #[derive(Debug, Default)]
 pub struct Wait(Option<(u64, Waker)>);
 
@@ -87,8 +87,8 @@ impl Commits {
         .await;
     }
 
-    /// Blocks until somebody waits; returns up to which note the disk is to be written, `None` at
-    /// the end.
+    /// Blocks until somebody waits; returns the note up to which the disk is to be written, or
+    /// `None` at the end.
     pub fn next(&self) -> Option<u64> {
         let mut state = self.state.lock();
         while state.waiting.is_empty() && !state.ended {
@@ -109,7 +109,7 @@ impl Commits {
         }
     }
 
-    /// Nobody writes the disk any more: who waits waits for ever.
+    /// Nobody writes the disk any more: whoever waits, waits for ever.
     pub fn end(&self) {
         self.state.lock().ended = true;
         self.wanted.notify_all();

@@ -36,7 +36,7 @@ mod series;
 mod slots;
 mod verdict;
 
-pub use answer::{Deadline, Reading, Refusal};
+pub use answer::{Deadline, Reading, Refusal, time_ms};
 pub use applier::Applier;
 pub use call::{Apply, CONTENDED, Call, Certainty, Decision, Head, Outcome};
 pub use commits::{Commits, Wait};
@@ -46,9 +46,10 @@ pub use verdict::{Cause, Forgotten, Settled, Verdict};
 
 use crate::key::Key;
 
-/// Most keys in one batch. They take a node 3.5 microseconds each at 32 keys and 3.2 at 64 (measured
-/// on Redis 7.0). More where deadlines are asked for: a server that tracks a client's reads remembers
-/// every key of a script once for each read that the script makes (`call` in its server.c).
+/// Most keys in one batch. A key takes a node 3.5 microseconds in batches of 32 and 3.2 in batches
+/// of 64 (measured on Redis 7.0), and more where deadlines are asked for: a server that tracks a
+/// client's reads remembers every key of a script once for each read that the script makes (`call`
+/// in its server.c).
 pub const MAX_KEYS: usize = 64;
 
 /// Most batches of a series in flight. Few, because a server executes all that it reads at once
@@ -59,8 +60,8 @@ pub const MAX_IN_FLIGHT: usize = 4;
 /// First bytes of the names of the keys that Tally keeps on nodes; clients may not touch them.
 pub const RESERVED_PREFIX: &[u8] = b"__tally__:";
 
-/// What applies a batch, for `SCRIPT LOAD`. Servers from version 7 on let it run out of memory's
-/// bound: what was acknowledged is applied though nothing new is taken.
+/// The script that applies a batch, for `SCRIPT LOAD`. From version 7 on servers let it exceed the
+/// bound of memory, so that what was acknowledged is applied though nothing new is taken.
 pub fn script(allow_oom: bool) -> Vec<u8> {
     let head: &[u8] = if allow_oom {
         b"#!lua flags=allow-oom\n"
@@ -83,7 +84,7 @@ pub struct Increment {
     pub deadline: Option<u64>,
     /// Whether a client was told of that deadline and Redis was not.
     pub due: bool,
-    /// Whether Redis is to tell the key's deadline: it is not known, or another one may have been
+    /// Whether Redis is asked for the key's deadline: it is not known, or another one may have been
     /// set without our being told.
     pub asks: bool,
     /// What Redis last gave as the key's value: past the deadline a smaller one shows that the key

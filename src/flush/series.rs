@@ -38,30 +38,29 @@ pub struct Series {
     batches: VecDeque<Batch>,
     /// Sendings that have not been answered.
     unanswered: usize,
-    /// Settled lately, in order: what of them the node applied as usual. Their last is the one
-    /// before the first of `batches`.
+    /// The batches settled lately. The last of them is the one before the first of `batches`.
     kept: History,
     /// A batch was not applied: nothing new is sent until all are sent again, in order.
     stalled: Option<Stall>,
-    /// Whether the series is this process's own: nothing is sent before.
+    /// Whether the series is this process's own: nothing is sent before it is.
     owned: bool,
     /// The marker's number when it became so.
     taken_at: u64,
-    /// Up to this number a batch may be missing that was never sent.
+    /// Up to this number batches may be missing that were never sent.
     gaps_to: u64,
     /// Another process goes on with the series.
     fenced: bool,
     /// How the node applies batches, if it can.
     applier: Option<Applier>,
-    /// What a node without scripts is to be given, in order: batch (0 for the takeover) and
-    /// certainty.
+    /// Calls that a node without scripts is still to be given, in order: batch (0 for the takeover)
+    /// and certainty.
     calls: VecDeque<(u64, Certainty)>,
 }
 
 /// Why batches have to be sent again.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Stall {
-    /// The node can not take writes now: not before the next flush.
+    /// The node can not take writes now: wait for the next flush.
     wait: bool,
     /// The node has forgotten the script.
     with_body: bool,
@@ -126,8 +125,8 @@ impl Series {
 
     /// The series of a process that is gone: `batches`, by their numbers, were sealed and may have
     /// been applied. Before anything else is sent the series is taken over, with an `epoch` at
-    /// least as high as this one. `gaps`: some may be missing that were sealed and not sent, which
-    /// is nothing that the node has lost.
+    /// least as high as this one. `gaps` says that some batches may be missing which were sealed
+    /// and never sent; the node has not lost these.
     pub fn resume(
         (instance, database, epoch): (&str, u32, u64),
         batches: BTreeMap<u64, Vec<Increment>>,
@@ -160,7 +159,7 @@ impl Series {
         self.fenced
     }
 
-    /// Whether nothing is left to be found out about processes before this one.
+    /// Whether nothing more has to be found out about the processes before this one.
     pub fn is_owned(&self) -> bool {
         self.owned
     }
@@ -181,15 +180,15 @@ impl Series {
         !self.calls.is_empty()
     }
 
-    /// The next call for a node that takes no scripts. It has to be answered, by
-    /// [`Series::on_reply`], before the next one begins: else what is read of the keys might hold
-    /// more than it settles.
+    /// The next call for a node that takes no scripts. [`Series::on_reply`] has to take its answer
+    /// before the next one begins: else what is read of the keys might hold more than the answer
+    /// settles.
     pub fn next_call(&mut self) -> Option<Call> {
         while let Some((of, certainty)) = self.calls.pop_front() {
             let batch = self.batches.iter().find(|batch| batch.number == of);
             let increments = batch.map(|batch| batch.increments.clone());
             if increments.is_none() && of != 0 {
-                // Settled, or given up, by the answer to an earlier one.
+                // Settled, or given up, by the answer to an earlier call.
                 self.unanswered = self.unanswered.saturating_sub(1);
                 continue;
             }
@@ -229,7 +228,7 @@ impl Series {
         self.batches.len()
     }
 
-    /// Of these, those that were unanswered when a connection was lost: they may have been applied.
+    /// How many of these were unanswered when a connection was lost: they may have been applied.
     pub fn unanswered(&self) -> usize {
         self.batches.iter().filter(|batch| batch.lost).count()
     }
@@ -250,8 +249,8 @@ impl Series {
         number
     }
 
-    /// Batch `number` stands in `ledger` from now on; to be called before its bytes are sent.
-    /// Returns the number of the note of that, see [`Ledger::seal`].
+    /// Writes into `ledger` which batch the increments are in; to be called before its bytes are
+    /// sent. Returns the number of the note, see [`Ledger::seal`].
     pub fn keep(&self, number: u64, ledger: Option<Ledger>) -> u64 {
         let batch = self.batches.iter().find(|batch| batch.number == number);
         match (ledger, batch) {
@@ -260,7 +259,8 @@ impl Series {
         }
     }
 
-    /// Whether [`Series::send_again`] has something to send. `flushing`: at the time of a flush.
+    /// Whether [`Series::send_again`] has something to send; `flushing` says that it is the time of
+    /// a flush.
     pub fn wants_again(&self, flushing: bool) -> bool {
         self.is_ready()
             && self.unanswered == 0
@@ -296,8 +296,8 @@ impl Series {
         self.stalled = again.then(Stall::default);
     }
 
-    /// A request that puts the marker there, if there is none when so asked. Sent on a new
-    /// connection when nothing is unsettled, it makes a missing marker a sign of loss.
+    /// A request that sets the marker, or only makes a missing one, with `unless_there`. Sent on a
+    /// new connection when nothing is unsettled, it makes a missing marker a sign of loss.
     pub fn encode_marker(&self, unless_there: bool, out: &mut Vec<u8>) {
         let value = format!("{} {}", self.epoch, self.next - 1);
         let mut request: Vec<&[u8]> =
@@ -308,7 +308,7 @@ impl Series {
         encode::request(out, &request);
     }
 
-    /// Takes the answer to a sending of batch `number`.
+    /// Takes the answer to batch `number`, which may have been sent several times.
     pub fn on_reply(&mut self, number: u64, frame: &[u8], now: Instant) -> Verdict {
         self.unanswered = self.unanswered.saturating_sub(1);
         if let Some(batch) = self.batches.iter_mut().find(|batch| batch.number == number) {
@@ -370,8 +370,8 @@ impl Series {
         Verdict::Settled(settled)
     }
 
-    /// Takes the marker's value, which the node had when the connection began. If the node has
-    /// forgotten batches that it had acknowledged, those that are kept are unsettled again.
+    /// Takes the value that the marker had when the connection began. If the node has forgotten
+    /// batches that it had acknowledged, those that are kept become unsettled again.
     pub fn on_marker(&mut self, marker: &[u8], now: Instant) -> Option<Forgotten> {
         let text = std::str::from_utf8(marker).ok()?;
         let number: u64 = text.split(' ').nth(1)?.parse().ok()?;
@@ -408,8 +408,8 @@ impl Series {
     fn refused(&mut self, frame: &[u8]) -> Verdict {
         let refusal = Refusal::from_reply(frame);
         let with_body = refusal.text.starts_with("NOSCRIPT");
-        // An error that is not the node's state is none that this script gives: it is tried again
-        // at the next flush all the same, as the increments are acknowledged.
+        // The script gives no error but for the node's state. Should there be another, the batch is
+        // tried again at the next flush all the same, as its increments are acknowledged.
         self.stall(Stall {
             wait: !with_body,
             with_body,
@@ -423,7 +423,7 @@ impl Series {
             return Verdict::Again(None);
         };
         if !self.batches.iter().take(index + 1).any(|batch| batch.lost) {
-            // Every sending of it was answered, and none applied it.
+            // Every copy of it that was sent has been answered, and none applied it.
             self.stall(Stall::default());
             return Verdict::Again(None);
         }
@@ -544,7 +544,7 @@ impl Series {
             number: batch.number,
             certainty,
             increments: &batch.increments,
-            // On another connection than it was sealed for nobody tells of changes yet.
+            // On a connection that it was not sealed for, nobody has told of changes yet.
             asks_all: batch.lost,
         };
         call.append(script, out);

@@ -69,16 +69,17 @@ pub const MAX_KEY_BYTES: usize = 8 * (SLOT_WORDS - KEY);
 #[derive(Debug)]
 pub struct Slots {
     words: &'static [AtomicU64],
-    /// Where every note is numbered, if somebody waits until it is on the disk.
+    /// Numbers every note, if somebody waits until it is on the disk.
     commits: Option<&'static Commits>,
     free: Mutex<Free>,
 }
 
-/// One slot; its index and 1, so that an `Option` of it takes four bytes.
+/// One slot: its index plus 1, so that an `Option` of it takes four bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Slot(NonZeroU32);
 
-/// Which slots may be taken. Those used before come first: fewer pages of the file are touched.
+/// Which slots may be taken. Those used before come first, so that fewer pages of the file are
+/// touched.
 #[derive(Debug, Default)]
 struct Free {
     again: Vec<Slot>,
@@ -86,7 +87,7 @@ struct Free {
     used: u32,
 }
 
-/// The slots of one series. Copies are the same.
+/// The slots of one series. Copies stand for the same slots.
 #[derive(Clone, Copy, Debug)]
 pub struct Ledger {
     slots: &'static Slots,
@@ -117,7 +118,7 @@ pub struct Found {
     pub stage: Stage,
     /// The lower half of the number of the last batch when it was taken.
     pub taken_after: u32,
-    /// What it holds. How many increments that is the sum of is not kept: zero.
+    /// What it holds. How many increments that is the sum of is not kept, and reads as zero.
     pub increment: Increment,
 }
 
@@ -136,7 +137,7 @@ pub enum Stage {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("slot {index} is damaged")]
 pub struct Damaged {
-    /// Which, from 0.
+    /// Which one, from 0.
     pub index: usize,
 }
 
@@ -162,7 +163,7 @@ impl Slots {
         }
     }
 
-    /// The same; what changes in them is noted there from now on.
+    /// The same slots, whose changes are noted in `commits` from now on.
     #[must_use]
     pub fn with_commits(self, commits: Option<&'static Commits>) -> Self {
         Self { commits, ..self }
@@ -284,7 +285,7 @@ impl Ledger {
         }
     }
 
-    /// Batches go on from here.
+    /// Batches are numbered from here on.
     pub fn number(self, last: u64) {
         self.last.store(last, Ordering::Release);
     }
@@ -357,7 +358,7 @@ impl Ledger {
         self.slots.commits
     }
 
-    /// What is in the slot is given up: it is free once somebody was told.
+    /// What is in the slot is given up: the slot is free once somebody was told.
     pub fn give_up(self, slot: Slot) {
         self.slots.store(slot, STATE, IN_DOUBT);
     }
@@ -381,7 +382,7 @@ impl Increment {
     }
 }
 
-/// Which words, of all, belong to the slot of this index, from 0: as many for each.
+/// Which of all words belong to the slot of this index, from 0. Every slot has as many.
 pub fn words_of(index: usize) -> impl Iterator<Item = usize> {
     (0..SLOT_WORDS).map(move |at| place(index, at))
 }
@@ -416,7 +417,7 @@ const FIXED: usize = 4;
 const SUM: usize = 5;
 const KEY: usize = 6;
 
-/// States that are no batch's number; those begin with 1.
+/// States that are not the number of a batch; those begin with 1.
 const FREE: u64 = 0;
 const PENDING: u64 = u64::MAX;
 const IN_DOUBT: u64 = u64::MAX - 1;

@@ -18,7 +18,7 @@ pub enum Verdict {
     Doubt(Vec<Increment>),
 }
 
-/// What a node came back without.
+/// What is to be done about a node that came back with less than it had.
 #[derive(Debug)]
 pub struct Forgotten {
     /// What is sent again, under the same numbers; it was settled before.

@@ -11,7 +11,8 @@ use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::process::{Resource, getrlimit};
 use twox_hash::XxHash3_64;
 
-use super::{JournalError, new_instance};
+use super::JournalError;
+use crate::telemetry::random_run_id;
 
 /// Opens and locks the journal; makes it, or makes it longer, if need be.
 pub(super) fn open(path: &Path, bytes: usize) -> Result<File, JournalError> {
@@ -76,7 +77,7 @@ fn make(path: &Path, bytes: usize) -> Result<(), JournalError> {
         let start = HEADER_WORDS + SERIES * SERIES_WORDS;
         allocate(&file, to_u64(bytes) + bytes_of(start))?;
         let header: Vec<AtomicU64> = (0..HEADER_WORDS).map(|_| AtomicU64::new(0)).collect();
-        Header::of(&header).write(&new_instance());
+        Header::of(&header).write(&random_run_id());
         io::Write::write_all(&mut &file, &Words(&header).text(..))?;
         file.sync_all()?;
         fs::rename(&new, path)?;
@@ -168,8 +169,8 @@ impl<'a> Header<'a> {
         boot.is_empty() || boot == boot_id()
     }
 
-    /// A process has the file, and waits for the disk before it acknowledges or sends anything, or
-    /// does not; or it leaves the file in good order.
+    /// Notes that a process has the file, and whether it `commits`: waits for the disk before it
+    /// acknowledges or sends anything. Or else that it leaves the file in good order.
     pub(super) fn set_in_use(self, in_use: bool, commits: bool) {
         self.0.set(COMMITS, 0);
         let boot = if in_use { boot_id() } else { String::new() };

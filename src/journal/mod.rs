@@ -8,8 +8,8 @@
 //! ```
 //!
 //! All words are little-endian u64. An increment is one store into the map; no system call is made
-//! for it, and whatever ends the process, the kernel keeps the page. What a power cut keeps is
-//! what the kernel had written: [`Journal::sync`] has it write all. With `fsync = "always"` whoever
+//! for it, and whatever ends the process, the kernel keeps the page. A power cut keeps what the
+//! kernel had written: [`Journal::sync`] has it write all. With `fsync = "always"` whoever
 //! acknowledges an increment or sends a batch waits for that, see [`Commits`].
 
 mod file;
@@ -28,7 +28,6 @@ use parking_lot::Mutex;
 use crate::config::Fsync;
 use crate::counter::Recovered;
 use crate::flush::{Commits, Damaged, Ledger, Slots, Stage};
-use crate::telemetry::random_run_id;
 use file::{HEADER_WORDS, Header, SERIES, SERIES_WORDS, Series};
 
 pub use inspect::inspect;
@@ -63,7 +62,7 @@ pub struct Unsettled {
     pub recovered: Recovered,
 }
 
-/// Why a journal can not be used. Nothing of it was changed.
+/// Why a journal can not be used. What is in it was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The system says no.
@@ -284,11 +283,6 @@ fn sort(slots: &Slots, is_pending: bool, unsettled: &mut [Unsettled]) -> Result<
         }
     }
     Ok(())
-}
-
-/// A new instance's name.
-fn new_instance() -> String {
-    random_run_id()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Equal calls as one, and what each of them is told.
+//! Equal calls as one, and what each of them is answered.
 
 use std::sync::LazyLock;
 
@@ -53,13 +53,13 @@ pub struct Answers {
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Outcome {
     Counted {
-        /// The value that the first of the calls found, 0 where there was none.
+        /// The value before the first of the calls, 0 where there was none.
         before: i64,
         /// How many of the calls incremented: the first ones.
         counted: u32,
-        /// What the calls are told of the time to live, in milliseconds.
+        /// The time to live that the calls are told, in milliseconds.
         told_ms: i64,
-        /// As read after the write; `None` where the node did not let us.
+        /// As read after the write; `None` where the node refused that.
         ttl: Option<Deadline>,
     },
     /// The reply to every call.
@@ -94,7 +94,7 @@ impl Combined {
         joins
     }
 
-    /// The call that all of them are.
+    /// The call of which all of them are copies.
     pub fn call(&self) -> &Call {
         &self.call
     }
@@ -199,7 +199,7 @@ fn counted(frame: &[u8], calls: u32) -> Option<Outcome> {
 }
 
 impl Answers {
-    /// Appends what the call number `index`, from 0, is told, in RESP3.
+    /// Appends the reply to call number `index`, counted from 0, in RESP3.
     pub fn reply(&self, index: u32, out: &mut Vec<u8>) {
         let (before, counted, told_ms) = match &self.outcome {
             Outcome::Read { frame } => {
@@ -308,7 +308,7 @@ fn after(before: i64, amount: i64, times: u32) -> i64 {
     before.saturating_add(amount.saturating_mul(i64::from(times)))
 }
 
-/// A rule as `combined.lua` calls it.
+/// The word for a rule that `combined.lua` takes.
 fn rule(expiry: Option<Expiry>) -> &'static [u8] {
     let Some(Expiry { rule, always, .. }) = expiry else {
         return b"";

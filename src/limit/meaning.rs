@@ -14,9 +14,9 @@ pub enum Kind {
         limit: u8,
         /// When and to what the time to live is set, by calls that increment.
         ttl: Option<TtlArg>,
-        /// What a call that incremented is told.
+        /// The reply to a call that incremented.
         granted: Granted,
-        /// What a call that did not is told.
+        /// The reply to a call that did not.
         denied: Denied,
     },
     /// Increments always.
@@ -25,7 +25,7 @@ pub enum Kind {
         amount: Amount,
         /// When and to what the time to live is set.
         ttl: Option<TtlArg>,
-        /// What the call is told.
+        /// The reply to the call.
         reply: Reply,
     },
     /// Reads value and time to live: `{GET, PTTL}`.
@@ -181,7 +181,7 @@ impl Kind {
                     Amount::One => 1,
                     Amount::Arg(arg) => number(arg)?,
                 };
-                // With 0 every call that finds 0 is the first one; nobody counts by 0.
+                // With 0, every call that finds 0 would be the first one; nobody counts by 0.
                 if amount == 0 || amount.abs() > MAX_AMOUNT {
                     return None;
                 }
@@ -257,9 +257,9 @@ impl Call {
         }
     }
 
-    /// By how much the call increments the key, which holds `value`; `None` where it does more than
-    /// that: it sets the time to live, or tells it, or Lua is not exact. A call that is denied
-    /// increments by nothing: see [`Call::is_denied_at`].
+    /// By how much the call increments the key, which holds `value`. `None` where it does more than
+    /// that: it sets the time to live or tells it, or Lua is not exact. A denied call does not
+    /// increment: see [`Call::is_denied_at`].
     pub fn adds(&self, value: i64, has_deadline: bool) -> Option<i64> {
         let (amount, expiry) = match self.effect {
             Effect::Limit { expiry, .. } => (1, expiry),

@@ -28,8 +28,8 @@ pub(super) struct Busy {
 }
 
 impl<T: Deliver> Node<T> {
-    /// The error for whatever would be sent to it, if a script keeps it busy. Costs next to
-    /// nothing if not.
+    /// The error for whatever would be sent to the node, if a script keeps it busy. Costs next to
+    /// nothing if none does.
     pub fn busy(&self) -> Option<Arc<str>> {
         if !self.is_busy.load(Ordering::Relaxed) {
             return None;
@@ -61,7 +61,8 @@ impl<T: Deliver> Node<T> {
         });
     }
 
-    /// The answer on another connection: the text of an error, or nothing. `Err`: there was none.
+    /// The answer on another connection: the text of an error, or nothing. `Err`: there was no
+    /// answer.
     async fn ping(&self) -> Result<Option<String>, ()> {
         let mut connection = self.borrow().await.map_err(|_| ())?;
         let mut wire = Vec::new();
@@ -77,8 +78,8 @@ impl<T: Deliver> Node<T> {
     fn said(&self, late: u64, said: Result<Option<String>, ()>) {
         let mut inner = self.inner.lock();
         inner.busy.is_asking = false;
-        // Without an answer it is asked again: it takes no connections before it has been busy for
-        // long enough.
+        // Without an answer it is asked again: a node takes no connections until it has been busy
+        // for long enough.
         let Ok(said) = said else {
             return;
         };
@@ -104,7 +105,7 @@ impl<T: Deliver> Node<T> {
 }
 
 impl<T> Entry<'_, T> {
-    /// Says that what is submitted next is, or has in it, a script of a client.
+    /// Says that what is submitted next is a client's script, or has one in it.
     pub fn note_script(&mut self) {
         self.inner.busy.has_script = true;
     }
@@ -117,6 +118,6 @@ impl<T> Inner<T> {
     }
 }
 
-/// A reply is late after so long: more than a node under load takes (99 % of replies come within
-/// 5 ms on the machine of the benchmarks), and little beside `busy-reply-threshold`, 5 s.
+/// How old a reply is that counts as late: older than under load (99 % of replies come within 5 ms
+/// on the machine of the benchmarks), and young beside `busy-reply-threshold`, 5 s.
 const LATE: Duration = Duration::from_millis(50);

@@ -61,14 +61,14 @@ pub(super) struct Connected {
     pub(super) peer: Peer,
     /// How the server applies batches; `None` when it takes neither scripts nor transactions.
     pub(super) applier: Option<Applier>,
-    /// A second connection for them, where they are transactions.
+    /// A second connection for batches, where they are transactions.
     pub(super) aside: Option<Socket>,
     /// What the marker of the series holds.
     pub(super) marker: Option<Vec<u8>>,
 }
 
 /// Connects (resolving the name anew), authenticates, switches to RESP3, and makes sure that the
-/// server executes nothing more of the connection `before`: bytes of a dead connection may be
+/// server executes nothing more from the connection `before`: bytes of a dead connection may be
 /// executed after a new one is in use (measured). All within `timeout`.
 pub(super) async fn connect(
     node: &config::Node,
@@ -162,8 +162,8 @@ impl Socket {
         })
     }
 
-    /// A connection for batches that are applied by transactions, and a first one that reads the
-    /// marker. `None` where a command for that is renamed or the user may not use it.
+    /// A connection for batches that are applied by transactions; it also reads the marker first.
+    /// `None` where a command for that is renamed or the user may not use it.
     async fn open_for_transactions(
         node: &config::Node,
         marker: &[u8],
@@ -190,7 +190,7 @@ impl Socket {
         Ok(Some(socket))
     }
 
-    /// The connection itself, once everything asked has been answered.
+    /// The connection itself, once every request has been answered.
     pub(super) fn into_stream(self) -> Stream {
         self.stream
     }
@@ -255,16 +255,17 @@ impl Socket {
         Ok(!reply::is_error(&self.ask(tracking).await?))
     }
 
-    /// Loads the flush script and tries it, both ways in which it is called later: without a batch
-    /// it reads the marker and changes nothing. `None` where a command for that is renamed or the
-    /// user may not use it.
+    /// Loads the flush script and tries both ways in which it is called later: without a batch it
+    /// reads the marker and changes nothing. `None` where a command for that is renamed or the user
+    /// may not use it.
     async fn load(&mut self, peer: &Peer, marker: &[u8]) -> Result<Option<Applier>, ConnectError> {
         // Script flags came with version 7.
         let script = flush::script(peer.major() >= 7);
         let loaded = self.ask(&[b"SCRIPT", b"LOAD", &script]).await?;
         if reply::is_error(&loaded) {
             let refusal = Refusal::from_reply(&loaded);
-            // One that takes no scripts now, because it is loading its data, say, will later.
+            // A server that takes no scripts now, perhaps because it is loading its data, will do
+            // so later.
             return if refusal.transient && !refusal.is_forbidden() {
                 Err(ConnectError::Handshake(refusal.text))
             } else {
@@ -278,7 +279,7 @@ impl Socket {
         for [command, name] in calls {
             let tried = [command, name, b"1", marker, b"0", b"0", b"again", b"1"];
             let tried = self.ask(&tried).await?;
-            // A read-only server, say, refuses it now and not for good.
+            // A read-only server, say, refuses it for now, not for good.
             if reply::is_error(&tried) && Refusal::from_reply(&tried).is_forbidden() {
                 return Ok(None);
             }

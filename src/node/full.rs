@@ -1,5 +1,6 @@
 //! A node without memory left refuses what takes memory, and in a transaction it does so when the
-//! command is queued. Here it is queued without asking; so where a node may be full, it is asked.
+//! command is queued. Tally queues without asking the node; so where a node may be full, it is
+//! asked after all.
 
 use std::sync::atomic::Ordering;
 
@@ -33,7 +34,7 @@ pub fn is_full(frame: &[u8]) -> bool {
     reply::text(frame).is_some_and(|text| text.starts_with(b"OOM "))
 }
 
-/// A request that is refused for want of memory, and else does nothing: no list has that name,
+/// A request that is refused for want of memory, and otherwise does nothing: no list has that name,
 /// which is Tally's own.
 pub fn try_full() -> Vec<u8> {
     let mut wire = Vec::new();

@@ -38,6 +38,7 @@ use tokio::sync::Notify;
 use crate::config;
 use crate::counter::{KeyTable, Lane, Rules};
 use crate::journal::Trace;
+use crate::telemetry::clock::now;
 use crate::telemetry::histogram::Histogram;
 use crate::tls::Writer;
 
@@ -59,8 +60,8 @@ pub trait Deliver: Send + 'static {
     fn deliver(self, frame: &[u8], came: Came) -> Option<Waker>;
 }
 
-/// Who wants to know what others change on a node. Called with its lane locked; whom to wake once
-/// it is not, is pushed to `wakes`.
+/// Who wants to know what others change on a node. Called with the lane locked; the wakers of those
+/// to be woken once it is free are pushed to `wakes`.
 pub trait Changes: Send + Sync {
     /// Whether anybody does now.
     fn is_wanted(&self) -> bool;
@@ -77,22 +78,23 @@ pub trait Changes: Send + Sync {
 pub struct Came {
     /// When it was read, or made.
     pub now: Instant,
-    /// Microseconds from its request appended to that; 0 for a reply that was made here.
+    /// Microseconds from the request's being appended to that moment; 0 for a reply that was made
+    /// here.
     pub node_us: u32,
 }
 
 impl Came {
-    /// For a reply that is made now, without a node.
+    /// The time of a reply that is made now, without a node.
     pub fn here(now: Instant) -> Self {
         Self { now, node_us: 0 }
     }
 }
 
-/// One Redis server, as far as one of its databases goes.
+/// One database of a Redis server, as the module's documentation says.
 pub struct Node<T> {
     name: String,
     config: RwLock<Arc<config::Node>>,
-    /// Whether its address is another since the connection was begun.
+    /// Whether its address has changed since the connection was begun.
     moved: AtomicBool,
     /// The database's number for clients.
     database: u32,
@@ -109,7 +111,8 @@ pub struct Node<T> {
     may_be_full: AtomicBool,
     /// Whether some worker will call [`Node::send`] soon.
     scheduled: AtomicBool,
-    /// Wakes the driver: the socket was full, or broke while writing.
+    /// Wakes the driver: the socket was full, broke while writing, or there is something to look
+    /// after.
     attention: Notify,
     counters: Counters,
     pool: Pool,
@@ -119,7 +122,7 @@ pub struct Node<T> {
     listener: OnceLock<Arc<dyn Changes>>,
     /// Whether the server tells of changes by others to keys that were read on the lane.
     tells: AtomicBool,
-    /// Whether it shall tell of all changes by others.
+    /// Whether the server is to tell of all changes by others.
     broadcasts: AtomicBool,
 }
 
@@ -139,14 +142,14 @@ struct Inner<T> {
     writing: bool,
     /// Whether the socket took less than it was given.
     blocked: bool,
-    /// What it did not take whole, and how much of it it did take. Empty when what it did not take
-    /// waits encrypted.
+    /// Bytes that the socket did not take whole, and how many of them it took. Empty when the
+    /// remainder waits encrypted.
     rest: (Vec<u8>, usize),
     /// The note that has to be on the disk before `rest` may be written: it holds batches.
     held_for: Option<u64>,
     /// Why the socket takes nothing any more.
     broken: Option<io::Error>,
-    /// An empty buffer, to be the next `wire`.
+    /// An empty buffer, which becomes the next `wire`.
     spare: Vec<u8>,
     /// Sessions that wait for room.
     stalled: Vec<Waker>,
@@ -172,9 +175,8 @@ enum Link {
 }
 
 impl<T: Deliver> Node<T> {
-    /// A node that is not connected yet; [`drive`] does that, once it is [opened](Node::open).
-    /// `database` is the number for clients; on the node it is so much higher than that of the
-    /// configuration.
+    /// A node that is not connected yet; [`drive`] connects it, once it is [opened](Node::open).
+    /// `database` is its number for clients; on the node, that of the configuration is added to it.
     ///
     /// With a `trace`, the first connection fences the last one of the process before.
     pub fn new(
@@ -244,13 +246,13 @@ impl<T: Deliver> Node<T> {
         self.database
     }
 
-    /// Tells it once of the same server's other databases: a change of a key by one of them is
-    /// told without the database's number to the connections of all.
+    /// Says, once, which are the same server's other databases: when a client of one of them
+    /// changes a key, all their connections are told, without the database's number.
     pub fn set_siblings(&self, siblings: impl Iterator<Item = Weak<Self>>) {
         self.siblings.get_or_init(|| siblings.collect());
     }
 
-    /// Says once who is told of changes by others.
+    /// Says, once, who is told of changes by others.
     pub fn set_listener(&self, listener: Arc<dyn Changes>) {
         self.listener.get_or_init(|| listener);
     }
@@ -260,20 +262,20 @@ impl<T: Deliver> Node<T> {
         self.tells.load(Ordering::Relaxed)
     }
 
-    /// From the next connection on the server is asked for all changes by others, whether to keys
-    /// that were read or not. On the present one, [`BROADCAST`] does it.
+    /// Has the server asked for all changes by others, whether to keys that were read or not, from
+    /// the next connection on. On the present one, [`BROADCAST`] does it.
     pub fn broadcast(&self) {
         self.broadcasts.store(true, Ordering::Relaxed);
     }
 
-    /// Whether keys of this name are counted in this database and in another one.
+    /// Whether keys of this name are counted both in this database and in another one.
     fn counts_twice(&self, key: &[u8]) -> bool {
         let siblings = self.siblings.get().into_iter().flatten();
         let mut siblings = siblings.filter_map(Weak::upgrade);
         self.table.counts(key) && siblings.any(|other| other.is_open() && other.table.counts(key))
     }
 
-    /// Lets its driver connect, if it may not yet. Commands wait for the first attempt.
+    /// Lets its driver connect. Commands wait for the first attempt. Does nothing if it is open.
     pub fn open(&self) {
         if self.is_open() {
             return;
@@ -292,13 +294,13 @@ impl<T: Deliver> Node<T> {
         self.opened.load(Ordering::Acquire)
     }
 
-    /// Where it is, and how it lets in.
+    /// Its address and credentials.
     pub fn config(&self) -> Arc<config::Node> {
         Arc::clone(&self.config.read())
     }
 
-    /// Goes to another address, or shows other credentials, from the next connection on. That is
-    /// made at once when the address is another: what is in flight fails as at any loss.
+    /// Sets another address or other credentials, from the next connection on. That one is made at
+    /// once when the address is another: what is in flight fails, as when a connection is lost.
     /// Name, weight and database stay.
     pub fn reconfigure(&self, new: config::Node) {
         let mut config = self.config.write();
@@ -316,12 +318,12 @@ impl<T: Deliver> Node<T> {
         }
     }
 
-    /// Bounds and waits of its connections.
+    /// Bounds and timeouts of its connections.
     pub fn upstream(&self) -> Arc<config::Upstream> {
         Arc::clone(&self.upstream.read())
     }
 
-    /// Sets other bounds and waits. A wait that has begun keeps its length.
+    /// Sets other bounds and timeouts. A wait that has begun keeps its length.
     pub fn set_upstream(&self, upstream: &config::Upstream) {
         *self.upstream.write() = Arc::new(upstream.clone());
         let mut inner = self.inner.lock();
@@ -333,7 +335,7 @@ impl<T: Deliver> Node<T> {
         stalled.into_iter().for_each(Waker::wake);
     }
 
-    /// Has the keys treated by other rules, once what is pending under the old ones is applied:
+    /// Has the keys treated by other rules once what is pending under the old ones is applied:
     /// within a round trip, or when the node is back and takes it.
     pub fn treat(&self, rules: &Arc<Rules>) {
         let mut wakes = Vec::new();
@@ -349,7 +351,7 @@ impl<T: Deliver> Node<T> {
         self.attention.notify_one();
     }
 
-    /// Whether the keys are still treated by older rules than were given.
+    /// Whether the keys are still treated by rules that were replaced.
     pub fn awaits_treatment(&self) -> bool {
         self.inner.lock().lane.awaits_treatment()
     }
@@ -368,7 +370,8 @@ impl<T: Deliver> Node<T> {
         self.pool.borrow(&self.config(), &self.upstream()).await
     }
 
-    /// Takes a connection back on which nothing is under way and nothing is remembered.
+    /// Takes a connection back. Nothing may be under way on it, and the server may remember nothing
+    /// of its client.
     pub fn take_back(&self, connection: Pooled) {
         self.pool.take_back(connection);
     }
@@ -383,7 +386,7 @@ impl<T> fmt::Debug for Node<T> {
 }
 
 impl Link {
-    /// Why nothing can be sent, if so.
+    /// Whether something can be sent, or why not.
     fn reason(&self) -> Result<(), Arc<str>> {
         match self {
             Self::Up(_) => Ok(()),
@@ -396,11 +399,6 @@ impl Link {
     fn is(&self, socket: &Arc<Writer>) -> bool {
         matches!(self, Self::Up(current) if Arc::ptr_eq(current, socket))
     }
-}
-
-/// The present, by tokio's clock, which tests can pause.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 /// Largest write buffer kept for the next tick: many times what one tick needs at full load

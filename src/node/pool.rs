@@ -29,7 +29,7 @@ struct InUse(Arc<AtomicUsize>);
 struct Link {
     socket: Socket,
     id: i64,
-    /// Where it goes: the node may have moved since.
+    /// Its address: the node may have moved since.
     address: String,
 }
 
@@ -43,13 +43,13 @@ pub struct Pooled {
 /// Why a pooled connection gave no answer; the text is for the client, after `ERR`.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
-    /// All are in use.
+    /// All connections are in use.
     #[error(
         "all {most} connections to node {node} for blocked and watching clients are in use \
          (upstream.max_pooled)"
     )]
     Full {
-        /// Whose.
+        /// The node's name.
         node: String,
         /// How many there are.
         most: usize,
@@ -57,7 +57,7 @@ pub enum PoolError {
     /// None could be opened: nothing was sent.
     #[error("node {node} is unreachable ({reason})")]
     Unreachable {
-        /// Whose.
+        /// The node's name.
         node: String,
         /// What went wrong.
         reason: String,
@@ -112,7 +112,8 @@ impl Pool {
         })
     }
 
-    /// Takes a connection back on which nothing is under way and nothing is remembered.
+    /// Takes a connection back. Nothing may be under way on it, and the server may remember nothing
+    /// of its client.
     pub(super) fn take_back(&self, connection: Pooled) {
         let mut free = self.free.lock();
         if free.len() < MAX_FREE {
@@ -130,7 +131,7 @@ impl fmt::Debug for Pool {
 }
 
 impl InUse {
-    /// One more, if there are not so many.
+    /// Counts one more, if there may be as many.
     fn count(used: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
         let below = |count: usize| (count < most).then_some(count + 1);
         used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below)
@@ -196,8 +197,8 @@ impl Pooled {
         self.transact(wire, 1, timeout).await
     }
 
-    /// Sends requests that have `replies` replies, and waits for the last. An error before it is
-    /// what it comes to, see [`discarded`].
+    /// Sends requests that have `replies` replies in all, and waits for the last one. If an error
+    /// comes before it, the result is that error, see [`discarded`].
     ///
     /// # Errors
     ///

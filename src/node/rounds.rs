@@ -1,4 +1,4 @@
-//! Flushes of a node's keys: begun, waited for, and when they began.
+//! Flushes of a node's keys: begins them, waits for them, and knows when they began.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use crate::counter::Rules;
 /// When flushes of one class began.
 #[derive(Clone, Copy)]
 pub(super) struct Round {
-    /// The last one: once it has ended, what is pending is younger.
+    /// When the last one did: once it has ended, what is pending is younger.
     pub(super) begun: Instant,
-    /// The one before: what is in the batches of the last is younger.
+    /// When the one before did: what is in the batches of the last is younger.
     pub(super) before: Instant,
 }
 
@@ -76,7 +76,7 @@ impl<T: Deliver> Node<T> {
 }
 
 impl<T> Inner<T> {
-    /// The flushes of the rules in force begin with this; whether they were others before.
+    /// Begins to count flushes anew if the rules have changed; returns whether they had.
     pub(super) fn renew_rounds(&mut self, rules: &Rules) -> bool {
         let is_new = self.rounds_of != self.lane.treatments();
         if is_new {
@@ -86,8 +86,9 @@ impl<T> Inner<T> {
         is_new
     }
 
-    /// Flushes of these classes begin, unless one is under way: then they begin unseen when that
-    /// ends, and what is pending is taken for older than it is, until the next.
+    /// Notes that flushes of these classes begin. While one is under way they begin later, when
+    /// that ends, and nobody sees it: until the next flush, what is pending is taken for older than
+    /// it is.
     pub(super) fn begin_rounds(&mut self, is_begun: impl Fn(usize) -> bool) {
         if self.lane.is_flushing() {
             return;

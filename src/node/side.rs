@@ -10,7 +10,7 @@ use crate::tls::Stream;
 #[derive(Debug, thiserror::Error)]
 #[error("node {node} gave no answer ({reason})")]
 pub struct SideError {
-    /// Whose.
+    /// The node's name.
     pub node: String,
     /// What went wrong.
     pub reason: String,

@@ -29,7 +29,7 @@ pub struct Confirmation {
     pub bytes: Vec<u8>,
     /// How many nodes have to answer first.
     pub nodes: usize,
-    /// What is undone if one of them refuses.
+    /// The subscription that is undone if one of them refuses.
     pub subscription: Option<(Arc<Client>, Topic)>,
 }
 
@@ -59,7 +59,7 @@ impl Open {
     }
 }
 
-/// What one node owes to one name.
+/// The answer of one node that one name waits for.
 #[derive(Debug)]
 pub(super) struct Part {
     of: Arc<Confirmations>,
@@ -74,8 +74,8 @@ impl Part {
         }
     }
 
-    /// The node has confirmed, or (the error's text) can not. Returns the subscription that is to
-    /// be undone, and the session's waker when this was the last answer.
+    /// The node has confirmed, or it can not, with the error's text. Returns the subscription that
+    /// is to be undone, and the session's waker when this was the last answer.
     pub(super) fn settle(
         self,
         result: Result<(), String>,

@@ -14,8 +14,8 @@ use super::{At, Hub};
 use crate::node::{self, unreachable};
 use crate::resp::ReplyScanner;
 
-/// Runs the feed of node `index` until `stop` is cancelled. Attempts to connect come as those of
-/// the node's lane: one at once, then after pauses that double.
+/// Runs the feed of node `index` until `stop` is cancelled. Attempts to connect are made as for the
+/// node's lane: one at once, then with pauses that double.
 pub async fn drive(hub: Arc<Hub>, index: usize, stop: CancellationToken) {
     let Some(at) = hub.nodes.get(index) else {
         return;
@@ -185,7 +185,7 @@ async fn read(
     reader.read_buf(buffer).await
 }
 
-/// Writes some of `out`, or makes sure that what was written goes out: TLS keeps some of it.
+/// Writes some of `out`, or flushes what was written: TLS keeps some of it.
 async fn send(writer: &mut (impl AsyncWrite + Unpin), out: &[u8]) -> std::io::Result<usize> {
     if out.is_empty() {
         writer.flush().await?;

@@ -1,5 +1,5 @@
-//! The subscriptions on one node: what was asked of it, what it has confirmed, who gets what comes.
-//! No I/O: [`super::drive`] carries the bytes.
+//! The subscriptions on one node: what was asked of it, what it has confirmed, and who gets the
+//! messages that come. No I/O: [`super::drive`] carries the bytes.
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -30,7 +30,7 @@ pub(super) struct Feed {
 
 #[derive(Debug, Default)]
 enum Link {
-    /// There is none; a subscription opens one and waits for it.
+    /// There is none. A subscription opens one and waits for it.
     #[default]
     Closed,
     Up,
@@ -41,7 +41,7 @@ enum Link {
 /// One topic.
 #[derive(Debug, Default)]
 struct Entry {
-    /// By their ids: messages go out in the order in which clients connected.
+    /// By the ids of the clients: messages go out in the order in which these connected.
     members: BTreeMap<u64, Subscriber>,
     asked: Asked,
     /// Confirmations that wait for the answer to the request with that number.
@@ -51,11 +51,11 @@ struct Entry {
 /// What the node was asked last.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Asked {
-    /// It does not send this topic.
+    /// Not to send this topic.
     #[default]
     Nothing,
     ToSend(u64),
-    /// It sends it, and has said so.
+    /// To send it, and it has confirmed that.
     Confirmed,
     ToStop(u64),
 }
@@ -68,7 +68,7 @@ enum Sent {
     Ping,
 }
 
-/// What is to be done when the feed's lock has been let go.
+/// What is to be done once the feed's lock is free.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     pub(super) settled: Vec<(Part, Result<(), String>)>,
@@ -77,7 +77,7 @@ pub(super) struct Effects {
     pub(super) overrun: Vec<Arc<Client>>,
 }
 
-/// Who gets a message from a node.
+/// How many get a message from a node.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Receivers {
     /// As the node counts Tally: once for each topic that matches.
@@ -86,7 +86,7 @@ pub struct Receivers {
     pub clients: i64,
 }
 
-/// The node's answers are not those of a server: the connection must be closed.
+/// The node's answers are not those of a Redis server: the connection must be closed.
 #[derive(Debug, thiserror::Error)]
 #[error("it answers what was not asked")]
 pub(super) struct OutOfStep;
@@ -187,7 +187,8 @@ impl Feed {
         }
     }
 
-    /// The connection is gone; another one is tried at once. Who waits for a confirmation waits on.
+    /// The connection is gone; another attempt is made at once. Whoever waits for a confirmation
+    /// goes on waiting.
     pub(super) fn lost(&mut self, effects: &mut Effects) {
         self.link = Link::Closed;
         self.wire = Vec::new();
@@ -210,7 +211,7 @@ impl Feed {
         }
     }
 
-    /// An attempt to connect failed; `reason` is the error for who waits.
+    /// An attempt to connect failed; `reason` is the error for those who wait.
     pub(super) fn failed(&mut self, reason: &str, effects: &mut Effects) {
         self.lost(effects);
         self.link = Link::Down(reason.to_owned());
@@ -224,7 +225,8 @@ impl Feed {
         }
     }
 
-    /// No connection is needed any more: the next subscription opens one. Whether that is so.
+    /// Closes the connection if nobody needs it any more: the next subscription opens one. Returns
+    /// whether it did.
     pub(super) fn close_if_unused(&mut self) -> bool {
         let unused = self.is_unused();
         if unused {

@@ -57,7 +57,7 @@ pub struct Topic {
 /// Who gets messages.
 #[derive(Clone, Debug)]
 pub struct Subscriber {
-    /// Whom to close when it does not read.
+    /// The client, which is closed when it does not read.
     pub client: Arc<Client>,
     /// Where its messages go.
     pub replies: Arc<Replies>,
@@ -76,12 +76,12 @@ pub struct Hub {
 #[derive(Default)]
 struct At {
     feed: Mutex<Feed>,
-    /// The feed has something to send, or nothing to live for.
+    /// The feed has something to send, or is not needed any more.
     changed: Notify,
 }
 
 impl Hub {
-    /// Nobody is subscribed to anything.
+    /// A hub without subscriptions.
     pub fn new(router: Arc<Router<Ticket>>, stats: Arc<Stats>) -> Self {
         let nodes = router.nodes().iter().map(|_| At::default()).collect();
         Self {
@@ -119,7 +119,8 @@ impl Hub {
     }
 
     /// Makes a client a member. `part` of `confirmations` is settled once for each node. The caller
-    /// holds no lane, and has taken the place of the confirmations before: messages come behind it.
+    /// holds no lane and has already taken the place of the confirmations, so that messages come
+    /// behind it.
     pub fn subscribe(
         &self,
         topic: &Topic,
@@ -161,8 +162,8 @@ impl Hub {
         }
     }
 
-    /// How many clients a node's `count` receivers of a message are. Exact unless subscriptions to
-    /// the channel come or go at that moment.
+    /// How many clients the `count` receivers are that a node reports for a message. Exact unless
+    /// subscriptions to the channel come or go at that moment.
     pub fn receivers(&self, kind: Topics, channel: &[u8], count: i64) -> i64 {
         if count == 0 {
             return 0;
@@ -222,7 +223,7 @@ impl Hub {
         }
     }
 
-    /// Changes a node's feed, then does what follows from it without its lock.
+    /// Changes a node's feed, and then, without its lock, does what follows from the change.
     fn change(&self, node: usize, change: impl FnOnce(&mut Feed, &mut Effects)) {
         let Some(at) = self.nodes.get(node) else {
             return;
@@ -239,7 +240,7 @@ impl Hub {
         self.follow(effects);
     }
 
-    /// Settles confirmations, closes who does not read, wakes.
+    /// Settles confirmations, closes clients that do not read, and wakes sessions.
     fn follow(&self, effects: Effects) {
         let Effects {
             settled,

@@ -44,7 +44,7 @@ pub fn decimal(out: &mut Vec<u8>, value: i64) {
     short(out, u128::from(digits.text) << 32 | header, 4 + digits.len);
 }
 
-/// `$len value`: the same for an integer of any type; [`decimal`] is the faster.
+/// `$len value`: the same for an integer of any type. [`decimal`] is faster.
 pub fn number(out: &mut Vec<u8>, value: impl itoa::Integer) {
     bulk(out, itoa::Buffer::new().format(value).as_bytes());
 }

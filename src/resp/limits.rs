@@ -1,4 +1,4 @@
-//! What a client may send, and how it is told that it sent something else.
+//! What a client may send, and the errors for anything else.
 
 use std::fmt;
 

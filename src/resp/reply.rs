@@ -158,7 +158,8 @@ impl ReplyScanner {
         }
     }
 
-    /// Counts one complete element, and each aggregate that it completes; whether that was all.
+    /// Counts one complete element, and each aggregate that it completes; returns whether that was
+    /// all.
     fn close_element(&mut self) -> bool {
         while let Some(missing) = self.open.last_mut() {
             *missing -= 1;

@@ -1,16 +1,17 @@
-//! Families of keys that are kept on one node each, though no hash tag says so: those of programs,
-//! job queues mostly, whose scripts and transactions name several of their keys at once.
+//! Families of keys that are kept on one node each, though no hash tag says so: the keys of
+//! well-known programs, mostly job queues, whose scripts and transactions name several of their
+//! keys at once.
 //!
 //! The names are those that the programs use by default. A program that was told other names needs
 //! a route of its own.
 
 /// The keys of a program.
 pub(super) struct Family {
-    /// What it is placed by, so a change of it moves keys.
+    /// The name by which it is placed: a change of it moves keys.
     pub(super) name: &'static str,
-    /// Patterns of its keys, and of channels as far as they are named as keys are.
+    /// Patterns of its keys, and of those channels that are named like keys.
     pub(super) keys: &'static [&'static str],
-    /// Patterns of further channels: what its scripts publish is heard on their node only.
+    /// Patterns of further channels: what its scripts publish there is heard on their node only.
     pub(super) channels: &'static [&'static str],
 }
 

@@ -31,14 +31,14 @@ pub struct Ring {
     hash_tag: Option<(u8, u8)>,
     /// By place, ascending; none when there is one node.
     points: Box<[Point]>,
-    /// Of each stretch of places, which their highest bits name: the node that owns all of it,
-    /// or [`SEVERAL`].
+    /// For each stretch of places with the same highest bits, the node that owns all of it, or
+    /// [`SEVERAL`].
     owners: Box<[u16]>,
-    /// How far a place is shifted to keep those bits.
+    /// By how much a place is shifted to keep just those bits.
     shift: u32,
     /// Asked before the ring.
     routes: Routes,
-    /// Asked before the ring for channels, behind those.
+    /// Asked for channels, after `routes` and before the ring.
     channels: Routes,
 }
 
@@ -66,8 +66,8 @@ impl Ring {
         } else {
             points(nodes, check(nodes)?)
         };
-        // Eight stretches for each point: nine of ten have one owner, so a search seldom looks
-        // at points, and the branch is foreseen.
+        // Eight stretches for each point: nine of ten have one owner. So a search seldom looks at
+        // points, and the branch is well predicted.
         let wanted = u32::try_from(points.len() * 8).unwrap_or(u32::MAX);
         let stretches = wanted.clamp(2, 1 << 16).next_power_of_two();
         let shift = 32 - stretches.trailing_zeros();
@@ -83,17 +83,17 @@ impl Ring {
         })
     }
 
-    /// With a route behind those that it has: every key that matches `pattern` (as in `KEYS`, upper
-    /// and lower case told apart) and none before belongs to the node `index`, or for `None` to the
-    /// one that the ring says. A hash tag in such a key changes nothing.
+    /// Adds a route behind those that it has. Every key that matches `pattern` (as in `KEYS`,
+    /// case-sensitive) and none before belongs to the node `index`, or, for `None`, to the one that
+    /// the ring gives. A hash tag in such a key changes nothing.
     #[must_use]
     pub fn with_route(mut self, pattern: &[u8], index: Option<usize>) -> Self {
         self.routes.push(pattern, index);
         self
     }
 
-    /// With a route for each pattern of the families of keys that are kept together: those of a
-    /// family are on the node that the ring has for the family's name. And the queues of kombu that
+    /// Adds a route for each pattern of the families of keys that are kept together. The keys of a
+    /// family are on the node that the ring gives for the family's name. And kombu's queues that
     /// differ in their priority alone are on one node, whatever their name.
     #[must_use]
     pub fn with_families(mut self) -> Self {
@@ -174,7 +174,7 @@ impl Ring {
         Some(part).filter(|part| !part.is_empty())
     }
 
-    /// What of `key` is hashed: the part in the hash tag if there is one, else all.
+    /// The part of `key` that is hashed: what is in its hash tag if it has one, else all of it.
     fn hashed_part<'k>(&self, key: &'k [u8]) -> &'k [u8] {
         self.tag(key).unwrap_or(key)
     }
@@ -218,14 +218,15 @@ struct Point {
 /// Says that a stretch has places of several nodes.
 const SEVERAL: u16 = u16::MAX;
 
-/// Whose a place is: of the first point at or after it, else of the very first.
+/// The node that owns a place: the owner of the first point at or after it, else that of the very
+/// first.
 fn owner(points: &[Point], place: u32) -> usize {
     let at = points.partition_point(|point| point.place < place);
     let point = points.get(at).or_else(|| points.first());
     point.map_or(0, |point| point.owner)
 }
 
-/// Whose all places of a stretch are.
+/// The node that owns all places of a stretch, or [`SEVERAL`].
 fn owner_of_all(points: &[Point], stretch: u32, shift: u32) -> u16 {
     let (first, last) = (stretch << shift, stretch << shift | ((1 << shift) - 1));
     let only = owner(points, first);
@@ -242,8 +243,8 @@ fn owner_of_all(points: &[Point], stretch: u32, shift: u32) -> u16 {
         .unwrap_or(SEVERAL)
 }
 
-/// Whether a short key certainly has no such byte. For the usual key, without a tag: a third of
-/// the instructions of `memchr`, which is made for long texts.
+/// Whether a short key certainly lacks such a byte. For the usual key, without a tag, that takes a
+/// third of the instructions of `memchr`, which is made for long texts.
 #[inline]
 fn lacks(key: &[u8], byte: u8) -> bool {
     const LOW: u64 = 0x0101_0101_0101_0101;

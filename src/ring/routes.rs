@@ -7,9 +7,9 @@ use crate::glob::{self, Case};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Routes {
     patterns: Vec<Route>,
-    /// A bit, by [`place`], for each two bytes that a key of some route may begin with.
+    /// A set of pairs of bytes, see [`place`]: those that a key of some route may begin with.
     starts: [u64; 4],
-    /// Whether kombu's queues of one name are one.
+    /// Whether kombu's queues of one name are treated as one.
     joins_priorities: bool,
 }
 
@@ -18,8 +18,8 @@ struct Route {
     pattern: Box<[u8]>,
     /// Bytes of the pattern before its first special one; they stand for themselves.
     literal: usize,
-    /// The first eight of them as a number, and which of its bits they are: what most keys differ
-    /// in is found without looking at the pattern.
+    /// The first eight of them as a number, and which of its bits count: most keys that do not
+    /// match differ here, and the pattern need not be looked at.
     head: u64,
     mask: u64,
     /// Index of the node; `None`: the ring places the keys.
@@ -50,8 +50,8 @@ impl Routes {
         self.joins_priorities = true;
     }
 
-    /// The part of `key` that says where it is: kombu calls the queue of priority 3 of `mail`
-    /// `mail\x06\x163`, and counts the queues of a name in one transaction.
+    /// The part of `key` that decides where it is: kombu calls the queue of priority 3 of `mail`
+    /// `mail\x06\x163`, and counts the queues of one name in one transaction.
     #[inline]
     pub(super) fn name<'k>(&self, key: &'k [u8]) -> &'k [u8] {
         match key {
@@ -128,7 +128,7 @@ pub(super) enum All {
     Node(usize),
     /// Where the ring has them.
     Ring,
-    /// Not all are placed alike.
+    /// Not all on the same node.
     Differs,
 }
 

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::ServeError;
 use super::worker::Workers;
 use crate::session::{Client, Shared};
+use crate::telemetry::clock::now;
 use crate::tls::{Acceptor, Stream};
 
 /// Binds the port.
@@ -41,7 +42,7 @@ pub(super) async fn accept(
         match listener.accept().await {
             Ok((stream, address)) => welcome(stream, address, has_tls, shared, workers).await,
             Err(error) => {
-                // Mostly "too many open files": others may close some.
+                // Mostly "too many open files": clients that leave free some.
                 tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -57,7 +58,7 @@ async fn welcome(
     workers: &Workers,
 ) {
     shared.stats.connections_received.increment();
-    let now = tokio::time::Instant::now().into_std();
+    let now = now();
     let Ok(local) = stream.local_addr() else {
         tracing::debug!(%address, "a connection was lost at once");
         return;
@@ -65,7 +66,7 @@ async fn welcome(
     let Some(client) = shared.registry.register(address, local, now) else {
         shared.stats.rejected_connections.increment();
         if has_tls {
-            // There is no session yet to say it in.
+            // There is no session yet that could tell the client.
             return;
         }
         // As Redis (`acceptCommonHandler`): one try, the connection is closed either way.
@@ -91,7 +92,8 @@ async fn welcome(
     }
 }
 
-/// The client's connection on its own worker; `None`, and said so, when it could not be made.
+/// The client's connection on its own worker; `None`, after a line in the log, when it could not be
+/// made.
 pub(super) async fn connected(
     stream: std::net::TcpStream,
     acceptor: Option<Acceptor>,
@@ -125,7 +127,7 @@ const KEEPALIVE: Duration = Duration::from_secs(300);
 /// Pause after a failed accept, so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Longest wait for a client that is refused to take the error.
+/// How long a client that is refused may take to read the error.
 const REFUSAL: Duration = Duration::from_millis(100);
 
 /// Longest TLS handshake: several times that of a slow line, in which a client holds one place

@@ -4,16 +4,16 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 
-/// Sees to it that the system lets the process open a file for every client that may come. Raises
-/// its own limit as far as the hard limit goes. Where that does not do, fewer clients are let in
-/// than configured, as in Redis (`adjustOpenFilesLimit`): the rest get an error, where a full
-/// table of files would leave them unanswered.
+/// Has the system let the process open a file for every client that may come: raises the process's
+/// own limit as far as the hard limit goes. Where that is not enough, fewer clients are let in than
+/// configured, as in Redis (`adjustOpenFilesLimit`). The others get an error, where a full table of
+/// files would leave them without an answer.
 pub(super) fn fit(config: &mut Config) {
     let limit = getrlimit(Resource::Nofile);
     let others = others(config);
     let clients = u64::try_from(config.server.max_clients).unwrap_or(u64::MAX);
     let wanted = clients.saturating_add(others);
-    // No limit at all is told as `None`.
+    // No limit at all is given as `None`.
     let Some(current) = limit.current.filter(|current| *current < wanted) else {
         return;
     };
@@ -42,7 +42,7 @@ pub(super) fn fit(config: &mut Config) {
     }
 }
 
-/// Clients that find room beside the other files; at least one is let try.
+/// Clients that have room beside the other files; at least one.
 fn most_clients(files: u64, others: u64) -> u64 {
     files.saturating_sub(others).max(1)
 }

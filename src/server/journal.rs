@@ -18,7 +18,7 @@ use crate::session::Shared;
 use crate::telemetry::Stats;
 use crate::telemetry::clock::wall_time;
 
-/// Opens the journal, if there shall be one, and says what is in it.
+/// Opens the journal, if one is configured, and logs what is in it.
 pub(super) fn open(config: &Config) -> Result<Option<(Journal, Vec<Unsettled>)>, ServeError> {
     let Some(path) = &config.journal.path else {
         tracing::warn!("there is no journal: a crash loses what is not flushed");
@@ -58,9 +58,9 @@ pub(super) fn open(config: &Config) -> Result<Option<(Journal, Vec<Unsettled>)>,
     Ok(Some((journal, unsettled)))
 }
 
-/// Has the journal written to the disk as it is configured, until it is dropped; for ever without a
+/// Has the journal written to the disk as configured, until it is dropped; does nothing without a
 /// journal. With [`Fsync::Always`] a failure is the end: nothing can be acknowledged any more, and
-/// after one the system may take pages for written that are not.
+/// after a failed write the system may take pages for written that are not.
 pub(super) async fn sync(
     journal: Option<&Journal>,
     fsync: Fsync,
@@ -107,7 +107,7 @@ async fn commit(
         while let Some(note) = commits.next() {
             if let Err(error) = journal.sync() {
                 stats.journal_sync_errors.increment();
-                // Nobody listens at the end.
+                // At the end nobody listens.
                 return drop(failed.send(error));
             }
             stats.journal_last_sync.set(wall_time().as_secs());
@@ -130,14 +130,15 @@ impl Drop for Ends {
     fn drop(&mut self) {
         self.0.end();
         if let Some(thread) = self.1.take() {
-            // It has nothing to say but what it said.
+            // Whatever it had to say was said.
             drop(thread.join());
         }
     }
 }
 
-/// Says how far the flush of what the process before left is, if it takes longer than two seconds:
-/// where [`super::stop::tell`] does, at growing intervals. Runs until it is dropped.
+/// Says how far the flush of a previous process's increments is, if it takes longer than two
+/// seconds: to those whom [`super::stop::tell`] tells, at growing intervals. Runs until it is
+/// dropped.
 pub(super) async fn tell(shared: &Shared, notify: &Notify) {
     let mut pause = FIRST_TELL;
     loop {
@@ -154,7 +155,7 @@ pub(super) async fn tell(shared: &Shared, notify: &Notify) {
     }
 }
 
-/// The last word to the journal.
+/// Leaves the journal in good order.
 pub(super) fn leave(journal: &Journal) {
     if let Err(error) = journal.leave() {
         tracing::error!(%error, "the journal could not be written to the disk");

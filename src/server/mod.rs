@@ -36,10 +36,11 @@ use crate::node::Node;
 use crate::ring::{Ring, RingError};
 use crate::router::Router;
 use crate::session::{Shared, Ticket};
+use crate::telemetry::clock::now;
 use crate::telemetry::{Stats, log, random_run_id};
 use notify::Notify;
 
-/// Where clients can connect: at least one of the two.
+/// Where clients can connect: at least one of the two is there.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     /// Without TLS.
@@ -138,14 +139,14 @@ async fn serve(config: Config, load: Load, ready: Ready) -> Result<(), ServeErro
     let (journal, unsettled) = journal::open(&config)?.unzip();
     let router = router(&config, journal.as_ref(), unsettled.unwrap_or_default())?;
     if let Some(journal) = &journal {
-        // Whose journal it is, and for which nodes, is to be known whenever the power is cut.
+        // A power cut at any later moment finds whose journal it is, and for which nodes.
         journal.sync().map_err(ServeError::Sync)?;
     }
     let shared = Shared::new(
         Arc::clone(&config),
         Arc::new(router),
         Arc::new(stats(&config)),
-        tokio::time::Instant::now().into_std(),
+        now(),
         limit::Catalogue::new(config.limit_definitions())?,
         Arc::new(|node: &Arc<Node<Ticket>>| node.send()),
     );
@@ -178,7 +179,7 @@ async fn serve(config: Config, load: Load, ready: Ready) -> Result<(), ServeErro
     admin.end();
     match served {
         Ok(()) => workers.end(),
-        // Whatever a worker is doing must not hold up the end.
+        // A worker that is still busy must not hold up the end.
         Err(_) => drop(workers),
     }
     if let Some(journal) = journal {
@@ -221,7 +222,7 @@ async fn until_stopped(
     }
 }
 
-/// What clients' connections come in by.
+/// The ports by which clients come in.
 struct Ports {
     plain: Option<TcpListener>,
     tls: Option<TcpListener>,
@@ -237,14 +238,14 @@ impl Ports {
     }
 }
 
-/// Statistics of nothing yet.
+/// Statistics with nothing counted yet.
 fn stats(config: &Config) -> Stats {
     let stats = Stats::default();
     bound_slow_log(&stats, &config.slow_log);
     stats
 }
 
-/// What the slow log keeps.
+/// Sets what the slow log keeps.
 fn bound_slow_log(stats: &Stats, bounds: &config::SlowLog) {
     let us = bounds
         .slower_than
@@ -254,7 +255,7 @@ fn bound_slow_log(stats: &Stats, bounds: &config::SlowLog) {
     stats.slow_log.set_max_len(len);
 }
 
-/// What the tables of one node may hold.
+/// How much the tables of one node may hold: keys, and bytes of cached values.
 fn table_bounds(config: &Config) -> (usize, usize) {
     let nodes = config.nodes.len().max(1);
     let keys = (config.counters.max_keys / nodes).max(1);
@@ -282,10 +283,10 @@ fn router(
     let bounds = Limits {
         max_in_flight: config.upstream.max_in_flight,
         max_unsent_bytes: config.upstream.max_unsent_bytes,
-        // The rules say which, and may change.
+        // The rules say which counters, and they may change.
         warm: true,
     };
-    let now = tokio::time::Instant::now().into_std();
+    let now = now();
     let to_open: Vec<_> = unsettled.iter().map(|series| series.database).collect();
     // Without a journal no process goes on with the batches of one before it.
     let instance = random_run_id();
@@ -346,7 +347,7 @@ fn ring(config: &Config) -> Result<Ring, RingError> {
     Ok(ring)
 }
 
-/// What there is to be flushed of one series.
+/// Takes out what is to be flushed of one series.
 fn take(unsettled: &mut [Unsettled], node: &str, database: u32) -> Recovered {
     let mut found = unsettled.iter_mut();
     let found = found.find(|series| series.node == node && series.database == database);

@@ -1,4 +1,4 @@
-//! Tells systemd how it goes (`sd_notify(3)`): ready, stopping, still alive. Without
+//! Tells systemd how the process is (`sd_notify(3)`): ready, stopping, still alive. Without
 //! `NOTIFY_SOCKET` in the environment nothing is told.
 
 use std::env;

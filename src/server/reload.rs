@@ -32,7 +32,7 @@ impl HangUps {
     }
 }
 
-/// Applies what a changed configuration says, one time after the other.
+/// Applies changed configurations, one after the other.
 pub(super) struct Reloader {
     load: Load,
     turn: Mutex<()>,
@@ -48,7 +48,7 @@ impl Reloader {
         }
     }
 
-    /// Reads and applies. What it says and what came of it is logged.
+    /// Reads the configuration and applies it. What changed, or is wrong, is logged.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Reloader {
                     let keys = changes.restart.join(", ");
                     tracing::warn!(keys, "changed, and need a restart");
                 }
-                // Last: a level that shows less would hide what was said here.
+                // Last: a level that shows less would hide what was logged here.
                 log::set(&self.shared.live().log_level);
             }
             Err(faults) => {

@@ -83,7 +83,7 @@ pub(super) async fn drain(
 }
 
 /// Says every two seconds how far the stop is: in the log, to the service manager, and on a
-/// terminal that does not show the log's line. Runs until it is dropped.
+/// terminal that does not show the line of the log. Runs until it is dropped.
 pub(super) async fn tell(shared: &Shared, notify: &Notify, bound: Duration) {
     let begun = Instant::now();
     loop {
@@ -97,7 +97,7 @@ pub(super) async fn tell(shared: &Shared, notify: &Notify, bound: Duration) {
     }
 }
 
-/// Tells the service manager, and a terminal that does not show the log's line.
+/// Tells the service manager, and a terminal that does not show the line of the log.
 pub(super) fn show(notify: &Notify, line: &str) {
     notify.status(line);
     if io::stderr().is_terminal() && !tracing::enabled!(tracing::Level::INFO) {

@@ -1,5 +1,5 @@
-//! What is done ten times a second: statistics, clients that are idle for too long, keys that
-//! clients keep and whose time is over.
+//! What is done ten times a second: statistics are taken, clients that are idle for too long are
+//! closed, and keys whose time is over are told to the clients that keep them.
 
 use std::time::Duration;
 

@@ -114,7 +114,7 @@ impl Workers {
         self.tracker.spawn_on(session, &worker.handle);
     }
 
-    /// Waits until every worker has run a task: until none hangs.
+    /// Waits until every worker has run a task, which none does that hangs.
     pub(super) async fn answer(&self) {
         for worker in &self.threads {
             // It fails only at the end, when nobody asks any more.

@@ -30,6 +30,7 @@ use crate::counter::{Effect, Lane, Step};
 use crate::key::Key;
 use crate::node::{Node, Pooled, Refused, error_frame};
 use crate::resp::{Form, Protocol, Request, encode, reply, to_resp2};
+use crate::telemetry::clock::now;
 
 /// A request under way on a connection of its own.
 #[derive(Debug)]
@@ -398,7 +399,7 @@ impl Bars {
 impl Drop for Bars {
     fn drop(&mut self) {
         if !self.keys.is_empty() {
-            let now = tokio::time::Instant::now().into_std();
+            let now = now();
             let keys = &self.keys;
             self.node
                 .enter()
@@ -454,7 +455,7 @@ pub(super) async fn submitted(
             let mut entry = node.enter();
             match entry.admit_behind(Waker::noop()) {
                 Ok(()) => {
-                    let now = tokio::time::Instant::now().into_std();
+                    let now = now();
                     let ticket = Ticket::Told(sender);
                     entry.step(now, &mut wakes, |lane, step| submit(lane, step, ticket));
                     break;

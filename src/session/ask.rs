@@ -12,6 +12,7 @@ use super::timing::{Notes, Requests};
 use super::{Client, Shared};
 use crate::flush::Wait;
 use crate::resp::{Limits, Protocol, RequestScanner, encode};
+use crate::telemetry::clock::now;
 
 /// The answer to a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -29,7 +30,7 @@ pub struct Answer {
 /// safe. Later the request may be executed whether or not the future is dropped. A node that
 /// gives no answer leads to an error within `upstream.request_timeout`.
 pub async fn ask(shared: &Shared, database: u32, request: &[&[u8]], counted: bool) -> Answer {
-    let now = tokio::time::Instant::now().into_std();
+    let now = now();
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let client = Client::new(0, nowhere, nowhere, now, true);
     client.set_protocol(Protocol::Resp3);
@@ -98,7 +99,7 @@ impl Asking<'_> {
 
     /// Executes the request; `None` while the node has no room for it.
     fn execute(&mut self, cx: &Context<'_>) -> Option<bool> {
-        let now = tokio::time::Instant::now().into_std();
+        let now = now();
         let (mut made, mut woken) = (Vec::new(), Vec::new());
         let mut scanner = RequestScanner::new();
         let limits = Limits {

@@ -17,6 +17,7 @@ use crate::command::Command;
 use crate::counter::{Extent, Lane, Step};
 use crate::node::{Node, Refused, no_answer};
 use crate::resp::{Request, encode, parse_i64, reply};
+use crate::telemetry::clock::now;
 
 /// What a command does to the keys in which Tally keeps the numbers of batches.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -299,10 +300,6 @@ fn with_lane(node: &Node<Ticket>, run: impl FnOnce(&mut Lane<Ticket>, &mut Step<
     let mut woken = Vec::new();
     node.enter().step(now(), &mut woken, run);
     woken.into_iter().for_each(Waker::wake);
-}
-
-fn now() -> std::time::Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 /// What a client is told of a number that is no database.

@@ -16,7 +16,7 @@ use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
 use crate::node::{Entry, Node, Refused};
 use crate::resp::{Form, Request, encode};
-use crate::telemetry::clock::wall_time;
+use crate::telemetry::clock::{now, wall_time};
 use crate::telemetry::{Touch, Use};
 
 /// Executes the requests of one read, in order. The lane of the node used last stays locked from
@@ -302,7 +302,7 @@ impl<'a> Dispatch<'a> {
 
     /// Times a request by itself, if it is answered here.
     fn timed(&mut self, request: &Request<'_>, run: impl FnOnce(&mut Self) -> Flow) -> Flow {
-        let begun = tokio::time::Instant::now().into_std();
+        let begun = now();
         let flow = run(self);
         let is_answered = matches!(self.fate, Fate::Here | Fate::Failed);
         if matches!(flow, Flow::Again | Flow::Stall | Flow::Await) || !is_answered || self.is_timed
@@ -582,6 +582,6 @@ static NO_COMMAND: &Command = match command::commands() {
 
 /// How long ago that was.
 fn elapsed(since: Instant) -> Duration {
-    let now = tokio::time::Instant::now().into_std();
+    let now = now();
     now.saturating_duration_since(since)
 }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ use crate::counter::{Effect, Lane, Step};
 use crate::key::Key;
 use crate::node::{Node, Refused, error_frame};
 use crate::resp::{encode, reply};
+use crate::telemetry::clock::now;
 
 /// Locked keys; free again when it is dropped, which takes the locks of the lanes.
 pub(super) struct Locked {
@@ -257,10 +258,6 @@ fn with_lane<R>(
     woken.into_iter().for_each(Waker::wake);
     node.send();
     result
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 /// Between two looks at full lanes.

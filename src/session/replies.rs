@@ -17,6 +17,7 @@ use super::tracking::Deadline;
 use crate::fan_out::Gather;
 use crate::node::{Came, Deliver};
 use crate::resp::{Form, Protocol, encode, reply, to_resp2};
+use crate::telemetry::clock::now;
 
 /// Names who waits for a node's reply.
 #[derive(Debug)]
@@ -135,7 +136,7 @@ impl Place {
     /// Fills the place with a RESP3 frame, in the client's protocol. Returns the session's waker
     /// if it has something to write now and sleeps.
     pub fn fill(self, frame: &[u8]) -> Option<Waker> {
-        self.fill_at(frame, tokio::time::Instant::now().into_std())
+        self.fill_at(frame, now())
     }
 
     /// The same, with a clock that was read already.
@@ -171,7 +172,7 @@ impl Place {
     /// Fills the place with replies that are in the client's protocol already and are sent whether
     /// it wants replies or not: confirmations of subscriptions.
     pub fn fill_as_is(self, bytes: &[u8]) -> Option<Waker> {
-        let now = tokio::time::Instant::now().into_std();
+        let now = now();
         let came = Came { now, node_us: 0 };
         self.replies.fill(self.number, (came, None), |out| {
             out.extend_from_slice(bytes);
@@ -465,7 +466,7 @@ fn settle(mut queue: MutexGuard<'_, Queue>) -> Option<Waker> {
         std::mem::take(&mut queue.ready),
         std::mem::take(&mut queue.notes),
     );
-    let now = tokio::time::Instant::now().into_std();
+    let now = now();
     place.came(Came {
         now,
         node_us: queue.node_us,

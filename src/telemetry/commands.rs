@@ -19,14 +19,14 @@ struct Figures {
     calls: Counter,
     rejected: Counter,
     failed: Counter,
-    /// Made with the first call: most commands are never called.
+    /// Made with the first call, because most commands are never called.
     durations: OnceLock<Durations>,
 }
 
-/// One command at one moment.
+/// The figures of one command at one moment.
 #[derive(Clone, Debug)]
 pub struct CommandSample {
-    /// Which.
+    /// Which command.
     pub command: &'static Command,
     /// How often it was executed, failures included.
     pub calls: u64,
@@ -67,7 +67,7 @@ impl CommandStats {
         }
     }
 
-    /// `n` of the calls of `command` took so long each.
+    /// `n` of the calls of `command` took `duration` each.
     pub fn observe(&self, command: &'static Command, duration: Duration, n: u64) {
         if let Some(figures) = self.0.get(command.index()) {
             let durations = figures.durations.get_or_init(Durations::default);

@@ -1,4 +1,5 @@
-//! How long commands took, from a tenth of a microsecond to a minute, within an eighth.
+//! How long commands took, from a tenth of a microsecond to a minute, within an eighth of the
+//! value.
 
 use std::time::Duration;
 
@@ -62,8 +63,8 @@ impl DurationsSample {
         self.counts.iter().sum()
     }
 
-    /// The bound of the bucket in which the `part`th of a thousand lies: no more than so long, and
-    /// at most an eighth more than it was. Zero when nothing was counted.
+    /// The bound of the bucket in which the `part`th of a thousand lies: it took no longer than
+    /// this, and this is at most an eighth more. Zero when nothing was counted.
     pub fn permille(&self, part: u64) -> Duration {
         let rank = (self.count() * part).div_ceil(1000).max(1);
         let mut seen = 0;
@@ -74,8 +75,8 @@ impl DurationsSample {
         at.map_or(Duration::ZERO, |at| Duration::from_nanos(bound(at)))
     }
 
-    /// For each power of two times 1,024 nanoseconds, from that up: how many took no longer. Ends
-    /// with the first that holds all.
+    /// For 1,024 nanoseconds and each power of two times that: how many took no longer. Ends with
+    /// the first bound that holds all.
     pub fn cumulative(&self) -> impl Iterator<Item = (Duration, u64)> {
         let all = self.count();
         let mut steps = (0..OCTAVES).map(|octave| self.within(octave));

@@ -15,7 +15,7 @@ pub struct Histogram {
 /// A [`Histogram`] at one moment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Sample {
-    /// How many there were in each bucket; the last is beyond all of [`BOUNDS`].
+    /// How many there were in each bucket; the last one is for what exceeds all of [`BOUNDS`].
     pub counts: [u64; BOUNDS.len() + 1],
     /// All durations together.
     pub sum: Duration,
@@ -47,7 +47,7 @@ impl Sample {
         self.counts.iter().sum()
     }
 
-    /// What was counted in either.
+    /// What was counted in both together.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         let mut counts = self.counts;
@@ -73,8 +73,8 @@ impl Sample {
         }
     }
 
-    /// The bound of the bucket in which the `part`th of a hundred lies: no more than so long.
-    /// `None` when nothing was counted, or it lies beyond all bounds.
+    /// The bound of the bucket in which the `part`th of a hundred lies: it took no longer than
+    /// this. `None` when nothing was counted, or when it exceeds all bounds.
     pub fn percentile(&self, part: u64) -> Option<Duration> {
         let rank = (self.count() * part).div_ceil(100).max(1);
         let mut seen = 0;

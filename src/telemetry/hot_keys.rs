@@ -7,9 +7,9 @@ use crate::key::Key;
 /// A key that is read or incremented often.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HotKey {
-    /// Which.
+    /// The key.
     pub key: Key,
-    /// Of which database.
+    /// Number of its database.
     pub database: u32,
     /// Increments, or how much it rose, per second over the last ten.
     pub writes: f64,
@@ -21,8 +21,8 @@ pub struct HotKey {
     pub node: String,
 }
 
-/// The first [`HotKeys::MOST`] by writes and by reads. Whoever watches keys replaces them once a
-/// second.
+/// The busiest keys, [`HotKeys::MOST`] by writes and as many by reads. Whoever watches keys
+/// replaces them once a second.
 #[derive(Debug, Default)]
 pub struct HotKeys(Mutex<(Vec<HotKey>, Vec<HotKey>)>);
 

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use crate::command::{Command, Flags};
 
-/// What took long lately: of each kind of event the worst of each second that had one, the last
-/// 160 of these. The kinds are Redis's: requests that ought to be quick, and all others.
+/// What took long lately: for each kind of event the worst of each second that had one, and of
+/// these the last 160. The kinds are Redis's: commands that ought to be quick, and all others.
 #[derive(Debug, Default)]
 pub struct LatencyEvents {
     /// Milliseconds; 0: nothing is noted.
@@ -56,8 +56,8 @@ impl LatencyEvents {
         self.threshold_ms.store(ms.max(0), Ordering::Relaxed);
     }
 
-    /// A request took so long, as is known at `wall` (since 1970). Costs one reading of the
-    /// threshold where that is not reached.
+    /// A request took this long, as is known at `wall` (since 1970). Below the threshold it costs
+    /// no more than reading that.
     #[inline]
     pub fn observe(&self, command: &Command, took: Duration, wall: impl FnOnce() -> Duration) {
         let threshold = self.threshold_ms();
@@ -96,7 +96,7 @@ impl LatencyEvents {
         meant.map(|(_, series)| *series = Series::default()).count()
     }
 
-    /// What the samples come to, in words.
+    /// What the samples mean, in words.
     pub fn doctor(&self) -> String {
         let mut text = String::new();
         let threshold = self.threshold_ms();

@@ -32,7 +32,7 @@ pub fn start(directives: &str, format: LogFormat) {
     }
 }
 
-/// Writes lines by other directives from now on, once the log was started.
+/// Selects lines by other directives from now on, if the log was started.
 pub fn set(directives: &str) {
     let set = FILTER
         .get()

@@ -51,8 +51,8 @@ impl Snapshot {
         out
     }
 
-    /// The same in the older text format of Prometheus, for whoever does not ask for `OpenMetrics`:
-    /// there a counter's family has the name of its samples, and units and an end are unknown.
+    /// The same in the older text format of Prometheus, for those who do not ask for `OpenMetrics`.
+    /// There a counter's family has the name of its samples, and units and an end are unknown.
     pub fn classic_text(self) -> String {
         let text = self.text();
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));

@@ -47,7 +47,7 @@ pub struct NodeStatus {
 }
 
 impl NodeStatus {
-    /// The same server with what is done there for another database.
+    /// The same server, with the figures of another of its databases added.
     #[must_use]
     pub fn with(mut self, other: &Self) -> Self {
         self.in_flight += other.in_flight;

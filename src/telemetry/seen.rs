@@ -13,9 +13,9 @@ use crate::key::Key;
 /// A key that a client asked for.
 #[derive(Clone, Debug)]
 pub struct Touch {
-    /// Which.
+    /// The key.
     pub key: Key,
-    /// Of which database.
+    /// Number of its database.
     pub database: u32,
     /// What was done with it.
     pub how: Use,
@@ -24,13 +24,13 @@ pub struct Touch {
 /// What a client did with a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Use {
-    /// So many reads.
+    /// This many reads.
     Read(u32),
-    /// It was incremented by so much, at its node.
+    /// It was incremented by this much, at its node.
     Rose(u32),
     /// It was incremented in memory, where the rise can be seen.
     Counted,
-    /// A limit script was called for it, with this limit if the call says one.
+    /// A limit script was called for it, with this limit if the call names one.
     Limited(Option<i64>),
 }
 
@@ -39,7 +39,7 @@ pub enum Use {
 pub struct Seen {
     watched: AtomicBool,
     touches: Mutex<Vec<Touch>>,
-    /// Further ones, for which there was no room.
+    /// Touches for which there was no room.
     dropped: AtomicU64,
 }
 
@@ -87,7 +87,7 @@ pub struct Refusal {
     pub text: String,
     /// How often.
     pub count: u64,
-    /// To whom last.
+    /// The client that was given it last.
     pub client: String,
     /// When last, since 1970.
     pub last: Duration,
@@ -117,7 +117,7 @@ impl Refusals {
         });
     }
 
-    /// The last first.
+    /// All of them, the latest first.
     pub fn list(&self) -> Vec<Refusal> {
         self.0.lock().iter().cloned().collect()
     }

@@ -26,7 +26,7 @@ pub struct SlowEntry {
     pub name: String,
 }
 
-/// The last of them, and from when on a request is slow.
+/// The last slow requests, and how long a request takes that is slow.
 #[derive(Debug)]
 pub struct SlowLog {
     /// Microseconds; negative: nothing is slow.
@@ -56,18 +56,18 @@ impl SlowLog {
     /// Most entries that [`SlowLog::set_max_len`] takes: 20 MB, as an entry is 300 bytes at most.
     pub const MOST: usize = 65_536;
 
-    /// A request that takes so long is slow; negative: none is.
+    /// A request that takes this long, in microseconds, is slow; negative: none is.
     pub fn slower_than_us(&self) -> i64 {
         self.slower_than_us.load(Ordering::Relaxed)
     }
 
-    /// The same; `None`: none is.
+    /// The same as a duration; `None`: none is.
     pub fn threshold(&self) -> Option<Duration> {
         let us = u64::try_from(self.slower_than_us()).ok()?;
         Some(Duration::from_micros(us))
     }
 
-    /// Changes it for requests that come from now on.
+    /// Changes the threshold for requests that come from now on.
     pub fn set_slower_than_us(&self, us: i64) {
         self.slower_than_us.store(us, Ordering::Relaxed);
     }
@@ -77,7 +77,7 @@ impl SlowLog {
         self.max_len.load(Ordering::Relaxed)
     }
 
-    /// Changes it, at most [`SlowLog::MOST`]; the oldest go when there are more.
+    /// Changes how many are kept, at most [`SlowLog::MOST`]; the oldest go when there are more.
     pub fn set_max_len(&self, len: i64) {
         let len = usize::try_from(len).unwrap_or(0).min(Self::MOST);
         self.max_len.store(len, Ordering::Relaxed);

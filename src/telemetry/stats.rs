@@ -42,7 +42,7 @@ pub struct Stats {
     pub flush_keys: Counter,
     /// Acknowledged increments that a flush applied.
     pub increments_flushed: Counter,
-    /// Flushes that a node would not take then, for a reason of its own.
+    /// Flushes that a node refused for reasons of its own; they are kept.
     pub flush_errors: Counter,
     /// Increments that Redis refused after they were acknowledged. Survives [`Stats::reset`].
     pub dead_letters: Counter,
@@ -60,7 +60,7 @@ pub struct Stats {
     pub upstream_requests: Counter,
     /// Requests that took long, for `LATENCY`. Survives [`Stats::reset`].
     pub latency: LatencyEvents,
-    /// Of [`Stats::commands_processed`], how many of each command, and how long they took.
+    /// How many commands of each kind [`Stats::commands_processed`] counts, and how long they took.
     pub commands: CommandStats,
     /// Errors that clients were given, those of nodes too, by their first word.
     pub errors: ErrorCounts,
@@ -87,7 +87,7 @@ pub struct Stats {
     pub journal_slots_taken: Gauge,
     /// When the journal was last written to the disk, in seconds since 1970; 0: never.
     pub journal_last_sync: Gauge,
-    /// How often it could not be.
+    /// How often writing it to the disk failed.
     pub journal_sync_errors: Counter,
     commands_rate: Mutex<Rate>,
 }

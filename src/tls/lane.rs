@@ -40,12 +40,12 @@ pub struct Channel {
     session: Mutex<Connection>,
 }
 
-/// How far a write came.
+/// What a write came to.
 #[derive(Debug)]
 pub struct Written {
     /// Bytes taken.
     pub count: usize,
-    /// Whether all bytes taken so far are with the socket; else write again when it is writable,
+    /// Whether all bytes taken so far are with the socket. If not, write again when it is writable,
     /// with the rest, which may be empty.
     pub flushed: bool,
     /// Why nothing can be written any more.
@@ -177,7 +177,7 @@ impl Channel {
         }
     }
 
-    /// Gives the socket what is encrypted; whether it took all of it.
+    /// Gives the socket what is encrypted; returns whether it took all of it.
     fn flush(&self, session: &mut Connection) -> io::Result<bool> {
         while session.wants_write() {
             match session.write_tls(&mut Unblocked(&self.socket)) {
@@ -199,7 +199,7 @@ impl fmt::Debug for Channel {
     }
 }
 
-/// Moves what is decrypted; whether more may come.
+/// Moves what is decrypted to `buffer`; returns whether more may come.
 fn take(session: &mut Connection, buffer: &mut BytesMut) -> io::Result<bool> {
     let mut reader = session.reader();
     loop {

@@ -33,7 +33,7 @@ pub use stream::Stream;
 pub struct ServerFiles {
     /// The certificate, and behind it those that lead to the authority.
     pub cert: String,
-    /// Its private key.
+    /// The authorities that sign clients' certificates; `None`: clients bring none.
     pub key: String,
     /// Who signs clients' certificates; `None`: clients bring none.
     pub client_ca: Option<String>,
@@ -44,7 +44,7 @@ pub struct ServerFiles {
 /// Where the client's side of TLS comes from: PEM files.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClientFiles {
-    /// Who signs the server's certificate.
+    /// The authorities that sign the server's certificate.
     pub ca: String,
     /// Certificate and private key to show to the server.
     pub identity: Option<(String, String)>,
@@ -69,7 +69,7 @@ pub enum Part {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{problem}")]
 pub struct LoadError {
-    /// At fault.
+    /// The file that is at fault.
     pub part: Part,
     problem: String,
 }

@@ -103,16 +103,16 @@ fn dry_run(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
 struct Described<'u> {
     name: &'u [u8],
     password: Password,
-    /// `None`: everything.
+    /// What the user may do; `None`: everything.
     access: Option<&'u Access>,
 }
 
 enum Password {
-    /// Any is taken.
+    /// Any password is taken.
     Any,
     /// SHA-256 of it.
     Hash(PasswordHash),
-    /// Behind argon2.
+    /// An argon2 hash, for which Redis has no word.
     Untold,
 }
 
@@ -140,7 +140,7 @@ fn described(users: &Users) -> Vec<Described<'_>> {
 
 impl Described<'_> {
     fn flags(&self) -> &'static [&'static str] {
-        // Redis's own default user has no word about payloads, others have by default.
+        // The default user of Redis has no word about payloads; others have one by default.
         match (self.access, &self.password) {
             (Some(_), _) => &["on", "sanitize-payload"],
             (None, Password::Any) => &["on", "nopass"],
@@ -167,7 +167,7 @@ impl Described<'_> {
             Category::Script => " +@scripting",
             Category::Admin => " +@admin",
         });
-        // What is in no category of Tally everybody may use.
+        // What is in no category of Tally, everybody may use.
         std::iter::once("-@all +@connection +@transaction")
             .chain(words)
             .collect()

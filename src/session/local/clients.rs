@@ -74,7 +74,7 @@ pub(super) enum Type {
     Normal,
     /// With subscriptions.
     PubSub,
-    /// A server, of which none is a client here.
+    /// A server. No client of Tally is one.
     Server,
 }
 
@@ -124,7 +124,7 @@ fn list(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Whom `CLIENT LIST` is to show, or the error's text.
+/// The clients that `CLIENT LIST` is to show, or the error's text.
 fn listed(local: &Local<'_>, request: &Request<'_>) -> Result<Vec<Arc<Client>>, Vec<u8>> {
     let option = request.arg(2);
     if request.len() == 2 {
@@ -213,7 +213,7 @@ fn pause(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
     };
     match parse_i64(request.arg(2)).map(u64::try_from) {
         Some(Ok(ms)) => {
-            // A century is as good as for ever, and can be added to any moment.
+            // A century is as good as for ever, and can be added to any point in time.
             let length = Duration::from_millis(ms.min(CENTURY_MS));
             local.pause.begin(what, local.now + length);
             encode::simple(out, "OK");

@@ -1,6 +1,6 @@
-//! `CONFIG`: shows what benchmarks, exporters and frameworks ask for, under Redis's names. What is
-//! Tally's own can not be set while running; how the nodes keep their keys is asked of and set on
-//! the nodes, see [`NODE_PARAMETERS`].
+//! `CONFIG`: shows what benchmarks, exporters and frameworks ask for, under Redis's names. Tally's
+//! own settings can not be changed in this way, but for a few; the settings of how the nodes keep
+//! their keys are read from and set on the nodes, see [`NODE_PARAMETERS`].
 
 use std::collections::BTreeSet;
 use std::task::Waker;
@@ -69,8 +69,9 @@ fn get(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     })
 }
 
-/// The answer to `CONFIG SET`: what is the nodes' is set there; what is Tally's own can only be set
-/// to what it is, but for those of [`settable`]. Errors are in the words that Redis has for what can not be set.
+/// The answer to `CONFIG SET`. Parameters of the nodes are set there. Tally's own can only be set
+/// to what they are, but for those of [`settable`]. The errors are Redis's for parameters that can
+/// not be set.
 fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     if !request.len().is_multiple_of(2) {
         encode::error(out, SYNTAX_ERROR);
@@ -202,9 +203,9 @@ impl NodeConfig {
         self.own.is_none()
     }
 
-    /// Writes the reply in RESP3, made of those of all nodes, at least one. A setting stands when
-    /// every node took it. A value is that of the first node that tells: nodes behind one Tally
-    /// are meant to be alike.
+    /// Writes the reply in RESP3, made from the replies of all nodes, at least one. A setting holds
+    /// when every node took it. A value is that of the first node that tells it: nodes behind one
+    /// Tally are meant to be alike.
     pub fn finish<'f>(self, mut nodes: impl Iterator<Item = &'f [u8]>, out: &mut Vec<u8>) {
         let Some(mut pairs) = self.own else {
             let mut first = None;
@@ -241,9 +242,9 @@ const IMMUTABLE: &[&str] = &[
     "slaveof",
 ];
 
-/// Parameters of Redis 7.0 that say when a node takes writes, how it keeps, expires and frees
-/// keys, and what it notifies of. Nothing that concerns its files, network and passwords, nor what Tally itself relies on,
-/// A node forgets what was set here when it restarts, as Redis does.
+/// Parameters of Redis 7.0 that say when a node takes writes, how it keeps, expires and frees keys,
+/// and what it notifies of. None concerns its files, network or passwords, or what Tally itself
+/// relies on. A node forgets what was set here when it restarts, as Redis does.
 const NODE_PARAMETERS: &[&str] = &[
     "active-expire-effort",
     "activedefrag",
@@ -282,7 +283,7 @@ const NODE_PARAMETERS: &[&str] = &[
     "zset-max-ziplist-value",
 ];
 
-/// Parameters in force, by Redis's names; what Tally has not is shown as turned off.
+/// Parameters in force, by Redis's names; what Tally does not have is shown as turned off.
 fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
     let server = &local.config.server;
     let timeout = server.idle_timeout.map_or(0, |timeout| timeout.as_secs());

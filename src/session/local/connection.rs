@@ -38,7 +38,7 @@ pub(super) fn reset(local: &Local<'_>, out: &mut Vec<u8>) {
     encode::simple(out, "RESET");
 }
 
-/// `SELECT`. The session sees to it that what it asked in the database before is answered first.
+/// `SELECT`. The session makes sure that everything asked in the database before is answered first.
 pub(super) fn select(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
     let number = match parse_i64(request.arg(1)).map(i32::try_from) {
         None => return encode::error(out, NOT_AN_INTEGER),
@@ -71,7 +71,7 @@ pub(super) fn auth(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) 
     }
 }
 
-/// User and password that an `AUTH` or a `HELLO` gives, if it is one and has no fault.
+/// The user and password of an `AUTH` or a `HELLO`, if the request is one and has no fault.
 pub(in crate::session) fn credentials<'a>(
     name: &str,
     request: &Request<'a>,
@@ -196,8 +196,8 @@ fn compare_versions(a: &str, b: &str) -> Ordering {
     numbers(a).cmp(&numbers(b))
 }
 
-/// Lets the client in. Who is in already as that user keeps its connection of those that the user
-/// may have.
+/// Lets the client in. A client that is in already as that user keeps its place among the
+/// connections that the user may have.
 fn log_in(local: &Local<'_>, user: &[u8], password: &[u8]) -> Result<(), Refused> {
     let login = match local.users.log_in(user, password) {
         Err(Refused::TooMany) if local.client.is_user(user) => return Ok(()),
@@ -207,7 +207,7 @@ fn log_in(local: &Local<'_>, user: &[u8], password: &[u8]) -> Result<(), Refused
     Ok(())
 }
 
-/// What nodes are taken for before the first of them has answered.
+/// The version that nodes are assumed to have before the first of them has answered.
 const UNKNOWN_VERSION: &str = "7.0.15";
 
 const NO_PASSWORD_SET: &str = "ERR AUTH <password> called without any password configured for the \

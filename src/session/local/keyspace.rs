@@ -14,7 +14,7 @@ pub struct InfoText {
     pub(super) sums: Vec<(usize, &'static str)>,
     /// Whether the text ends with the header of the section `Keyspace`.
     pub(super) has_keyspace: bool,
-    /// That of the client when it asked: a later `HELLO` does not change an earlier reply.
+    /// The protocol of the client when it asked: a later `HELLO` does not change an earlier reply.
     pub(super) protocol: Protocol,
 }
 

@@ -39,13 +39,13 @@ pub struct Local<'a> {
     pub stats: &'a Stats,
     /// Every client.
     pub registry: &'a Registry,
-    /// Who may be one.
+    /// Who may be a client.
     pub users: &'a Users,
     /// The client that asks.
     pub client: &'a Client,
     /// The nodes' states; called only by the few commands that show them.
     pub nodes: &'a dyn Fn() -> Vec<NodeStatus>,
-    /// Clients that are idle for so long are closed from now on.
+    /// Sets how long clients may be idle from now on.
     pub set_idle_timeout: &'a dyn Fn(Option<Duration>),
     /// Whether requests wait until a moment.
     pub pause: &'a Pause,

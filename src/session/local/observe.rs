@@ -38,7 +38,7 @@ pub(super) fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mu
     }
 }
 
-/// Of nobody it is a replica already; of another server it can not be one.
+/// It is a replica of nobody already, and can not be one of another server.
 fn replica_of(name: &str, request: &Request<'_>, out: &mut Vec<u8>) {
     if argument::is(request.arg(1), "no") && argument::is(request.arg(2), "one") {
         return encode::simple(out, "OK");
@@ -158,7 +158,7 @@ fn histogram(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
         let calls = i64::try_from(sample.durations.count()).unwrap_or(i64::MAX);
         encode::integer(out, calls);
         encode::bulk(out, b"histogram_usec");
-        // Only the buckets in which there are more than in the one before.
+        // Only buckets with more calls than the one before.
         let mut below = 0;
         let steps = sample.durations.cumulative().filter(|(_, count)| {
             let rises = *count > below;

@@ -7,8 +7,8 @@ use crate::resp::{Request, encode, parse_i64};
 use crate::session::{Client, Tracks};
 use crate::telemetry::NodeState;
 
-/// `CLIENT TRACKING ON|OFF [REDIRECT id] [BCAST] [PREFIX prefix ...] [OPTIN] [OPTOUT] [NOLOOP]`;
-/// checked in Redis's order (`clientCommand` in `networking.c`).
+/// `CLIENT TRACKING ON|OFF [REDIRECT id] [BCAST] [PREFIX prefix ...] [OPTIN] [OPTOUT] [NOLOOP]`.
+/// Checked in Redis's order (`clientCommand` in `networking.c`).
 pub(super) fn tracking(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     match begin(local, request) {
         Ok(true) => return After::Broadcast,
