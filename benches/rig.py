@@ -296,8 +296,9 @@ class Rig:
         proxy = self.start("nutcracker", arguments, port, accepts)
         return in_front("nutcracker", proxy, nodes)
 
-    def tally(self, binary, setting=None, name="tally", more=""):
-        """`setting` is KEY=VALUE, given by its environment variable."""
+    def start_tally(self, binary, setting=None, name="tally", more=""):
+        """Tally and the two nodes behind it. `setting` is KEY=VALUE, given by its environment
+        variable; `more` goes to the end of its configuration file."""
         nodes = [self.redis(), self.redis()]
         port, http_port = free_ports(2)
         text = f'[server]\nlisten = "127.0.0.1:{port}"\n'
@@ -306,12 +307,15 @@ class Rig:
         for label, node in zip(("redis_7070", "redis_7071"), nodes):
             text += f'[[nodes]]\nname = "{label}"\naddress = "127.0.0.1:{node.port}"\n'
         config = self.folder / f"{name}-{port}.toml"
+        config.write_text(text + more)
         arguments = [binary, "--config", config]
         if setting:
             key, _, value = setting.partition("=")
             arguments = ["env", f"TALLY_{key.replace('.', '__').upper()}={value}", *arguments]
-        config.write_text(text + more)
-        proxy = self.start("tally", arguments, port)
+        return self.start("tally", arguments, port), nodes
+
+    def tally(self, binary, setting=None, name="tally", more=""):
+        proxy, nodes = self.start_tally(binary, setting, name, more)
         target = in_front(f"{name} ({setting})" if setting else name, proxy, nodes)
         target.process = proxy
         return target

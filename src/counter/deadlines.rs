@@ -195,15 +195,7 @@ impl<T> Lane<T> {
         let mut place = step.table.lock(key);
         // Behind a run in flight: the key may be warm then.
         if let Some(queue) = self.line(&mut place) {
-            let wire = wire.into();
-            return self.enqueue(
-                queue,
-                Queued::Timed {
-                    timed,
-                    wire,
-                    ticket,
-                },
-            );
+            return self.enqueue(queue, Queued::timed(timed, wire, ticket));
         }
         if let Some(reply) = place.timed(timed, step.now) {
             drop(place);
@@ -212,15 +204,7 @@ impl<T> Lane<T> {
         if place.counter().is_some_and(|counter| !counter.is_clean()) {
             self.seal(&mut place);
             let queue = self.attach_queue(&mut place);
-            let wire = wire.into();
-            return self.enqueue(
-                queue,
-                Queued::Timed {
-                    timed,
-                    wire,
-                    ticket,
-                },
-            );
+            return self.enqueue(queue, Queued::timed(timed, wire, ticket));
         }
         if place.state().is_some() && matches!(timed, Timed::Expire(_)) {
             // Nothing known of the key survives, but for the fact that it was asked for.

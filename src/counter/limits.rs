@@ -67,15 +67,7 @@ impl<T> Lane<T> {
         let key = call.key().clone();
         let mut place = step.table.lock(key.as_bytes());
         if let Some(queue) = self.line(&mut place) {
-            let wire = wire.into();
-            return self.enqueue(
-                queue,
-                Queued::Limit {
-                    call: Box::new(call),
-                    wire,
-                    ticket,
-                },
-            );
+            return self.enqueue(queue, Queued::limit(call, wire, ticket));
         }
         let grants = step.table.grants(key.as_bytes());
         if let Some(decision) = decide(&mut place, &call, grants, step.now) {
@@ -85,15 +77,7 @@ impl<T> Lane<T> {
         if place.counter().is_some_and(|counter| !counter.is_clean()) {
             self.seal(&mut place);
             let queue = self.attach_queue(&mut place);
-            let wire = wire.into();
-            return self.enqueue(
-                queue,
-                Queued::Limit {
-                    call: Box::new(call),
-                    wire,
-                    ticket,
-                },
-            );
+            return self.enqueue(queue, Queued::limit(call, wire, ticket));
         }
         if self.is_barred(key.as_bytes()) {
             drop(place);
@@ -250,9 +234,7 @@ impl<T> Lane<T> {
             Err(error) => {
                 let mut reply = Vec::new();
                 crate::resp::encode::error(&mut reply, format!("ERR {error}"));
-                for ticket in callers.into_iter().filter_map(|(ticket, _)| ticket) {
-                    (step.deliver)(ticket, &reply);
-                }
+                step.tell(callers.into_iter().filter_map(|(ticket, _)| ticket), &reply);
             }
         }
         if let Some(queue) = queue {

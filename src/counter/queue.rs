@@ -180,6 +180,26 @@ pub(super) enum Queued<T> {
     Lock,
 }
 
+impl<T> Queued<T> {
+    /// A request about the key's deadline, as it came.
+    pub(super) fn timed(timed: Timed, wire: &[u8], ticket: T) -> Self {
+        Self::Timed {
+            timed,
+            wire: wire.into(),
+            ticket,
+        }
+    }
+
+    /// A call of a limit script, as it came.
+    pub(super) fn limit(call: Call, wire: &[u8], ticket: T) -> Self {
+        Self::Limit {
+            call: Box::new(call),
+            wire: wire.into(),
+            ticket,
+        }
+    }
+}
+
 /// A forwarded command that waits until it stands first in the queues of all its keys.
 #[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]

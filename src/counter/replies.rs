@@ -133,18 +133,11 @@ impl<T> Lane<T> {
                 InFlight::Forwarded(ticket)
                 | InFlight::Wrapped(ticket, _)
                 | InFlight::Transaction(ticket, _) => {
-                    if let Some(ticket) = ticket.take() {
-                        (step.deliver)(ticket, error);
-                    }
+                    step.tell(ticket.take(), error);
                 }
                 InFlight::Run(run) => {
-                    for ticket in run
-                        .members
-                        .iter_mut()
-                        .filter_map(|member| member.ticket.take())
-                    {
-                        (step.deliver)(ticket, error);
-                    }
+                    let members = run.members.iter_mut();
+                    step.tell(members.filter_map(|member| member.ticket.take()), error);
                 }
                 InFlight::Get(get) => {
                     let mut place = step.table.lock(get.key.as_bytes());
@@ -158,27 +151,15 @@ impl<T> Lane<T> {
                     let members = self.fetches.get_mut(get.members);
                     let members = members.map(std::mem::take).unwrap_or_default();
                     self.joined -= members.len().saturating_sub(1);
-                    for ticket in members {
-                        (step.deliver)(ticket, error);
-                    }
+                    step.tell(members, error);
                 }
                 InFlight::GetMany(get) => {
-                    for ticket in get
-                        .keys
-                        .iter_mut()
-                        .filter_map(|wanted| wanted.ticket.take())
-                    {
-                        (step.deliver)(ticket, error);
-                    }
+                    let keys = get.keys.iter_mut();
+                    step.tell(keys.filter_map(|wanted| wanted.ticket.take()), error);
                 }
                 InFlight::Limit(run) => {
-                    for ticket in run
-                        .callers
-                        .iter_mut()
-                        .filter_map(|(ticket, _)| ticket.take())
-                    {
-                        (step.deliver)(ticket, error);
-                    }
+                    let callers = run.callers.iter_mut();
+                    step.tell(callers.filter_map(|(ticket, _)| ticket.take()), error);
                 }
                 InFlight::Flush(_) | InFlight::ReadBack(_) => {}
             }
@@ -206,17 +187,12 @@ impl<T> Lane<T> {
                 }
             }
         }
-        for (_, command) in std::mem::take(&mut self.parked) {
-            if let Some(ticket) = command.ticket {
-                (step.deliver)(ticket, unsent);
-            }
-        }
+        let parked = std::mem::take(&mut self.parked).into_iter();
+        step.tell(parked.filter_map(|(_, command)| command.ticket), unsent);
         let stopped = self.hold.as_ref().is_some_and(Hold::is_stopped);
         if let Some(hold) = self.hold.take() {
             let tickets = hold.queue.into_iter().flat_map(Submission::into_tickets);
-            for ticket in hold.ticket.into_iter().chain(tickets) {
-                (step.deliver)(ticket, unsent);
-            }
+            step.tell(hold.ticket.into_iter().chain(tickets), unsent);
         }
         self.series.disconnected();
         self.fetches.clear();
@@ -235,31 +211,22 @@ impl<T> Lane<T> {
             InFlight::Forwarded(ticket)
             | InFlight::Wrapped(ticket, _)
             | InFlight::Transaction(ticket, _) => {
-                if let Some(ticket) = ticket {
-                    (step.deliver)(ticket, error);
-                }
+                step.tell(ticket, error);
             }
             InFlight::Run(run) => {
                 self.joined -= run.members.len() - 1;
-                for ticket in run.members.into_iter().filter_map(|member| member.ticket) {
-                    (step.deliver)(ticket, error);
-                }
+                let members = run.members.into_iter();
+                step.tell(members.filter_map(|member| member.ticket), error);
             }
-            InFlight::Get(get) => {
-                for ticket in self.end_fetch(&get) {
-                    (step.deliver)(ticket, error);
-                }
-            }
+            InFlight::Get(get) => step.tell(self.end_fetch(&get), error),
             InFlight::GetMany(get) => {
-                for ticket in get.keys.into_iter().filter_map(|wanted| wanted.ticket) {
-                    (step.deliver)(ticket, error);
-                }
+                let keys = get.keys.into_iter();
+                step.tell(keys.filter_map(|wanted| wanted.ticket), error);
             }
             InFlight::Limit(run) => {
                 self.joined -= run.callers.len() - 1;
-                for ticket in run.callers.into_iter().filter_map(|(ticket, _)| ticket) {
-                    (step.deliver)(ticket, error);
-                }
+                let callers = run.callers.into_iter();
+                step.tell(callers.filter_map(|(ticket, _)| ticket), error);
             }
             InFlight::Flush(_) | InFlight::ReadBack(_) => {}
         }
@@ -403,6 +370,15 @@ impl<T> Lane<T> {
             if let Some(ticket) = wanted.ticket {
                 (step.deliver)(ticket, value);
             }
+        }
+    }
+}
+
+impl<T> Step<'_, T> {
+    /// Gives all of these clients the same reply.
+    pub(super) fn tell(&mut self, tickets: impl IntoIterator<Item = T>, frame: &[u8]) {
+        for ticket in tickets {
+            (self.deliver)(ticket, frame);
         }
     }
 }

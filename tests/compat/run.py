@@ -31,7 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # The benchmark's servers are the ones needed here.
 sys.path.insert(0, str(ROOT / "benches"))
 
-from rig import BenchError, Rig, free_ports, progress  # noqa: E402
+from rig import BenchError, Rig, progress  # noqa: E402
 
 # The counter core: what Tally is for.
 CORE = (
@@ -227,18 +227,8 @@ def start_redis(rig):
 
 def start_tally(rig, binary, mode):
     """Tally with defaults before two nodes."""
-    nodes = [rig.redis(), rig.redis()]
-    port, http = free_ports(2)
-    text = f'[server]\nlisten = "127.0.0.1:{port}"\n'
-    text += f'[admin]\nlisten = "127.0.0.1:{http}"\n'
-    text += f'[journal]\npath = "{rig.folder}/journal-{port}"\n'
-    if mode:
-        text += f'[counters]\nmode = "{mode}"\n'
-    for index, node in enumerate(nodes):
-        text += f'[[nodes]]\nname = "redis_{7070 + index}"\naddress = "127.0.0.1:{node.port}"\n'
-    configuration = rig.folder / "tally.toml"
-    configuration.write_text(text)
-    return rig.start("tally", [binary, "--config", configuration], port).port
+    proxy, _ = rig.start_tally(binary, f"counters.mode={mode}" if mode else None)
+    return proxy.port
 
 
 def run_on(target, suite, unit, options):
