@@ -178,35 +178,24 @@ fn append_keys<'a>(arrays: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     out.extend(keys.concat());
 }
 
-/// The parts are arrays of 0 and 1. An element is 1 where all parts have it, and where `sure` says
-/// so.
-pub fn all_or(sure: Vec<bool>) -> Merge {
-    merged(move |parts, out| {
-        let flags = |frame| {
-            reply::elements(frame)
-                .into_iter()
-                .flatten()
-                .map(reply::integer)
-        };
-        let mut known: Vec<bool> = Vec::new();
+/// The parts are arrays of 0 and 1. An element is 1 where all parts have it.
+pub fn all() -> Merge {
+    merged(|parts, out| {
+        let mut all: Vec<bool> = Vec::new();
         for (index, frame) in parts.frames().enumerate() {
-            let flags = flags(frame).map(|flag| flag == Some(1));
+            let flags = reply::elements(frame).into_iter().flatten();
+            let flags = flags.map(|flag| reply::integer(flag) == Some(1));
             if index == 0 {
-                known = flags.collect();
+                all = flags.collect();
             } else {
-                known
-                    .iter_mut()
+                all.iter_mut()
                     .zip(flags)
-                    .for_each(|(known, flag)| *known &= flag);
+                    .for_each(|(all, flag)| *all &= flag);
             }
         }
-        known
-            .iter_mut()
-            .zip(sure)
-            .for_each(|(known, sure)| *known |= sure);
-        encode::array(out, known.len());
-        for known in known {
-            encode::integer(out, i64::from(known));
+        encode::array(out, all.len());
+        for flag in all {
+            encode::integer(out, i64::from(flag));
         }
     })
 }

@@ -116,11 +116,6 @@ impl Scripts {
         self.bodies.insert(text, kind);
     }
 
-    /// Whether a script can be run on every node by this name.
-    pub(super) fn knows(&self, name: &[u8]) -> bool {
-        sha(name).is_some_and(|sha| self.texts.contains_key(&sha))
-    }
-
     /// The body of the script that `name` names, if the lane `at` was not given it on its present
     /// `connection`. The caller loads it there, before anything else that it sends.
     pub(super) fn missing(&self, at: At, connection: u64, name: &[u8]) -> Option<Arc<[u8]>> {
@@ -349,7 +344,7 @@ mod tests {
         assert!(missing((0, 1), 1) && missing((1, 0), 1));
         assert!(missing((0, 0), 2), "the node may be another one now");
         scripts.forget();
-        assert!(!missing((0, 0), 3) && !scripts.knows(name.as_ref()));
+        assert!(!missing((0, 0), 3) && scripts.is_empty());
     }
 
     #[test]

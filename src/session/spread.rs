@@ -80,11 +80,7 @@ impl Dispatch<'_> {
         let merge = match kind {
             EveryNode::DbSize => return self.db_size(command, request),
             EveryNode::Keys => fan_out::keys(),
-            EveryNode::ScriptExists => {
-                let known = request.args().skip(2);
-                let known = known.map(|name| self.shared.scripts.knows(name));
-                fan_out::all_or(known.collect())
-            }
+            EveryNode::ScriptExists => return self.script_exists(command, request),
             EveryNode::RandomKey => return self.random_key(command),
             EveryNode::FlushAll if self.shared.config.server.databases > 1 => {
                 return self.flush_all(command, request);
@@ -122,6 +118,23 @@ impl Dispatch<'_> {
         if kind == EveryNode::Function {
             self.learn_functions();
         }
+        Flow::Continue
+    }
+
+    /// `SCRIPT EXISTS`. A script that a client brought by `EVAL` may be on one node only, so every node
+    /// is given what it lacks first: the answer is that of all nodes then, and 0 for a text that does
+    /// not compile.
+    fn script_exists(&mut self, command: &Command, request: &Request<'_>) -> Flow {
+        if let Some(flow) = self.admit_every() {
+            return flow;
+        }
+        for index in 0..self.nodes.len() {
+            for name in request.args().skip(2) {
+                self.remind(index, name);
+            }
+        }
+        let place = self.place(command.form);
+        self.send_every(request.wire(), Extent::Ordered, place, fan_out::all());
         Flow::Continue
     }
 
