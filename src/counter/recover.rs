@@ -34,12 +34,12 @@ impl Recovered {
 }
 
 impl<T> Lane<T> {
-    /// A lane that goes on with the series of a process that is gone. Its batches are sent again
+    /// A lane that goes on with the `series` of a process that is gone. Its batches are sent again
     /// under their own numbers, and what was pending after them; until then nothing is answered
     /// here about their keys, and commands on them wait. `table` is new.
     pub fn recover(
         limits: Limits,
-        (instance, database, epoch): (&str, u32, u64),
+        series: Series,
         recovered: Recovered,
         table: &KeyTable,
         now: Instant,
@@ -56,7 +56,7 @@ impl<T> Lane<T> {
             });
         }
         let gaps = recovered.after_outage;
-        let series = Series::resume((instance, database, epoch), recovered.batches, gaps);
+        let series = series.resuming(recovered.batches, gaps);
         let mut lane = Self::new(limits, series);
         lane.unsent = recovered.pending;
         lane.suspects = recovered.suspects;

@@ -123,15 +123,12 @@ impl Series {
         }
     }
 
-    /// The series of a process that is gone: `batches`, by their numbers, were sealed and may have
-    /// been applied. Before anything else is sent the series is taken over, with an `epoch` at
-    /// least as high as this one. `gaps` says that some batches may be missing which were sealed
-    /// and never sent; the node has not lost these.
-    pub fn resume(
-        (instance, database, epoch): (&str, u32, u64),
-        batches: BTreeMap<u64, Vec<Increment>>,
-        gaps: bool,
-    ) -> Self {
+    /// The same, unused so far, to go on where a process that is gone ended: `batches`, by their
+    /// numbers, were sealed and may have been applied. Before anything else is sent the series is
+    /// taken over, with an epoch at least as high as its own. `gaps` says that some batches may be
+    /// missing which were sealed and never sent; the node has not lost these.
+    #[must_use]
+    pub fn resuming(self, batches: BTreeMap<u64, Vec<Increment>>, gaps: bool) -> Self {
         let last = batches.last_key_value().map_or(0, |(number, _)| *number);
         let batch = |(number, increments)| Batch {
             number,
@@ -145,7 +142,7 @@ impl Series {
             batches: batches.into_iter().map(batch).collect(),
             stalled: Some(Stall::default()),
             owned: false,
-            ..Self::new(instance, database, epoch)
+            ..self
         }
     }
 

@@ -307,7 +307,7 @@ fn router(
                     let (ledger, trace) = journal.series(&node.name, number)?;
                     let table = table.with_ledger(Some(ledger));
                     let recovered = take(&mut unsettled, &node.name, number);
-                    let series = (journal.instance(), number, journal.epoch());
+                    let series = Series::new(journal.instance(), number, journal.epoch());
                     let lane = Lane::recover(bounds, series, recovered, &table, now);
                     (table, lane, Some(trace))
                 }

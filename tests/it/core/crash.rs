@@ -139,7 +139,7 @@ pub(super) fn process(
             Stage::Pending => recovered.pending.push(found.increment),
         }
     }
-    let lane = Lane::recover(plan.lane, ("sim", 0, 1), recovered, &table, now);
+    let lane = Lane::recover(plan.lane, Series::new("sim", 0, 1), recovered, &table, now);
     (table, lane, Some(slots))
 }
 
