@@ -372,7 +372,7 @@ table! {
     // The server itself.
     "acl",                    -2, NONE,      CONTAINER,                Plain,          [CONTAINER];
     "acl|cat",                -2, NONE,      AnyNode,                  Plain,          [NOSCRIPT LOADING STALE];
-    "acl|deluser",            -3, NONE,      Refused(Refusal::Users),   Plain,          [ADMIN NOSCRIPT LOADING STALE];
+    "acl|deluser",            -3, NONE,      Local,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
     "acl|dryrun",             -4, NONE,      Local,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
     "acl|genpass",            -2, NONE,      AnyNode,                  Plain,          [NOSCRIPT LOADING STALE];
     "acl|getuser",             3, NONE,      Local,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];

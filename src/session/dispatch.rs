@@ -301,7 +301,11 @@ impl<'a> Dispatch<'a> {
     }
 
     /// Times a request by itself, if it is answered here.
-    fn timed(&mut self, request: &Request<'_>, run: impl FnOnce(&mut Self) -> Flow) -> Flow {
+    pub(super) fn timed(
+        &mut self,
+        request: &Request<'_>,
+        run: impl FnOnce(&mut Self) -> Flow,
+    ) -> Flow {
         let begun = now();
         let flow = run(self);
         let is_answered = matches!(self.fate, Fate::Here | Fate::Failed);

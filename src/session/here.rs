@@ -23,6 +23,9 @@ impl Dispatch<'_> {
             self.reject(text.as_bytes());
             return Flow::Continue;
         }
+        if command.name == CONFIG_SET && !self.is_careful {
+            return self.timed(request, |this| this.answer(command, request));
+        }
         self.answer(command, request)
     }
 
@@ -62,6 +65,10 @@ impl Dispatch<'_> {
         };
         let start = self.made.len();
         let after = local::answer(&local, command.name, request, self.made);
+        if command.name == CONFIG_SET {
+            // Whether it was slow itself is judged by what it sets, as in Redis.
+            self.slow_after = shared.stats.slow_log.threshold();
+        }
         if self.made.get(start) == Some(&b'-') {
             self.fate = Fate::Failed;
         }
@@ -148,3 +155,5 @@ impl Dispatch<'_> {
         entry.step(now, woken, |lane, step| lane.keyless(step, &wire, ticket));
     }
 }
+
+const CONFIG_SET: &str = "config|set";

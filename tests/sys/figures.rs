@@ -189,6 +189,8 @@ fn the_slow_log_has_the_form_of_redis_and_no_secrets() {
     };
     assert_eq!(client.run("SLOWLOG LEN").integer(), 0);
     set(&mut client, "slowlog-log-slower-than", "0");
+    // It is judged by what it sets.
+    assert_eq!(client.run("SLOWLOG LEN").integer(), 1);
     client.run("AUTH s3cret");
     client.run("HELLO 2 AUTH default s3cret");
     client.run("PING");

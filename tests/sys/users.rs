@@ -152,12 +152,17 @@ fn a_redis_takes_the_users_as_they_are_listed() {
         "ACL DRYRUN writer mset a:1 1 c 2",
         "ACL DRYRUN default flushall",
         "ACL GETUSER nobody",
+        "ACL DELUSER nobody",
+        "ACL DELUSER nobody none",
+        "ACL DELUSER default",
+        "ACL DELUSER nobody default",
     ] {
         assert_eq!(here.run(line), there.run(line), "{line}");
     }
     // To change them is refused, and to see them is for those who may.
     assert!(here.run("ACL SETUSER reader off").is_error());
     assert!(here.run("ACL DELUSER reader").is_error());
+    assert!(here.run("ACL DELUSER nobody reader").is_error());
     let seen = log_in(stack.address(), "app").run("ACL LIST").text();
     assert!(seen.starts_with("NOPERM"), "{seen}");
 }

@@ -43,8 +43,29 @@ pub(super) fn run(local: &Local<'_>, subcommand: &str, request: &Request<'_>, ou
                 None => encode::null(out, local.protocol()),
             }
         }
+        "deluser" => delete(local.users, request, out),
         "dryrun" => dry_run(local, request, out),
         _ => encode::error(out, argument::not_supported(&format!("acl|{subcommand}"))),
+    }
+}
+
+/// `ACL DELUSER user [user ...]`: of those that do not exist none is deleted, as in Redis; others
+/// are refused.
+fn delete(users: &Users, request: &Request<'_>, out: &mut Vec<u8>) {
+    let described = described(users);
+    let mut names = request.args().skip(2);
+    let known = names.find(|name| {
+        *name == DEFAULT_USER || described.iter().any(|user| user.name == *name)
+    });
+    match known {
+        None => encode::integer(out, 0),
+        Some(name) if name == DEFAULT_USER => {
+            encode::error(out, "ERR The 'default' user cannot be removed");
+        }
+        Some(_) => encode::error(
+            out,
+            "ERR ACL DELUSER is not available, users are in Tally's configuration ([[users]])",
+        ),
     }
 }
 
