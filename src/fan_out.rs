@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::task::Waker;
 
+use memchr::memmem;
 use parking_lot::Mutex;
 
 use crate::flush::RESERVED_PREFIX;
@@ -151,6 +152,42 @@ pub fn interleaved(positions: Vec<Vec<usize>>) -> Merge {
         }
     })
 }
+
+/// The parts are what a script says that has looked for keys on each node: counts are added up,
+/// lists of keys put one behind the other, without Tally's own. What else it says is the first node's.
+/// A node that has found nothing may have failed by that (`redis.call('DEL', unpack({}))`), and is
+/// left out where another has found something.
+pub fn swept() -> Merge {
+    Box::new(|parts, place| {
+        let found_nothing =
+            |frame: &[u8]| reply::is_error(frame) && memmem::find(frame, NO_ARGUMENTS).is_some();
+        let mut said: Vec<&[u8]> = parts.frames().collect();
+        if said.iter().any(|frame| !found_nothing(frame)) {
+            said.retain(|frame| !found_nothing(frame));
+        }
+        let all = |is: fn(&[u8]) -> bool| said.iter().all(|frame| is(frame));
+        // An array within an array is no list of keys: the reply of a `SCAN`, say.
+        let is_list = |frame: &[u8]| {
+            let elements = reply::elements(frame).filter(|_| frame.starts_with(b"*"));
+            elements.is_some_and(|mut elements| elements.all(|key| reply::text(key).is_some()))
+        };
+        let mut out = Vec::new();
+        if let Some(error) = said.iter().find(|frame| reply::is_error(frame)) {
+            out.extend_from_slice(error);
+        } else if all(|frame| reply::integer(frame).is_some()) {
+            let counts = said.iter().filter_map(|frame| reply::integer(frame));
+            encode::integer(&mut out, counts.sum());
+        } else if all(is_list) {
+            append_keys(said.iter().copied(), &mut out);
+        } else {
+            out.extend_from_slice(said.first().copied().unwrap_or_default());
+        }
+        place.fill(&out)
+    })
+}
+
+/// In the error of a call without arguments in a script, of any version of Redis.
+const NO_ARGUMENTS: &[u8] = b"Wrong number of args calling Redis command";
 
 /// The parts are arrays of keys: all of them but Tally's own.
 pub fn keys() -> Merge {

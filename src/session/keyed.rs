@@ -107,6 +107,22 @@ impl Dispatch<'_> {
         index: usize,
         keys: &[&[u8]],
     ) {
+        let ticket = if command.name.starts_with("evalsha") {
+            self.call_by_name(index, request.arg(1), command.form_of(request))
+        } else {
+            self.ticket(command.form_of(request))
+        };
+        self.send_with(command, request, (index, keys), ticket);
+    }
+
+    /// The same with a ticket for the answer.
+    pub(super) fn send_with(
+        &mut self,
+        command: &Command,
+        request: &Request<'_>,
+        (index, keys): (usize, &[&[u8]]),
+        ticket: Ticket,
+    ) {
         let whole = command::needs_whole_node(command, request);
         let effect = if command.class == Class::Peek {
             Effect::Peek
@@ -114,11 +130,6 @@ impl Dispatch<'_> {
             Effect::Barrier
         };
         let timed = expiry::read(command, request);
-        let ticket = if command.name.starts_with("evalsha") {
-            self.call_by_name(index, request.arg(1), command.form_of(request))
-        } else {
-            self.ticket(command.form_of(request))
-        };
         let told = match command.class {
             Class::Script => self.told_script(request),
             _ => None,

@@ -8,6 +8,7 @@ use super::dispatch::{Dispatch, Flow};
 use super::replies::Ticket;
 use crate::command::Command;
 use crate::counter::Decision;
+use crate::fan_out::{self, Gather};
 use crate::limit::Call;
 use crate::node::{TRACKING, TRACKING_LOOP};
 use crate::resp::{Form, Request, encode};
@@ -25,7 +26,29 @@ impl Dispatch<'_> {
                 return self.limit(command, index, call, request);
             }
         }
+        if request.arg(2) == b"0" && !self.state.executing && scripts.sweeps(request) {
+            return self.sweep(command, request);
+        }
         self.keyed(command, request)
+    }
+
+    /// A script that looks for keys and declares none: each node runs it for those that it has.
+    /// On one node it would miss the others, without an error.
+    fn sweep(&mut self, command: &'static Command, request: &Request<'_>) -> Flow {
+        if let Some(flow) = self.admit_every() {
+            return flow;
+        }
+        let place = self.place(command.form_of(request));
+        let nodes = self.nodes.len();
+        let gather = Gather::new(nodes, place, fan_out::swept());
+        for index in 0..nodes {
+            if command.name.starts_with("evalsha") {
+                self.remind(index, request.arg(1));
+            }
+            let ticket = Ticket::Part(Arc::clone(&gather), index);
+            self.send_with(command, request, (index, &[]), ticket);
+        }
+        Flow::Continue
     }
 
     /// A call of a limit script, decided here if possible.

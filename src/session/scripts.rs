@@ -11,7 +11,7 @@ use dashmap::{DashMap, DashSet};
 use memchr::memmem;
 
 use super::replies::{Place, Ticket};
-use crate::command::{self, Flags};
+use crate::command::{self, Command, Flags};
 use crate::limit::{self, Call, Catalogue, Kind, Script};
 use crate::node::{Came, Entry};
 use crate::resp::{Request, encode, reply};
@@ -201,6 +201,20 @@ impl Scripts {
         }
     }
 
+    /// Whether the script of a request looks for keys (`KEYS`, `SCAN`), and does no more to them
+    /// than to read, delete or expire them.
+    pub(super) fn sweeps(&self, request: &Request<'_>) -> bool {
+        let body = self.body(request);
+        let Some(called) = body.and_then(|body| called(&body)) else {
+            return false;
+        };
+        let looks = |command: &&Command| matches!(command.name, "keys" | "scan");
+        let is_harmless = |command: &&Command| {
+            command.flags.contains(Flags::READONLY) || SWEEPING.contains(&command.name)
+        };
+        called.iter().any(looks) && called.iter().all(is_harmless)
+    }
+
     /// Takes a node's reply to `FUNCTION LIST`.
     pub(super) fn know_functions(&self, frame: &[u8]) {
         let Some(libraries) = reply::elements(frame) else {
@@ -287,39 +301,59 @@ fn hides_calls(body: &[u8]) -> bool {
     ways.iter().any(|word| memmem::find(body, word).is_some())
 }
 
-/// Reads it off the names of the commands that a script calls. A script may do anything if these do
-/// not stand plainly, as text in quotes, behind `redis.call(` and `redis.pcall(`.
+/// Reads it off the names of the commands that a script calls.
 fn script_access(body: &[u8]) -> ScriptAccess {
-    if hides_calls(body) {
+    let Some(called) = called(body) else {
         return ScriptAccess::ANY;
-    }
-    let mut access = ScriptAccess {
-        reads: false,
-        writes: false,
     };
+    let any = |flag| called.iter().any(|command| command.flags.contains(flag));
+    ScriptAccess {
+        reads: any(Flags::READONLY),
+        writes: any(Flags::WRITE),
+    }
+}
+
+/// The commands that a script calls. `None` if these do not stand plainly, as text in quotes, behind
+/// `redis.call(` and `redis.pcall(`: such a script may do anything.
+fn called(body: &[u8]) -> Option<Vec<&'static Command>> {
+    if hides_calls(body) {
+        return None;
+    }
+    let mut called = Vec::new();
     for at in memmem::find_iter(body, b"redis") {
-        let rest = body.get(at + b"redis".len()..).unwrap_or_default();
+        let rest = body.get(at + b"redis".len()..)?;
+        // It does nothing any more.
+        if rest.starts_with(b".replicate_commands(") {
+            continue;
+        }
         let call = rest.strip_prefix(b".call(");
-        let Some(rest) = call.or_else(|| rest.strip_prefix(b".pcall(")) else {
-            return ScriptAccess::ANY;
-        };
+        let rest = call.or_else(|| rest.strip_prefix(b".pcall("))?;
         let rest = rest.trim_ascii_start();
-        let quote = rest.first().filter(|byte| matches!(byte, b'\'' | b'"'));
-        let name = quote.and_then(|quote| rest.get(1..)?.split(|byte| byte == quote).next());
-        let name = name.unwrap_or_default().to_ascii_lowercase();
+        let quote = rest.first().filter(|byte| matches!(byte, b'\'' | b'"'))?;
+        let name = rest.get(1..)?.split(|byte| byte == quote).next()?;
+        let name = name.to_ascii_lowercase();
         let mut commands = command::commands().iter();
-        let Some(command) = commands.find(|command| command.name.as_bytes() == name) else {
-            return ScriptAccess::ANY;
-        };
+        let command = commands.find(|command| command.name.as_bytes() == name)?;
         // The name of a command with subcommands alone tells nothing.
         if command.flags.contains(Flags::CONTAINER) {
-            return ScriptAccess::ANY;
+            return None;
         }
-        access.reads |= command.flags.contains(Flags::READONLY);
-        access.writes |= command.flags.contains(Flags::WRITE);
+        called.push(command);
     }
-    access
+    Some(called)
 }
+
+/// Writes that a script may do to what it finds without being told of keys: done on a node that
+/// has not the key they change nothing.
+const SWEEPING: [&str; 7] = [
+    "del",
+    "expire",
+    "expireat",
+    "persist",
+    "pexpire",
+    "pexpireat",
+    "unlink",
+];
 
 /// Most bodies remembered; what comes later is forwarded.
 const MAX_BODIES: usize = 10_000;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::connection::Connection;
 use crate::harness::{Stack, eventually, skipped_on_bare_redis};
 use crate::reply::Reply;
 
@@ -54,6 +55,53 @@ fn a_script_that_was_evaluated_once_is_known_to_every_node() {
     assert!(client.run("SCRIPT FLUSH").is_ok());
     let unknown = client.call(&["EVALSHA", &name, "1", &keys[1], "x"]).text();
     assert!(unknown.starts_with("NOSCRIPT "), "{unknown}");
+}
+
+#[test]
+fn a_script_that_looks_for_keys_finds_those_of_every_node() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    let fill = |client: &mut Connection| {
+        for n in 0..20 {
+            assert!(client.call(&["SET", &format!("c:{n}"), "v"]).is_ok());
+        }
+        client.run("INCRBY c:n 5");
+        client.run("INCR c:n");
+        client.run("SET other v");
+    };
+    let by_keys = "local n = 0 for _, k in ipairs(redis.call('KEYS', ARGV[1])) do \
+                   n = n + redis.call('DEL', k) end return n";
+    let by_scan = "local c = '0' repeat local r = redis.call('SCAN', c, 'MATCH', ARGV[1]) \
+                   for _, k in ipairs(r[2]) do redis.call('UNLINK', k) end c = r[1] until c == '0'";
+    fill(&mut client);
+    let count = "return #redis.call('keys', ARGV[1])";
+    let counted = client.call(&["EVAL_RO", count, "0", "c:*"]);
+    assert_eq!(counted, Reply::Integer(21));
+    let deleted = client.call(&["EVAL", by_keys, "0", "c:*"]);
+    assert_eq!(deleted, Reply::Integer(21));
+    let all = "return redis.call('KEYS', '*')";
+    let left = client.call(&["EVAL", all, "0"]);
+    assert_eq!(left.elements(), [Reply::Bulk(b"other".to_vec())]);
+    assert_eq!(client.run("INCR c:n"), Reply::Integer(1));
+    assert_eq!(client.run("GET c:1"), Reply::Nil);
+
+    fill(&mut client);
+    let name = client.call(&["SCRIPT", "LOAD", by_scan]).text();
+    let nothing = client.call(&["EVALSHA", &name, "0", "c:*"]);
+    assert_eq!(nothing, Reply::Nil);
+    assert_eq!(client.run("DBSIZE"), Reply::Integer(1));
+    assert_eq!(client.run("GET c:n"), Reply::Nil);
+
+    // It fails on a node that has none of them.
+    let at_once = "return redis.call('del', unpack(redis.call('keys', ARGV[1])))";
+    client.run("SET d:1 v");
+    let deleted = client.call(&["EVAL", at_once, "0", "d:*"]);
+    assert_eq!(deleted, Reply::Integer(1));
+    let none = client.call(&["EVAL", at_once, "0", "d:*"]).text();
+    assert!(none.starts_with("ERR Wrong number of args"), "{none}");
+    // What such a script begins with elsewhere is not made into one reply.
+    let step = "return redis.call('SCAN', ARGV[1])";
+    assert_eq!(client.call(&["EVAL", step, "0", "0"]).elements().len(), 2);
 }
 
 #[test]

@@ -54,9 +54,8 @@ pub(super) fn run(local: &Local<'_>, subcommand: &str, request: &Request<'_>, ou
 fn delete(users: &Users, request: &Request<'_>, out: &mut Vec<u8>) {
     let described = described(users);
     let mut names = request.args().skip(2);
-    let known = names.find(|name| {
-        *name == DEFAULT_USER || described.iter().any(|user| user.name == *name)
-    });
+    let known =
+        names.find(|name| *name == DEFAULT_USER || described.iter().any(|user| user.name == *name));
     match known {
         None => encode::integer(out, 0),
         Some(name) if name == DEFAULT_USER => {
