@@ -71,12 +71,28 @@ fn parse_named(
 
 /// Says where the file is no TOML, without the line's text, which may hold a password.
 fn syntax(text: &str) -> Result<(), String> {
-    let source = File::from_str(text, FileFormat::Toml);
-    let parsed = config::Config::builder().add_source(source).build();
-    let Err(error) = parsed else {
+    let Some(problem) = not_toml(text) else {
         return Ok(());
     };
-    let error = match error {
+    if problem.contains(" line ") {
+        return Err(problem);
+    }
+    // Of a number beyond 64 bits the parser does not say where it is: at the end of the first lines
+    // that have the same fault.
+    let ends = text.match_indices('\n').map(|(at, _)| at + 1);
+    let mut lines = ends.chain([text.len()]).zip(1..);
+    let has_it = |end: usize| text.get(..end).and_then(not_toml).as_ref() == Some(&problem);
+    Err(match lines.find(|(end, _)| has_it(*end)) {
+        Some((_, line)) => format!("TOML parse error at line {line}: {problem}"),
+        None => problem,
+    })
+}
+
+/// Why the text is no TOML, if it is none.
+fn not_toml(text: &str) -> Option<String> {
+    let source = File::from_str(text, FileFormat::Toml);
+    let parsed = config::Config::builder().add_source(source).build();
+    let error = match parsed.err()? {
         ConfigError::FileParse { cause, .. } => cause.to_string(),
         other => other.to_string(),
     };
@@ -88,7 +104,7 @@ fn syntax(text: &str) -> Result<(), String> {
         start.trim_start().starts_with('|')
     };
     let lines: Vec<_> = error.lines().filter(|line| !is_excerpt(line)).collect();
-    Err(lines.join(": "))
+    Some(lines.join(": "))
 }
 
 /// The variables that are ours, names checked.

@@ -258,6 +258,10 @@ fn syntax_errors_have_a_place_and_do_not_quote_the_line() {
 
     let twice = parse("[log]\nlevel = \"info\"\nlevel = \"debug\"", &[]).unwrap_err();
     assert!(twice.to_string().contains("line 3, column 1"), "{twice}");
+
+    let huge = "[server]\nthreads = 1\nmax_clients = 99999999999999999999\ndatabases = 1\n";
+    let huge = parse(huge, &[]).unwrap_err().to_string();
+    assert!(huge.contains("at line 3: number too large"), "{huge}");
 }
 
 #[test]
