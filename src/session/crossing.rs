@@ -255,24 +255,29 @@ impl Crossing {
         if self.markers == Markers::Stay {
             return requests;
         }
-        let lanes = stopped.iter().filter(|node| node.is_open());
         let mut markers = Vec::new();
-        for node in lanes {
+        for node in stopped {
             with_lane(node, |lane, _| {
-                let put = lane.put_marker_back();
-                markers.extend(put.map(|put| (node.database(), lane.marker().to_vec(), put)));
+                let put = node.is_open().then(|| lane.put_marker_back()).flatten();
+                markers.push((node.database(), lane.marker().to_vec(), put));
             });
         }
         for (database, marker, put) in &markers {
-            requests.push(select(*database));
+            let mut there = Vec::new();
+            // Swapped into a database that was never used, a marker is in nobody's way, but counts
+            // in its DBSIZE.
             for (_, other, _) in &markers {
                 if self.markers == Markers::Swap && other != marker {
                     let mut delete = Vec::new();
                     encode::request(&mut delete, &[b"DEL".as_slice(), other]);
-                    requests.push(delete);
+                    there.push(delete);
                 }
             }
-            requests.push(put.clone());
+            there.extend(put.clone());
+            if !there.is_empty() {
+                requests.push(select(*database));
+                requests.append(&mut there);
+            }
         }
         requests.push(select(self.carrier.database()));
         requests
