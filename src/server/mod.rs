@@ -117,10 +117,24 @@ fn fate(kept: bool) -> &'static str {
 /// See [`ServeError`].
 pub fn run(mut config: Config, load: Load, ready: Ready) -> Result<(), ServeError> {
     log::start(&config.log_level, config.log_format);
+    decline_huge_pages();
     files::fit(&mut config);
     let runtime = worker::runtime().map_err(ServeError::Worker)?;
     runtime.block_on(serve(config, load, ready))
 }
+
+/// Has the system serve memory in small pages. The allocator gives back what is free by the page,
+/// and huge ones are held for little: with them, each of a million warm counters takes 20 bytes
+/// more and an idle process 4 MB, for 1 to 2 % less processor time.
+#[cfg(target_os = "linux")]
+fn decline_huge_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay in use");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn decline_huge_pages() {}
 
 async fn serve(config: Config, load: Load, ready: Ready) -> Result<(), ServeError> {
     let mut signals = stop::Signals::new().map_err(ServeError::Worker)?;
