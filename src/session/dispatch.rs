@@ -6,16 +6,15 @@ use std::time::{Duration, Instant};
 
 use super::batch::Tally;
 use super::reads::Reads;
-use super::replies::{Place, Replies, Ticket};
+use super::replies::{Replies, Ticket};
 use super::state::State;
-use super::timing::{Asked, Requests, push_slow};
+use super::timing::{Requests, push_slow};
 use super::{Client, Gate, Shared, subscribe};
 use crate::command::{self, Class, Command, Flags, LookupError};
 use crate::counter::Mode;
-use crate::flush::RESERVED_PREFIX;
 use crate::key::Key;
 use crate::node::{Entry, Node, Refused};
-use crate::resp::{Form, Request, encode};
+use crate::resp::Request;
 use crate::telemetry::clock::{now, wall_time};
 use crate::telemetry::{Touch, Use};
 
@@ -425,99 +424,9 @@ impl<'a> Dispatch<'a> {
         table.policy(key).mode == Mode::Through
     }
 
-    /// Drops a reply made here if the client does not want it.
-    pub(super) fn mute_from(&mut self, start: usize) {
-        if !self.client.finish_command() {
-            self.made.truncate(start);
-        }
-    }
-
     /// The command that is executed.
     pub(super) fn command(&self) -> &'static Command {
         self.command
-    }
-
-    /// Answers with an error a command that is not allowed now; to `EXEC` Redis says more.
-    fn refuse(&mut self, text: &[u8]) {
-        if self.command.name == "exec" {
-            self.abort(text);
-            self.fate = Fate::Rejected;
-        } else {
-            self.reject(text);
-        }
-    }
-
-    /// Answers with an error what was refused before anything was done.
-    pub(super) fn reject(&mut self, text: impl AsRef<[u8]>) {
-        self.error(text);
-        self.fate = Fate::Rejected;
-    }
-
-    /// Answers with an error.
-    pub(super) fn error(&mut self, text: impl AsRef<[u8]>) {
-        self.tally.errors += 1;
-        self.fate = Fate::Failed;
-        let stats = &self.shared.stats;
-        stats.errors.note(text.as_ref());
-        stats
-            .refusals
-            .note(text.as_ref(), &self.client.addr, wall_time());
-        if self.client.finish_command() {
-            encode::error(self.made, text);
-        }
-    }
-
-    /// A ticket for the next reply.
-    pub(super) fn ticket(&mut self, form: Form) -> Ticket {
-        Ticket::Reply(self.place(form))
-    }
-
-    /// A place for the next reply.
-    pub(super) fn place(&mut self, form: Form) -> Place {
-        self.push_made();
-        let mute = !self.client.finish_command();
-        let (asked, protocol) = (self.asked(), self.client.protocol());
-        let place = self.replies.reserve(asked, protocol, form, mute);
-        self.fate = Fate::Asked(place.number());
-        self.note_reads();
-        place
-    }
-
-    /// A place for confirmations of subscriptions.
-    pub(super) fn place_of_confirmation(&mut self) -> Place {
-        self.push_made();
-        // It is sent either way, and counts as the command that `CLIENT REPLY SKIP` skips.
-        _ = self.client.finish_command();
-        let (asked, protocol) = (self.asked(), self.client.protocol());
-        let place = self.replies.reserve_confirmation(asked, protocol);
-        self.fate = Fate::Asked(place.number());
-        place
-    }
-
-    fn asked(&self) -> Asked {
-        Asked {
-            command: self.command,
-            at: self.now,
-        }
-    }
-
-    pub(super) fn push_made(&mut self) {
-        if !self.made.is_empty() {
-            self.replies.push(self.made);
-            self.made.clear();
-        }
-    }
-
-    /// Answers with an error if a key is one that Tally keeps on the nodes.
-    pub(super) fn refuse_reserved(&mut self, key: &[u8]) -> Option<Flow> {
-        self.reject(Self::reserved(key)?);
-        Some(Flow::Continue)
-    }
-
-    /// The error for a key that Tally keeps on the nodes.
-    pub(super) fn reserved(key: &[u8]) -> Option<&'static str> {
-        key.starts_with(RESERVED_PREFIX)
-            .then_some("ERR keys that begin with __tally__: are Tally's own")
     }
 
     /// Enters a lane and asks whether it takes a command. `None`: it does. Otherwise the session

@@ -28,6 +28,7 @@ mod moves;
 mod past_lanes;
 mod pause;
 mod pipeline;
+mod places;
 mod reads;
 mod registry;
 mod replies;
