@@ -210,8 +210,11 @@ struct Queue {
     /// Number of the first slot.
     first: u64,
     slots: VecDeque<Slot>,
-    /// Bytes of replies that came out of turn.
+    /// Bytes of replies that came out of turn. Those whose turn has come are among them until
+    /// [`Queue::compact`] takes them out.
     spill: Vec<u8>,
+    /// How many bytes of `spill` are of replies whose turn has come.
+    spent: usize,
     /// How many slots lie in `spill`.
     spilled: usize,
     /// Number behind the last slot that messages may not overtake: it holds a confirmation or a
@@ -274,6 +277,7 @@ impl Replies {
             first: 0,
             slots: VecDeque::new(),
             spill: Vec::new(),
+            spent: 0,
             spilled: 0,
             barrier: 0,
             waker: None,
@@ -436,16 +440,12 @@ impl Replies {
         while let Some(Slot::Spilled(range)) = queue.slots.front() {
             let bytes = queue.spill.get(range.clone()).unwrap_or_default();
             queue.ready.extend_from_slice(bytes);
+            queue.spent += bytes.len();
             queue.slots.pop_front();
             queue.first += 1;
             queue.spilled -= 1;
         }
-        if queue.spilled == 0 {
-            queue.spill.clear();
-            if queue.spill.capacity() > KEPT_SPILL {
-                queue.spill = Vec::new();
-            }
-        }
+        queue.compact();
         settle(locked)
     }
 }
@@ -503,14 +503,43 @@ impl Queue {
         Backlog {
             first: self.first,
             outstanding: self.slots.len() - self.spilled,
-            bytes: self.ready.len() + self.spill.len(),
+            bytes: self.bytes(),
             overrun: self.overrun,
+        }
+    }
+
+    /// Bytes of replies that have not been taken.
+    fn bytes(&self) -> usize {
+        self.ready.len() + self.spill.len() - self.spent
+    }
+
+    /// Takes the replies whose turn has come out of `spill`: all at once where no other is left, and
+    /// otherwise once they are the larger part. In a pipeline to several nodes that never ends there
+    /// may always be another one.
+    fn compact(&mut self) {
+        if self.spilled == 0 {
+            self.spent = 0;
+            self.spill.clear();
+            if self.spill.capacity() > KEPT_SPILL {
+                self.spill = Vec::new();
+            }
+        } else if self.spent > KEPT_SPILL && self.spent > self.spill.len() / 2 {
+            let mut spill = Vec::with_capacity(self.spill.len() - self.spent);
+            for slot in &mut self.slots {
+                if let Slot::Spilled(range) = slot {
+                    let start = spill.len();
+                    spill.extend_from_slice(self.spill.get(range.clone()).unwrap_or_default());
+                    *range = start..spill.len();
+                }
+            }
+            self.spent = 0;
+            self.spill = spill;
         }
     }
 
     /// Whether the limit has been passed, or is with `more` bytes.
     fn is_overrun(&mut self, more: usize) -> bool {
-        if self.ready.len() + self.spill.len() + more > self.limit {
+        if self.bytes() + more > self.limit {
             self.overrun();
         }
         self.overrun
@@ -520,13 +549,15 @@ impl Queue {
         self.overrun = true;
         self.ready = Vec::new();
         self.spill = Vec::new();
+        self.spent = 0;
     }
 }
 
 /// How Redis says why a transaction was not executed (`execCommandAbort` in `multi.c`).
 const ABORTED: &[u8] = b"-EXECABORT Transaction discarded because of: ";
 
-/// Largest buffer of early replies that a session keeps when it is empty.
+/// Largest buffer of early replies that a session keeps when it is empty. So many bytes of replies
+/// whose turn has come may also stay in one that is not.
 const KEPT_SPILL: usize = 64 << 10;
 
 #[cfg(test)]

@@ -36,6 +36,39 @@ fn is_closed_within(connection: &mut Connection, limit: Duration) -> bool {
     false
 }
 
+/// A client whose pipeline never ends, and who always waits for a slow command behind which others
+/// are answered at once: as a connection that many threads of an app share.
+#[test]
+fn a_client_that_reads_is_not_cut_however_long_its_pipeline() {
+    const GROUPS: usize = 60;
+    const AHEAD: usize = 6;
+    const READS: usize = 50;
+    let stack = Stack::start(&[("server.output_buffer", "\"1MiB\"")]);
+    let mut client = stack.connect();
+    let value = "v".repeat(1000);
+    client.run_ok(&format!("SET large {value}"));
+    for _ in 0..3 {
+        client.run("GET large");
+    }
+    let slow = "for i = 1, 2000000 do end return redis.call('EXISTS', KEYS[1])";
+    let groups = ["one", "other"].map(|key| {
+        let mut group = encode(&["EVAL", slow, "1", key]);
+        group.extend(encode(&["GET", "large"]).repeat(READS));
+        group
+    });
+    for sent in 0..GROUPS + AHEAD {
+        if sent < GROUPS {
+            client.write_raw(&groups[sent % 2]);
+        }
+        if sent >= AHEAD {
+            assert_eq!(client.read_reply().integer(), 0);
+            for _ in 0..READS {
+                assert_eq!(client.read_reply().bytes().len(), value.len());
+            }
+        }
+    }
+}
+
 #[test]
 fn a_client_that_never_reads_is_cut_at_its_output_limit() {
     let stack = Stack::start(&[("server.output_buffer", "\"1MiB\"")]);

@@ -89,6 +89,26 @@ fn past_its_limit_the_queue_holds_nothing() {
 }
 
 #[test]
+fn early_replies_take_room_only_until_they_are_taken() {
+    const REPLY: &[u8] = &[b'x'; 1000];
+    let replies = Arc::new(Replies::new(200 * REPLY.len()));
+    // At every moment some reply waits for an earlier one, as in a pipeline to two nodes that never
+    // ends.
+    let mut slow = reserve(&replies);
+    replies.push(REPLY);
+    for _ in 0..2000 {
+        let next = reserve(&replies);
+        replies.push(REPLY);
+        slow.fill(b"+OK\r\n");
+        assert_eq!(taken(&replies), [b"+OK\r\n", REPLY].concat());
+        let Backlog { bytes, overrun, .. } = replies.backlog();
+        assert_eq!((bytes, overrun), (REPLY.len(), false));
+        slow = next;
+    }
+    assert!(replies.0.lock().spill.capacity() < 1 << 20);
+}
+
+#[test]
 fn a_reply_takes_the_client_s_protocol() {
     let replies = Arc::new(Replies::new(1 << 20));
     reserve(&replies).fill(b"_\r\n");
