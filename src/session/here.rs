@@ -50,9 +50,9 @@ impl Dispatch<'_> {
             client: self.client,
             nodes: &|| shared.router.statuses(),
             topics: &|kind| shared.hub.topics(kind),
-            set_idle_timeout: &|timeout| {
+            change_config: &|change| {
                 let mut config = (*shared.live()).clone();
-                config.server.idle_timeout = timeout;
+                change(&mut config);
                 shared.adopt(config);
             },
             pause: &shared.pause,

@@ -264,6 +264,11 @@ CONFIG SET databases 4 databases 4
 CONFIG SET tcp-keepalive 300
 CONFIG SET appendonly no timeout 0
 CONFIG SET timeout 0 TIMEOUT 0
+CONFIG GET loglevel
+CONFIG SET loglevel
+CONFIG SET loglevel loud
+CONFIG SET loglevel ''
+CONFIG SET LOGLEVEL Notice
 CONFIG SET DATABASES 4
 CONFIG RESETSTAT
 CONFIG RESETSTAT x
@@ -432,7 +437,7 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
         client: &client,
         nodes: &Vec::new,
         topics: &|_| 0,
-        set_idle_timeout: &|_| {},
+        change_config: &|_| {},
         pause: &pause,
         tracking: &tracking,
         scripts: &scripts,

@@ -236,3 +236,20 @@ fn what_keys_of_all_nodes_ended_adds_up() {
     });
     assert!(all, "{}", expired(&mut client));
 }
+
+#[test]
+fn what_is_logged_is_set_while_running() {
+    let stack = Stack::start(&[("log.level", "\"warn,tally::ring=trace\"")]);
+    let mut client = stack.connect();
+    let level = |client: &mut Connection| {
+        let pairs = client.run("CONFIG GET loglevel");
+        pairs.elements()[1].text()
+    };
+    assert_eq!(level(&mut client), "warning");
+    for word in ["debug", "verbose", "notice", "warning"] {
+        assert!(client.run(&format!("CONFIG SET loglevel {word}")).is_ok());
+        assert_eq!(level(&mut client), word);
+    }
+    assert!(client.run("CONFIG SET loglevel loud").is_error());
+    assert_eq!(level(&mut client), "warning");
+}

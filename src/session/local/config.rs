@@ -10,6 +10,7 @@ use super::argument::{self, SYNTAX_ERROR};
 use super::{After, Local};
 use crate::glob::{self, Case};
 use crate::resp::{Protocol, Request, encode, parse_i64, reply};
+use crate::telemetry::log;
 
 /// Any subcommand but `HELP`; its arity is right.
 pub(super) fn run(
@@ -133,6 +134,13 @@ type Change = (fn(&Local<'_>, i64), i64);
 
 /// Such a change, checked; or why not, in Redis's words. `None`: the parameter can not be set.
 fn settable(name: &str, value: &[u8]) -> Option<Result<Change, &'static str>> {
+    if name == "loglevel" {
+        let level = (0..).zip(LOG_LEVELS);
+        let at = level
+            .into_iter()
+            .find(|(_, (word, _))| argument::is(value, word));
+        return Some(at.map_or(Err(NO_LOG_LEVEL), |(at, _)| Ok((set_log_level, at))));
+    }
     let (apply, range, outside): (fn(&Local<'_>, i64), _, _) = match name {
         "latency-monitor-threshold" => (
             |local, ms| local.stats.latency.set_threshold_ms(ms),
@@ -153,7 +161,7 @@ fn settable(name: &str, value: &[u8]) -> Option<Result<Change, &'static str>> {
             |local, seconds| {
                 let timeout = u64::try_from(seconds).map(Duration::from_secs);
                 let timeout = timeout.ok().filter(|timeout| !timeout.is_zero());
-                (local.set_idle_timeout)(timeout);
+                (local.change_config)(&|config| config.server.idle_timeout = timeout);
             },
             // The bounds of server.idle_timeout.
             0..=86_400,
@@ -176,6 +184,37 @@ fn settable(name: &str, value: &[u8]) -> Option<Result<Change, &'static str>> {
         let is_within = range.contains(&number);
         is_within.then_some((apply, number)).ok_or(outside)
     }))
+}
+
+/// Redis's words for what is logged, and ours, the most first.
+const LOG_LEVELS: [(&str, &str); 4] = [
+    ("debug", "trace"),
+    ("verbose", "debug"),
+    ("notice", "info"),
+    ("warning", "warn"),
+];
+
+const NO_LOG_LEVEL: &str =
+    "argument(s) must be one of the following: debug, verbose, notice, warning";
+
+/// Logs so much of every module from now on; `at` is an index into [`LOG_LEVELS`].
+fn set_log_level(local: &Local<'_>, at: i64) {
+    let level = usize::try_from(at).ok().and_then(|at| LOG_LEVELS.get(at));
+    if let Some((_, level)) = level {
+        (local.change_config)(&|config| (*level).clone_into(&mut config.log_level));
+        log::set(level);
+    }
+}
+
+/// Redis's word for what is logged of modules that `log.level` does not name.
+fn log_level(directives: &str) -> &'static str {
+    let of_all = directives.split(',').find(|one| !one.contains('='));
+    match of_all {
+        Some("trace") => "debug",
+        Some("debug") => "verbose",
+        Some("warn" | "error" | "off") => "warning",
+        _ => "notice",
+    }
 }
 
 fn is_nodes(name: &[u8]) -> bool {
@@ -321,6 +360,7 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         ),
         ("latency-tracking", "yes".to_owned()),
         ("latency-tracking-info-percentiles", "50 99 99.9".to_owned()),
+        ("loglevel", log_level(&local.config.log_level).to_owned()),
         ("maxclients", server.max_clients.to_string()),
         ("maxmemory-clients", zero()),
         ("port", local.client.laddr.port().to_string()),

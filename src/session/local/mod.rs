@@ -30,6 +30,9 @@ use crate::config::Config;
 use crate::resp::{Protocol, Request, encode};
 use crate::telemetry::{NodeStatus, Stats};
 
+/// Applies a change to the configuration in force.
+pub type ChangeConfig<'a> = dyn Fn(&dyn Fn(&mut Config)) + 'a;
+
 /// What an answer is made from; borrowed by the session for one call.
 #[derive(Clone, Copy)]
 pub struct Local<'a> {
@@ -45,8 +48,8 @@ pub struct Local<'a> {
     pub client: &'a Client,
     /// The nodes' states; called only by the few commands that show them.
     pub nodes: &'a dyn Fn() -> Vec<NodeStatus>,
-    /// Sets how long clients may be idle from now on.
-    pub set_idle_timeout: &'a dyn Fn(Option<Duration>),
+    /// Changes the configuration in force.
+    pub change_config: &'a ChangeConfig<'a>,
     /// Whether requests wait until a moment.
     pub pause: &'a Pause,
     /// Who keeps copies of which keys.

@@ -57,7 +57,7 @@ impl Setup {
             client,
             nodes: &nodes,
             topics: &|_| 0,
-            set_idle_timeout: &|_| {},
+            change_config: &|_| {},
             pause: &Pause::default(),
             tracking: &self.tracking,
             scripts: &self.scripts,
