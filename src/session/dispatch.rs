@@ -363,7 +363,7 @@ impl<'a> Dispatch<'a> {
         self.refuse_transaction();
         let text = error.text(request);
         if error == LookupError::Arity && name.eq_ignore_ascii_case(b"exec") {
-            self.abort(&text);
+            self.refuse_exec(&text);
         } else {
             self.reject(text);
         }

@@ -19,11 +19,17 @@ impl Dispatch<'_> {
     /// Answers with an error a command that is not allowed now; to `EXEC` Redis says more.
     pub(super) fn refuse(&mut self, text: &[u8]) {
         if self.command.name == "exec" {
-            self.abort(text);
+            self.refuse_exec(text);
             self.fate = Fate::Rejected;
         } else {
             self.reject(text);
         }
+    }
+
+    /// Answers an `EXEC` that is not executed: the transaction and what was watched for it end.
+    pub(super) fn refuse_exec(&mut self, text: &[u8]) {
+        self.unwatch();
+        self.abort(text);
     }
 
     /// Answers with an error what was refused before anything was done.
