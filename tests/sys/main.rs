@@ -58,6 +58,7 @@ mod tally;
 mod tls;
 mod tools;
 mod tracking;
+mod turns;
 mod twin;
 mod users;
 mod watch;
