@@ -1,6 +1,7 @@
 //! The replies of one session, put into the order of its requests.
 
-use std::borrow::Cow;
+mod ticket;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
@@ -9,48 +10,13 @@ use std::task::Waker;
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::oneshot;
 
-use super::scripts::Reminded;
 use super::timing::{Asked, Notes};
-use super::tracking::Deadline;
-use crate::fan_out::Gather;
-use crate::node::{Came, Deliver};
-use crate::resp::{Form, Protocol, encode, reply, to_resp2};
+use crate::node::Came;
+use crate::resp::{Form, Protocol, encode, to_resp2};
 use crate::telemetry::clock::now;
 
-/// Names who waits for a node's reply.
-#[derive(Debug)]
-pub enum Ticket {
-    /// A place among a session's replies.
-    Reply(Place),
-    /// A part of a reply that is made of several.
-    Part(Arc<Gather>, usize),
-    /// Places for the elements of the reply to a transaction.
-    Elements(Box<Elements>),
-    /// A task that waits for the frame.
-    Told(oneshot::Sender<Vec<u8>>),
-    /// A place for the reply of a script that was called by its name.
-    Script(Box<Reminded>),
-    /// Who waits for the second element of the reply to a transaction.
-    Second(Box<Self>),
-    /// Clients that keep a key, whose time to live is asked for.
-    Deadline(Box<Deadline>),
-    /// Nobody.
-    Nobody,
-}
-
-/// Who waits for the elements of a node's reply to `EXEC`.
-#[derive(Debug)]
-pub struct Elements {
-    /// The elements of the client's array.
-    pub replies: Arc<Replies>,
-    /// One for each command, in order.
-    pub tickets: Vec<Ticket>,
-    /// Whether the client's `EXEC` holds nothing else that was sent: an error of the node is its
-    /// whole reply.
-    pub is_all: bool,
-}
+pub use ticket::{Elements, Ticket};
 
 /// A place among a session's replies, to be filled once.
 #[derive(Debug)]
@@ -63,57 +29,6 @@ pub struct Place {
     mute: bool,
     /// The longest time that a node had some part of the request, in microseconds.
     node_us: u32,
-}
-
-impl Deliver for Ticket {
-    fn deliver(self, frame: &[u8], came: Came) -> Option<Waker> {
-        match self {
-            Self::Reply(place) => place.filled(frame, came),
-            Self::Part(gather, index) => gather.part(index, frame, came),
-            Self::Elements(elements) => elements.fill(frame, came),
-            Self::Told(task) => {
-                // A task that is gone wants nothing.
-                drop(task.send(frame.to_vec()));
-                None
-            }
-            Self::Script(reminded) => reminded.deliver(frame, came),
-            Self::Second(ticket) => ticket.deliver(&second(frame), came),
-            Self::Deadline(key) => {
-                key.deliver(frame, came.now);
-                None
-            }
-            Self::Nobody => None,
-        }
-    }
-}
-
-/// The second element of the reply to a transaction. If something went wrong, the error as it would
-/// be outside of a transaction.
-fn second(frame: &[u8]) -> Cow<'_, [u8]> {
-    if let Some(element) = reply::elements(frame).and_then(|mut elements| elements.nth(1)) {
-        return element.into();
-    }
-    match frame.strip_prefix(ABORTED) {
-        Some(cause) => [b"-", cause].concat().into(),
-        None => frame.into(),
-    }
-}
-
-impl Elements {
-    /// Takes the node's reply to `EXEC`: each ticket gets its element. An error, or the null of a
-    /// transaction whose watched keys were changed, goes to all of them.
-    pub fn fill(self, frame: &[u8], came: Came) -> Option<Waker> {
-        let mut elements = reply::elements(frame);
-        let refusal = (elements.is_none() && self.is_all).then_some(frame);
-        self.replies.node_replied(came, refusal);
-        let came = Came::here(came.now);
-        let mut waker = None;
-        for ticket in self.tickets {
-            let element = elements.as_mut().and_then(Iterator::next).unwrap_or(frame);
-            waker = ticket.deliver(element, came).or(waker);
-        }
-        waker
-    }
 }
 
 impl Place {
@@ -552,9 +467,6 @@ impl Queue {
         self.spent = 0;
     }
 }
-
-/// How Redis says why a transaction was not executed (`execCommandAbort` in `multi.c`).
-const ABORTED: &[u8] = b"-EXECABORT Transaction discarded because of: ";
 
 /// Largest buffer of early replies that a session keeps when it is empty. So many bytes of replies
 /// whose turn has come may also stay in one that is not.

@@ -101,7 +101,9 @@ impl Scripts {
         }
         let before = self.text_bytes.fetch_add(body.len(), Ordering::Relaxed);
         let fits = before + body.len() <= MAX_BODY_BYTES && self.texts.len() < MAX_BODIES;
-        let Some(sha) = sha(limit::sha1_hex(body).as_ref()).filter(|_| fits) else {
+        // Hashed only if it fits: an app that sends another text each time soon fills the room.
+        let name = fits.then(|| limit::sha1_hex(body));
+        let Some(sha) = name.and_then(|name| sha(name.as_ref())) else {
             self.text_bytes.fetch_sub(body.len(), Ordering::Relaxed);
             return;
         };
