@@ -51,6 +51,8 @@ pub(super) const FAMILIES: &[Family] = &[
     family("lock", &["lock:*", "lock-signal:*"]),
     // celery-redbeat: `redbeat:<task>`, `redbeat::schedule`, `redbeat::statics`
     family("redbeat", &["redbeat:*"]),
+    // streaQ: `streaq:<queue>:<part>`
+    family("streaq", &["streaq:*"]),
     // Bottleneck: `b_<id>_<part>`; channels `b_<id>`, `b_<id>_<client>`
     Family {
         name: "bottleneck",

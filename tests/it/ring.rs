@@ -188,6 +188,7 @@ fn the_keys_of_a_family_are_where_its_name_is() {
         ),
         ("lock", &["lock:report", "lock-signal:report"]),
         ("redbeat", &["redbeat:task", "redbeat::schedule"]),
+        ("streaq", &["streaq:default:queues:normal"]),
         (
             "bottleneck",
             &["b_x_settings", "b_x_job_weights", "b_x_client_last_seen"],
