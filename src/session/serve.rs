@@ -14,13 +14,14 @@ use tokio_util::io::poll_read_buf;
 
 use super::dispatch::{Dispatch, Flow};
 use super::pipeline::{Next, Pipeline};
-use super::replies::Replies;
+use super::replies::{Backlog, Replies};
 use super::state::State;
 use super::timing::{Notes, Requests};
 use super::{Activity, Client, Shared};
 use crate::config::Config;
 use crate::flush::{Commits, Wait};
 use crate::resp::{Limits, ProtocolError, encode};
+use crate::telemetry::clock;
 use crate::tls::Stream;
 
 /// Serves one client until it leaves, is cut, or the server drains.
@@ -230,7 +231,7 @@ impl Session {
             match executed {
                 Executed::Some => continue,
                 Executed::Part => break,
-                Executed::Full if backlog.outstanding < MAX_OUTSTANDING => continue,
+                Executed::Full if self.room(&backlog) > 0 => continue,
                 // Reads on, so as to learn that a client is gone that waits in a command.
                 Executed::Stalled if self.state.waits() => {}
                 Executed::Awaits if backlog.outstanding == 0 => continue,
@@ -262,13 +263,22 @@ impl Session {
         Poll::Pending
     }
 
+    /// How many more requests may be executed before a reply that is missing comes.
+    fn room(&self, backlog: &Backlog) -> usize {
+        let limit = self.config.server.output_buffer_bytes;
+        if backlog.outstanding > 0 && backlog.bytes > EARLY_BYTES.min(limit / 4) {
+            return 0;
+        }
+        MAX_OUTSTANDING.saturating_sub(backlog.outstanding)
+    }
+
     /// Executes the complete requests in the buffer.
     fn execute(&mut self, waker: &Waker) -> Executed {
         if self.buffer.is_empty() {
             return Executed::All;
         }
-        let now = tokio::time::Instant::now().into_std();
-        let room = MAX_OUTSTANDING.saturating_sub(self.replies.backlog().outstanding);
+        let now = clock::now();
+        let room = self.room(&self.replies.backlog());
         let mut dispatch = Dispatch::new(
             &self.shared,
             (&self.client, &self.replies, &mut self.state),
@@ -351,7 +361,7 @@ impl Session {
     /// Bytes went to or fro: the client is not idle.
     fn touch(&self) {
         if self.config.server.idle_timeout.is_some() {
-            let now = tokio::time::Instant::now().into_std();
+            let now = clock::now();
             self.client.touch(now);
         }
     }
@@ -493,6 +503,11 @@ const TURNS: usize = 4;
 /// Most requests of one session that wait for a node; beyond it the session reads no further.
 /// Bounds what one client can put into the lanes.
 const MAX_OUTSTANDING: usize = 8192;
+
+/// With more bytes of replies that wait for an earlier one, the session executes nothing further
+/// before that has come; with a quarter of `server.output_buffer`, if that is less. So no client is
+/// cut for replies that it was not given yet.
+const EARLY_BYTES: usize = 4 << 20;
 
 /// Bytes of replies made in one turn before they are written and the output limit is looked at.
 const MADE_BYTES: usize = 256 << 10;

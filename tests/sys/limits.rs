@@ -1,5 +1,6 @@
 //! Bounds: what a client may hold, send and leave unread, and what happens beyond.
 
+use std::io::Write;
 use std::time::Duration;
 
 use crate::connection::{Connection, encode};
@@ -67,6 +68,28 @@ fn a_client_that_reads_is_not_cut_however_long_its_pipeline() {
             }
         }
     }
+}
+
+#[test]
+fn replies_behind_a_slow_one_cut_nobody() {
+    const READS: usize = 3000;
+    let stack = Stack::start(&[("server.output_buffer", "\"1MiB\"")]);
+    let mut client = stack.connect();
+    let value = "v".repeat(1000);
+    client.run_ok(&format!("SET large {value}"));
+    for _ in 0..3 {
+        client.run("GET large");
+    }
+    let slow = "for i = 1, 30000000 do end return redis.call('EXISTS', KEYS[1])";
+    let mut pipeline = encode(&["EVAL", slow, "1", "one"]);
+    pipeline.extend(encode(&["GET", "large"]).repeat(READS));
+    let mut writer = client.writer();
+    let sender = std::thread::spawn(move || writer.write_all(&pipeline));
+    assert_eq!(client.read_reply().integer(), 0);
+    for _ in 0..READS {
+        assert_eq!(client.read_reply().bytes().len(), value.len());
+    }
+    assert!(sender.join().is_ok_and(|sent| sent.is_ok()));
 }
 
 #[test]
