@@ -112,18 +112,19 @@ impl Dispatch<'_> {
         } else {
             self.ticket(command.form_of(request))
         };
-        self.send_with(command, request, (index, keys), ticket);
+        let whole = command::needs_whole_node(command, request);
+        self.send_with(command, request, (index, keys), whole, ticket);
     }
 
-    /// The same with a ticket for the answer.
+    /// The same with a ticket for the answer; `whole`: it may reach any key of the node.
     pub(super) fn send_with(
         &mut self,
         command: &Command,
         request: &Request<'_>,
         (index, keys): (usize, &[&[u8]]),
+        whole: bool,
         ticket: Ticket,
     ) {
-        let whole = command::needs_whole_node(command, request);
         let effect = if command.class == Class::Peek {
             Effect::Peek
         } else {

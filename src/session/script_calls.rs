@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::dispatch::{Dispatch, Flow};
 use super::replies::Ticket;
-use crate::command::Command;
+use crate::command::{self, Command};
 use crate::counter::Decision;
 use crate::fan_out::{self, Gather};
 use crate::limit::Call;
@@ -26,14 +26,15 @@ impl Dispatch<'_> {
                 return self.limit(command, index, call, request);
             }
         }
-        if request.arg(2) == b"0" && !self.state.executing && scripts.sweeps(request) {
+        let declares_none = request.arg(2) == b"0" || declares_patterns(command, request);
+        if declares_none && !self.state.executing && scripts.sweeps(request) {
             return self.sweep(command, request);
         }
         self.keyed(command, request)
     }
 
-    /// A script that looks for keys and declares none: each node runs it for those that it has.
-    /// On one node it would miss the others, without an error.
+    /// A script that looks for keys and declares none, or the pattern: each node runs it for those
+    /// that it has. On one node it would miss the others, without an error.
     fn sweep(&mut self, command: &'static Command, request: &Request<'_>) -> Flow {
         if let Some(flow) = self.admit_every() {
             return flow;
@@ -46,7 +47,7 @@ impl Dispatch<'_> {
                 self.remind(index, request.arg(1));
             }
             let ticket = Ticket::Part(Arc::clone(&gather), index);
-            self.send_with(command, request, (index, &[]), ticket);
+            self.send_with(command, request, (index, &[]), true, ticket);
         }
         Flow::Continue
     }
@@ -170,4 +171,15 @@ impl Dispatch<'_> {
         is_fcall
             || (self.may_change(command, request) && self.shared.scripts.access(request).writes)
     }
+}
+
+/// Whether what a script declares as its keys are patterns.
+fn declares_patterns(command: &Command, request: &Request<'_>) -> bool {
+    let is_pattern = |at: &usize| request.arg(*at).contains(&b'*');
+    if !is_pattern(&3) {
+        return false;
+    }
+    let mut positions = Vec::new();
+    command::key_positions(command, request, &mut positions).is_ok()
+        && positions.iter().all(is_pattern)
 }

@@ -97,6 +97,12 @@ fn a_script_that_looks_for_keys_finds_those_of_every_node() {
     client.run("SET d:1 v");
     let deleted = client.call(&["EVAL", at_once, "0", "d:*"]);
     assert_eq!(deleted, Reply::Integer(1));
+    let by_key = "local n = 0 for _, k in ipairs(redis.call('keys', KEYS[1])) do \
+                  n = n + redis.call('unlink', k) end return n";
+    fill(&mut client);
+    let deleted = client.call(&["EVAL", by_key, "1", "c:*"]);
+    assert_eq!(deleted, Reply::Integer(21));
+    assert_eq!(client.run("INCR c:n"), Reply::Integer(1));
     let none = client.call(&["EVAL", at_once, "0", "d:*"]).text();
     assert!(none.starts_with("ERR Wrong number of args"), "{none}");
     // What such a script begins with elsewhere is not made into one reply.
