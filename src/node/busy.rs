@@ -95,6 +95,11 @@ impl<T: Deliver> Node<T> {
         }
     }
 
+    /// The script ends: what comes now waits for it, as on Redis.
+    pub fn end_busy(&self) {
+        self.not_busy(&mut self.inner.lock());
+    }
+
     /// A reply has come, or none will.
     pub(super) fn not_busy(&self, inner: &mut Inner<T>) {
         inner.busy.has_script &= inner.lane.in_flight() > 0;

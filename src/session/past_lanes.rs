@@ -16,6 +16,7 @@ use crate::counter::Extent;
 use crate::fan_out;
 use crate::node::{Node, PoolError};
 use crate::resp::{Request, encode, parse_i64, reply};
+use crate::router::Router;
 
 impl Dispatch<'_> {
     /// `WAIT`: applies what is pending in every database of every node, then waits on a connection
@@ -48,7 +49,7 @@ impl Dispatch<'_> {
             timeout => timeout.min(upstream.hard_timeout),
         };
         let bound = timeout.saturating_add(upstream.connect_timeout + upstream.request_timeout);
-        let nodes = self.shared.router.nodes().to_vec();
+        let router = Arc::clone(&self.shared.router);
         let ms = timeout.as_millis().max(1).to_string();
         let mut request_wire = Vec::new();
         let wait = [b"WAIT".as_slice(), request.arg(1), ms.as_bytes()];
@@ -62,7 +63,7 @@ impl Dispatch<'_> {
             let Ok(slot) = slots.try_acquire_owned() else {
                 return place.fill(b"-ERR too many clients are in WAIT\r\n");
             };
-            let asked = ask_each(nodes, &request_wire, bound);
+            let asked = ask_each(&router, &request_wire, bound);
             tokio::spawn(async move {
                 wait_on(place, asked).await;
                 drop(slot);
@@ -92,8 +93,7 @@ impl Dispatch<'_> {
         };
         let place = self.place(command.form);
         let bound = self.shared.live().upstream.request_timeout;
-        let nodes = self.shared.router.nodes().to_vec();
-        let asked = ask_each(nodes, request.wire(), bound);
+        let asked = ask_each(&self.shared.router, request.wire(), bound);
         tokio::spawn(async move {
             most_telling(place, asked).await;
             drop(slot);
@@ -104,19 +104,28 @@ impl Dispatch<'_> {
 
 /// Asks each node on a connection of its own. An answer is what the node gave, or the error of one
 /// that gave none.
-fn ask_each(nodes: Vec<Arc<Node<Ticket>>>, wire: &[u8], bound: Duration) -> JoinSet<Vec<u8>> {
+fn ask_each(router: &Arc<Router<Ticket>>, wire: &[u8], bound: Duration) -> JoinSet<Vec<u8>> {
     let mut asked = JoinSet::new();
-    for node in nodes {
-        let wire = wire.to_vec();
+    for (index, node) in router.nodes().iter().enumerate() {
+        let (router, node, wire) = (Arc::clone(router), Arc::clone(node), wire.to_vec());
         asked.spawn(async move {
             match ask(&node, &wire, bound).await {
-                Ok(answer) => answer,
+                Ok(answer) => {
+                    if answer == KILLED {
+                        // Its reply may still be on its way.
+                        router.server(index).for_each(|lane| lane.end_busy());
+                    }
+                    answer
+                }
                 Err(error) => frame_of(&error),
             }
         });
     }
     asked
 }
+
+/// The reply of a node whose script ends now.
+const KILLED: &[u8] = b"+OK\r\n";
 
 /// One node's answer, or why there is none, in words for a client.
 async fn ask(node: &Node<Ticket>, wire: &[u8], bound: Duration) -> Result<Vec<u8>, String> {

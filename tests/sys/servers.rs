@@ -431,6 +431,22 @@ fn signal(process_id: u32, name: &str) {
         .args(["-c", &format!("kill -{name} {process_id}")])
         .status();
     assert!(status.unwrap().success(), "kill -{name} {process_id}");
+    if name == "STOP" {
+        // A thread under way goes on until it meets the signal.
+        let is_stopped = || stands_still(process_id);
+        assert!(eventually(Duration::from_secs(5), is_stopped), "it goes on");
+    }
+}
+
+/// Whether every thread of a process is stopped, by its state in `/proc` (`proc_pid_stat(5)`).
+fn stands_still(process_id: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{process_id}/task")).unwrap();
+    threads.into_iter().all(|thread| {
+        let stat = fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+        // The name before the state may have anything in it, parentheses too.
+        stat.rsplit_once(") ")
+            .is_none_or(|(_, fields)| fields.starts_with('T'))
+    })
 }
 
 fn configuration(
