@@ -176,7 +176,7 @@ pub fn swept() -> Merge {
             out.extend_from_slice(error);
         } else if all(|frame| reply::integer(frame).is_some()) {
             let counts = said.iter().filter_map(|frame| reply::integer(frame));
-            encode::integer(&mut out, counts.sum());
+            encode::integer(&mut out, counts.fold(0, i64::saturating_add));
         } else if all(is_list) {
             append_keys(said.iter().copied(), &mut out);
         } else {
