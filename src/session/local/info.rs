@@ -179,6 +179,12 @@ fn memory(report: &mut Report<'_, '_>) {
         report.field(name, bytes);
         report.field(&format!("{name}_human"), human(bytes));
     }
+    let peak = u128::from(usage.peak_resident_bytes).max(1);
+    let share = u128::from(usage.resident_bytes) * 10_000 / peak;
+    report.field(
+        "used_memory_peak_perc",
+        format_args!("{}.{:02}%", share / 100, share % 100),
+    );
     report.field("number_of_cached_scripts", report.local.scripts.len());
     report.field("maxmemory", 0);
     report.field("maxmemory_human", human(0));
