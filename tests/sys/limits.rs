@@ -37,6 +37,17 @@ fn is_closed_within(connection: &mut Connection, limit: Duration) -> bool {
     false
 }
 
+/// Bytes of the value of `large`.
+const LARGE: usize = 1000;
+
+/// From now on `GET large` is answered by Tally.
+fn keep_large(client: &mut Connection) {
+    client.run_ok(&format!("SET large {}", "v".repeat(LARGE)));
+    for _ in 0..3 {
+        client.run("GET large");
+    }
+}
+
 /// A client whose pipeline never ends, and who always waits for a slow command behind which others
 /// are answered at once: as a connection that many threads of an app share.
 #[test]
@@ -46,11 +57,7 @@ fn a_client_that_reads_is_not_cut_however_long_its_pipeline() {
     const READS: usize = 50;
     let stack = Stack::start(&[("server.output_buffer", "\"1MiB\"")]);
     let mut client = stack.connect();
-    let value = "v".repeat(1000);
-    client.run_ok(&format!("SET large {value}"));
-    for _ in 0..3 {
-        client.run("GET large");
-    }
+    keep_large(&mut client);
     let slow = "for i = 1, 2000000 do end return redis.call('EXISTS', KEYS[1])";
     let groups = ["one", "other"].map(|key| {
         let mut group = encode(&["EVAL", slow, "1", key]);
@@ -64,7 +71,7 @@ fn a_client_that_reads_is_not_cut_however_long_its_pipeline() {
         if sent >= AHEAD {
             assert_eq!(client.read_reply().integer(), 0);
             for _ in 0..READS {
-                assert_eq!(client.read_reply().bytes().len(), value.len());
+                assert_eq!(client.read_reply().bytes().len(), LARGE);
             }
         }
     }
@@ -75,11 +82,7 @@ fn replies_behind_a_slow_one_cut_nobody() {
     const READS: usize = 3000;
     let stack = Stack::start(&[("server.output_buffer", "\"1MiB\"")]);
     let mut client = stack.connect();
-    let value = "v".repeat(1000);
-    client.run_ok(&format!("SET large {value}"));
-    for _ in 0..3 {
-        client.run("GET large");
-    }
+    keep_large(&mut client);
     let slow = "for i = 1, 30000000 do end return redis.call('EXISTS', KEYS[1])";
     let mut pipeline = encode(&["EVAL", slow, "1", "one"]);
     pipeline.extend(encode(&["GET", "large"]).repeat(READS));
@@ -87,7 +90,7 @@ fn replies_behind_a_slow_one_cut_nobody() {
     let sender = std::thread::spawn(move || writer.write_all(&pipeline));
     assert_eq!(client.read_reply().integer(), 0);
     for _ in 0..READS {
-        assert_eq!(client.read_reply().bytes().len(), value.len());
+        assert_eq!(client.read_reply().bytes().len(), LARGE);
     }
     assert!(sender.join().is_ok_and(|sent| sent.is_ok()));
 }
