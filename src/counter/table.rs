@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod copy;
+mod forget;
 mod place;
 mod spot;
 mod warm;
@@ -19,7 +20,6 @@ use super::rules::{Classes, Mode, Policy, Rules};
 use super::state::{Answer, State};
 use crate::flush::{Commits, Increment, Ledger, Slot};
 use crate::key::Key;
-use crate::rule::{Rule, holds};
 
 pub(super) use place::Place;
 pub use spot::Spot;
@@ -444,23 +444,6 @@ impl KeyTable {
         self.each(|shard| shard.closed = false);
     }
 
-    /// Answers no counter any more that is warm now.
-    pub(super) fn cool(&self) {
-        self.each(|shard| {
-            for entry in &mut shard.entries {
-                if let State::Warm(counter) = &mut entry.state {
-                    counter.cooling = true;
-                }
-            }
-        });
-    }
-
-    /// Forgets every key. The caller has seen to it that nothing is pending. Cost: one pass over
-    /// the table, which each key is part of once.
-    pub(super) fn forget(&self) {
-        self.each(|shard| self.retain(shard, |_| false));
-    }
-
     /// Takes all keys off one shard's lists of keys to flush, of these classes only.
     pub(super) fn take_dirty(&self, shard: usize, classes: Classes, out: &mut Vec<Key>) {
         self.nth(shard, |shard| {
@@ -474,28 +457,6 @@ impl KeyTable {
     /// Number of shards.
     pub(super) fn shards(&self) -> usize {
         self.stripes.len() << (SHARD_BITS - self.stripe_bits)
-    }
-
-    /// Drops what is no longer answered in `count` shards from `first` on (wrapping round);
-    /// returns where to go on. Under pressure (three quarters of the keys used) mere touches go
-    /// too. Cost: one pass over those shards.
-    pub fn sweep(&self, first: usize, count: usize, now: Instant) -> usize {
-        let pressure = self.len() > self.max_keys() / 4 * 3;
-        let keep = |entry: &mut Entry| match &entry.state {
-            State::Touched { until, .. } => now < *until && !pressure,
-            State::Cached { until, .. } | State::Denied { until, .. } => now < *until,
-            State::Warm(counter) => {
-                counter.queue().is_some()
-                    || !counter.is_clean()
-                    || counter.listed
-                    || now < counter.fresh_until
-            }
-            State::Fetching { .. } | State::Opening { .. } | State::Waiting { .. } => true,
-        };
-        for number in first..first + count.min(self.shards()) {
-            self.nth(number, |shard| self.retain(shard, keep));
-        }
-        (first + count) % self.shards()
     }
 
     /// All keys of which something is known. Cost: a copy of each, one shard at a time.
@@ -512,57 +473,6 @@ impl KeyTable {
             keys.extend(known.map(|entry| entry.key.clone()));
         });
         keys
-    }
-
-    /// The connection was lost: keeps only counters with something pending, without their queues
-    /// (whose clients the lane has told).
-    pub(super) fn disconnected(&self) {
-        self.each(|shard| {
-            shard.closed = false;
-            self.retain(shard, |entry| match &mut entry.state {
-                State::Warm(counter) => {
-                    counter.set_queue(None);
-                    if counter.is_clean() {
-                        !holds(Rule::ForgetOnLoss)
-                    } else {
-                        holds(Rule::KeepOnLoss)
-                    }
-                }
-                _ => false,
-            });
-        });
-    }
-
-    fn retain(&self, shard: &mut Shard, mut keep: impl FnMut(&mut Entry) -> bool) {
-        let before = shard.entries.len();
-        shard.entries.retain(|entry| {
-            let keep = keep(entry);
-            if !keep {
-                self.uncount(entry.key.as_bytes(), &entry.state);
-            }
-            keep
-        });
-        let gone = before - shard.entries.len();
-        self.used.keys.fetch_sub(gone, Ordering::Relaxed);
-        // Memory falls again after a burst.
-        if shard.entries.capacity() > 4 * shard.entries.len() + 64 {
-            let seed = self.seed;
-            let hash = |entry: &Entry| XxHash3_64::oneshot_with_seed(seed, entry.key.as_bytes());
-            shard.entries.shrink_to_fit(hash);
-        }
-    }
-
-    fn uncount(&self, key: &[u8], state: &State) {
-        if let State::Cached { value, .. } = state {
-            let bytes = cost(key, value.as_deref());
-            self.used.cached_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        if let State::Warm(counter) = state {
-            // Nothing is pending on a counter that goes, so what was counted is zero in sum.
-            let nothing = u64::from(counter.count);
-            self.cancelled.fetch_add(nothing, Ordering::Relaxed);
-            self.release(counter.slot);
-        }
     }
 
     /// What was in the slot is settled, or nothing was.
