@@ -123,6 +123,14 @@ pub fn sum() -> Merge {
     merged(|parts, out| encode::integer(out, parts.frames().filter_map(reply::integer).sum()))
 }
 
+/// The parts are integers: the smallest.
+pub fn least() -> Merge {
+    merged(|parts, out| {
+        let least = parts.frames().filter_map(reply::integer).min();
+        encode::integer(out, least.unwrap_or(0));
+    })
+}
+
 /// All parts say the same: the first.
 pub fn first() -> Merge {
     merged(|parts, out| out.extend_from_slice(parts.frames().next().unwrap_or_default()))

@@ -146,6 +146,7 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
                 EveryNode::ScriptExists => "1 where every node has the script",
                 EveryNode::Kill => "on a connection of its own; `OK` when one of them was ended",
                 EveryNode::Wait => "the smallest number of replicas",
+                EveryNode::LastSave => "the earliest",
                 EveryNode::Save => {
                     "after all pending increments; an error of any node, else the reply of one"
                 }

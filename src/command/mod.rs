@@ -178,6 +178,8 @@ pub enum EveryNode {
     /// `SAVE`, `BGSAVE`, `BGREWRITEAOF`: what is pending is applied first, then all nodes write
     /// their keys to their disks.
     Save,
+    /// `LASTSAVE`: the moment by which all had written theirs.
+    LastSave,
     /// `MEMORY PURGE`: `OK` when all say so.
     Purge,
 }

@@ -406,7 +406,7 @@ table! {
     "flushall",               -1, NONE,      EveryNode(Each::FlushAll), Plain,          [WRITE];
     "flushdb",                -1, NONE,      EveryNode(Each::FlushDb), Plain,          [WRITE];
     "info",                   -1, NONE,      Local,                    Plain,          [LOADING STALE];
-    "lastsave",                1, NONE,      Local,                    Plain,          [LOADING STALE FAST];
+    "lastsave",                1, NONE,      EveryNode(Each::LastSave), Plain,         [LOADING STALE FAST];
     "latency",                -2, NONE,      CONTAINER,                Plain,          [CONTAINER];
     "latency|doctor",          2, NONE,      Local,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];
     "latency|graph",           3, NONE,      Local,                    Plain,          [ADMIN NOSCRIPT LOADING STALE];

@@ -93,6 +93,7 @@ impl Dispatch<'_> {
             | EveryNode::Save
             | EveryNode::Purge
             | EveryNode::Function => fan_out::first(),
+            EveryNode::LastSave => fan_out::least(),
             EveryNode::Scan => return self.scan(command, request),
             EveryNode::Wait => return self.wait(command, request),
             EveryNode::Kill => return self.ask_past_lanes(command, request),

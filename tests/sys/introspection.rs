@@ -253,3 +253,41 @@ fn what_is_logged_is_set_while_running() {
     assert!(client.run("CONFIG SET loglevel loud").is_error());
     assert_eq!(level(&mut client), "warning");
 }
+
+#[test]
+fn what_is_saved_is_told_of_all_nodes() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    let before = client.run("LASTSAVE").integer();
+    // The moment is told in whole seconds.
+    let save_later = |one: &mut Connection, limit| {
+        let saved = |one: &mut Connection| {
+            assert!(one.run("SAVE").is_ok());
+            one.run("LASTSAVE").integer() > before
+        };
+        assert!(eventually(limit, || saved(one)));
+    };
+    let limit = Duration::from_secs(10);
+    if stack.tally.is_some() {
+        save_later(&mut stack.nodes[0].connect(), limit);
+        assert_eq!(client.run("LASTSAVE").integer(), before);
+    }
+    save_later(&mut client, limit);
+    let last = client.run("LASTSAVE").integer();
+    let persistence = client.run("INFO persistence").text();
+    let line = format!("rdb_last_save_time:{last}\r\n");
+    assert!(persistence.contains(&line), "{persistence}");
+
+    // One node with one key that takes its time is enough.
+    let key = stack.key_on(0, "slow");
+    assert!(client.run(&format!("SET {key} 1")).is_ok());
+    let mut slow = stack.nodes[0].connect();
+    let delay = "CONFIG SET rdb-key-save-delay 10000000";
+    assert!(slow.run(delay).is_ok());
+    assert!(!client.run("BGSAVE").is_error());
+    let mut in_progress = || {
+        let persistence = client.run("INFO persistence").text();
+        persistence.contains("rdb_bgsave_in_progress:1\r\n")
+    };
+    assert!(in_progress());
+}

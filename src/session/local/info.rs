@@ -5,7 +5,7 @@
 use std::fmt::{Display, Write};
 
 use super::connection::redis_version;
-use super::keyspace::InfoText;
+use super::keyspace::{InfoText, Join, Joined};
 use super::{After, Local, argument};
 use crate::command::Topics;
 use crate::config::Mode;
@@ -17,7 +17,7 @@ pub(super) fn info(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) 
     let mut report = Report {
         local,
         text: String::new(),
-        sums: Vec::new(),
+        joined: Vec::new(),
     };
     let chosen = Selection::new(request);
     for (name, write) in SECTIONS {
@@ -31,10 +31,10 @@ pub(super) fn info(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) 
     if has_keyspace {
         report.header(KEYSPACE);
     }
-    if has_keyspace || !report.sums.is_empty() {
+    if has_keyspace || !report.joined.is_empty() {
         return After::Info(InfoText {
             text: report.text,
-            sums: report.sums,
+            joined: report.joined,
             has_keyspace,
             protocol,
         });
@@ -102,7 +102,7 @@ struct Report<'r, 'a> {
     local: &'r Local<'a>,
     text: String,
     /// See [`InfoText`].
-    sums: Vec<(usize, &'static str)>,
+    joined: Vec<(usize, Joined)>,
 }
 
 impl Report<'_, '_> {
@@ -120,9 +120,9 @@ impl Report<'_, '_> {
         debug_assert!(line.is_ok(), "writing to a String does not fail");
     }
 
-    /// A field whose value is the sum of what the nodes have there.
-    fn sum(&mut self, name: &'static str) {
-        self.sums.push((self.text.len(), name));
+    /// A field whose value is made of what the nodes have there.
+    fn joined(&mut self, how: Join, name: &'static str) {
+        self.joined.push((self.text.len(), Joined { name, how }));
     }
 }
 
@@ -190,7 +190,7 @@ fn memory(report: &mut Report<'_, '_>) {
     report.field("maxmemory_human", human(0));
     report.field("maxmemory_policy", "noeviction");
     report.field("mem_allocator", "mimalloc");
-    report.sum("lazyfree_pending_objects");
+    report.joined(Join::Sum, "lazyfree_pending_objects");
 }
 
 /// Bytes as Redis shows them: `967.60K`, two decimals, powers of 1024.
@@ -206,10 +206,12 @@ fn human(bytes: u64) -> String {
 fn persistence(report: &mut Report<'_, '_>) {
     report.field("loading", 0);
     report.field("async_loading", 0);
-    report.sum("rdb_changes_since_last_save");
-    report.field("rdb_bgsave_in_progress", 0);
-    report.field("aof_enabled", 0);
-    report.field("aof_rewrite_in_progress", 0);
+    report.joined(Join::Sum, "rdb_changes_since_last_save");
+    // A program that waits for the end of a save waits for that of all nodes.
+    report.joined(Join::Most, "rdb_bgsave_in_progress");
+    report.joined(Join::Least, "rdb_last_save_time");
+    report.joined(Join::Least, "aof_enabled");
+    report.joined(Join::Most, "aof_rewrite_in_progress");
 }
 
 fn stats(report: &mut Report<'_, '_>) {
@@ -224,8 +226,8 @@ fn stats(report: &mut Report<'_, '_>) {
     report.field("total_net_input_bytes", stats.net_input_bytes.get());
     report.field("total_net_output_bytes", stats.net_output_bytes.get());
     report.field("rejected_connections", stats.rejected_connections.get());
-    report.sum("expired_keys");
-    report.sum("evicted_keys");
+    report.joined(Join::Sum, "expired_keys");
+    report.joined(Join::Sum, "evicted_keys");
     report.field("keyspace_hits", stats.keyspace_hits.get());
     report.field("keyspace_misses", stats.keyspace_misses.get());
     let topics = report.local.topics;

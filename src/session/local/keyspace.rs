@@ -1,5 +1,5 @@
-//! What `INFO` tells of the nodes: sums of some of their fields, and, as its last section, keys of
-//! all nodes together, by database.
+//! What `INFO` tells of the nodes: one number out of a field of each, and, as its last section, keys
+//! of all nodes together, by database.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,12 +10,40 @@ use crate::resp::{Protocol, encode, reply};
 #[derive(Debug)]
 pub struct InfoText {
     pub(super) text: String,
-    /// Where in the text the sums of fields of this name belong, in rising order.
-    pub(super) sums: Vec<(usize, &'static str)>,
+    /// Where in the text the fields of the nodes belong, in rising order.
+    pub(super) joined: Vec<(usize, Joined)>,
     /// Whether the text ends with the header of the section `Keyspace`.
     pub(super) has_keyspace: bool,
     /// The protocol of the client when it asked: a later `HELLO` does not change an earlier reply.
     pub(super) protocol: Protocol,
+}
+
+/// A field that each node has, and how one number is made of theirs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Joined {
+    pub(super) name: &'static str,
+    pub(super) how: Join,
+}
+
+/// How the numbers of several nodes become one; of none, 0.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Join {
+    /// A count of all.
+    Sum,
+    /// A state that holds when it holds for one of them.
+    Most,
+    /// A moment by which all of them had done something.
+    Least,
+}
+
+impl Join {
+    fn of(self, numbers: impl Iterator<Item = u64>) -> u64 {
+        match self {
+            Self::Sum => numbers.fold(0, u64::saturating_add),
+            Self::Most => numbers.max().unwrap_or(0),
+            Self::Least => numbers.min().unwrap_or(0),
+        }
+    }
 }
 
 impl InfoText {
@@ -23,7 +51,7 @@ impl InfoText {
     /// only one.
     pub fn wire(&self) -> Vec<u8> {
         let mut wire = Vec::new();
-        let args: &[&[u8]] = if self.sums.is_empty() {
+        let args: &[&[u8]] = if self.joined.is_empty() {
             &[b"INFO", b"keyspace"]
         } else {
             &[b"INFO"]
@@ -46,14 +74,13 @@ pub struct NodeKeyspace<'f> {
     pub own: Vec<(u32, &'f [u8])>,
 }
 
-/// Writes an `INFO` reply to `out`, with what the nodes told. A node that did not answer is missing
-/// in the sums.
+/// Writes an `INFO` reply to `out`, with what the nodes told. A node that did not answer is left
+/// out.
 pub fn finish_info(info: InfoText, nodes: &[NodeKeyspace<'_>], out: &mut Vec<u8>) {
     let mut text = info.text;
-    for (at, name) in info.sums.into_iter().rev() {
-        let each = nodes.iter().filter_map(|node| field(node.told, name));
-        let sum = each.fold(0, u64::saturating_add);
-        text.insert_str(at, &format!("{name}:{sum}\r\n"));
+    for (at, Joined { name, how }) in info.joined.into_iter().rev() {
+        let number = how.of(nodes.iter().filter_map(|node| field(node.told, name)));
+        text.insert_str(at, &format!("{name}:{number}\r\n"));
     }
     if info.has_keyspace {
         add_keyspace(&mut text, nodes);
@@ -165,7 +192,7 @@ mod tests {
     fn check(nodes: &[Told<'_>], lines: &str) {
         let info = InfoText {
             text: "# Keyspace\r\n".to_owned(),
-            sums: Vec::new(),
+            joined: Vec::new(),
             has_keyspace: true,
             protocol: Protocol::Resp2,
         };
@@ -191,32 +218,42 @@ mod tests {
         );
     }
 
+    fn joined(name: &'static str, how: Join) -> Joined {
+        Joined { name, how }
+    }
+
     #[test]
-    fn sums_of_fields_stand_where_they_belong() {
+    fn fields_of_several_nodes_stand_joined_where_they_belong() {
         let text = "# Stats\r\nhits:1\r\nmisses:2\r\n".to_owned();
         let info = InfoText {
-            sums: vec![
-                (9, "expired_keys"),
-                (9, "evicted_keys"),
-                (text.len(), "none"),
+            joined: vec![
+                (9, joined("expired_keys", Join::Sum)),
+                (9, joined("evicted_keys", Join::Most)),
+                (9, joined("saved", Join::Least)),
+                (text.len(), joined("none", Join::Least)),
             ],
             text,
             has_keyspace: false,
             protocol: Protocol::Resp2,
         };
-        let nodes: [Told<'_>; 3] = [
-            ("# Stats\r\nexpired_keys:3\r\nevicted_keys:4\r\n", 0, &[]),
+        let nodes: [Told<'_>; 4] = [
+            (
+                "# Stats\r\nexpired_keys:3\r\nevicted_keys:4\r\nsaved:8\r\n",
+                0,
+                &[],
+            ),
             (
                 "evicted_keys:x\r\nexpired_keys_more:9\r\nexpired_keys:5\r\n",
                 0,
                 &[],
             ),
+            ("evicted_keys:1\r\nsaved:7\r\n", 0, &[]),
             ("-ERR no\r\n", 0, &[]),
         ];
         check_text(
             info,
             &nodes,
-            "# Stats\r\nexpired_keys:8\r\nevicted_keys:4\r\nhits:1\r\nmisses:2\r\nnone:0\r\n",
+            "# Stats\r\nexpired_keys:8\r\nevicted_keys:4\r\nsaved:7\r\nhits:1\r\nmisses:2\r\nnone:0\r\n",
         );
     }
 

@@ -12,11 +12,6 @@ pub(super) fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mu
             encode::bulk(out, local.wall.as_secs().to_string().as_bytes());
             encode::bulk(out, local.wall.subsec_micros().to_string().as_bytes());
         }
-        // Before its first save Redis gives the time of its start.
-        "lastsave" => {
-            let started = local.wall.saturating_sub(local.uptime()).as_secs();
-            encode::integer(out, i64::try_from(started).unwrap_or(i64::MAX));
-        }
         "role" => {
             encode::array(out, 3);
             encode::bulk(out, b"master");
