@@ -11,6 +11,7 @@ use crate::rule::{Rule, holds};
 impl<T> Lane<T> {
     /// A command without keys that changes none, behind everything that waits.
     pub fn keyless(&mut self, step: &mut Step<'_, T>, wire: &[u8], ticket: T) {
+        self.send_bundles(step.now);
         if self.waiting == 0 && self.hold.is_none() {
             self.append(step.now, wire, ticket);
         } else {
@@ -47,6 +48,7 @@ impl<T> Lane<T> {
             extent,
             queue: VecDeque::new(),
         });
+        self.send_bundles(step.now);
         // Nothing that comes from now on may pass what is held.
         step.table.close();
         self.release_hold(step);

@@ -8,6 +8,7 @@ use std::time::Instant;
 use slab::Slab;
 
 use super::batches::Pace;
+use super::bundles::BundleRun;
 use super::losses::Losses;
 use super::queue::{
     Hold, InFlight, Parked, Queued, Run, Slot, Submission, Transaction, encode_increment,
@@ -42,7 +43,9 @@ pub struct Lane<T> {
     pub(super) fetches: Slab<Vec<T>>,
     pub(super) queues: Slab<VecDeque<Queued<T>>>,
     pub(super) parked: Slab<Parked<T>>,
-    /// Commands in `queues` and behind `hold`.
+    /// Calls of limit scripts that go with the next bytes.
+    pub(super) bundles: Vec<BundleRun<T>>,
+    /// Commands in `queues` and `bundles`, and behind `hold`.
     pub(super) waiting: usize,
     /// Clients of runs and fetches in flight beyond the first of each.
     pub(super) joined: usize,
@@ -73,6 +76,10 @@ pub struct Lane<T> {
     /// How many connections were lost, and whether the present one tells of changes by others.
     pub(super) lost: u32,
     pub(super) tells: bool,
+    /// Whether it takes down for that which keys are read.
+    pub(super) takes_down_reads: bool,
+    /// Scripts of ours that it was given.
+    pub(super) brought: Vec<&'static str>,
     /// How often increments came of keys of which nothing is known.
     touches: Touches,
     /// Keys to be sealed at once: somebody waits.
@@ -243,6 +250,7 @@ impl<T> Lane<T> {
             fetches: Slab::new(),
             queues: Slab::new(),
             parked: Slab::new(),
+            bundles: Vec::new(),
             waiting: 0,
             joined: 0,
             hold: None,
@@ -260,6 +268,8 @@ impl<T> Lane<T> {
             calling: None,
             lost: 0,
             tells: false,
+            takes_down_reads: false,
+            brought: Vec::new(),
             touches: Touches::default(),
             urgent: Vec::new(),
             flushing: Classes::default(),
@@ -319,6 +329,12 @@ impl<T> Lane<T> {
         self.fifo.front().map(|slot| slot.at)
     }
 
+    /// Says whether the node, to tell of changes by others, takes down which keys are read on the
+    /// present connection. (It does not where it tells of all changes.)
+    pub fn set_takes_down_reads(&mut self, takes_down_reads: bool) {
+        self.takes_down_reads = takes_down_reads;
+    }
+
     /// The present connection, if it tells of changes by others.
     pub(super) fn telling(&self) -> Option<Telling> {
         self.tells.then_some(Telling(self.lost))
@@ -328,6 +344,8 @@ impl<T> Lane<T> {
     pub(super) fn restart_stream(&mut self) {
         self.lost = self.lost.wrapping_add(1);
         self.tells = false;
+        self.takes_down_reads = false;
+        self.brought.clear();
         self.calling = None;
         self.is_forbidden = false;
         self.wire.clear();
@@ -336,8 +354,10 @@ impl<T> Lane<T> {
 
     /// Takes the bytes to send, leaving `spare` (emptied) in their place. From now on what they
     /// belong to may have been executed. Increments that somebody waits for, and while a flush is
-    /// under way all, are sealed now, so that what came together goes in one batch.
+    /// under way all, are sealed now, so that what came together goes in one batch; so do calls of
+    /// limit scripts.
     pub fn take_wire(&mut self, table: &KeyTable, now: Instant, mut spare: Vec<u8>) -> Vec<u8> {
+        self.send_bundles(now);
         self.seal_batches(table, now);
         spare.clear();
         self.taken = self.appended;

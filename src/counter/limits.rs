@@ -21,10 +21,6 @@ pub(super) struct LimitRun<T> {
     combined: Combined,
     /// Who called, each with the request as it came, for when the calls have to run alone.
     pub(super) callers: Vec<(Option<T>, Box<[u8]>)>,
-    /// Sent as the client's own request. A script of ours costs its node three times as much
-    /// (measured), and pays only where it serves several calls or finds a denial that may be
-    /// repeated.
-    is_plain: bool,
 }
 
 /// What is known here of a call of a limit script.
@@ -91,18 +87,16 @@ impl<T> Lane<T> {
             queue: None,
         });
         drop(place);
-        let callers = vec![(Some(ticket), wire.into())];
-        self.send_limit(
-            step.now,
-            LimitRun {
-                key,
-                id,
-                combined: Combined::new(call),
-                callers,
-                is_plain,
-            },
-            Dialect::Sha,
-        );
+        if is_plain {
+            return self.bundle(step.now, id, (call, wire), ticket);
+        }
+        let run = LimitRun {
+            key,
+            id,
+            combined: Combined::new(call),
+            callers: vec![(Some(ticket), wire.into())],
+        };
+        self.send_limit(step.now, run);
     }
 
     /// A call that waited goes on, and with it the equal ones right behind it.
@@ -131,13 +125,13 @@ impl<T> Lane<T> {
             return None;
         }
         let mut combined = Combined::new(*call);
-        let mut callers = vec![(Some(ticket), wire)];
+        let mut others = Vec::new();
         let mut left = false;
         if let Some(waiting) = self.queues.get_mut(queue) {
             while let Some(next) = waiting.pop_front() {
                 match next {
                     Queued::Limit { call, wire, ticket } if combined.join(&call) => {
-                        callers.push((Some(ticket), wire));
+                        others.push((Some(ticket), wire));
                         self.waiting -= 1;
                         self.joined += 1;
                     }
@@ -154,24 +148,27 @@ impl<T> Lane<T> {
         }
         let id = self.next_id();
         let key = place.key();
-        let is_plain = callers.len() == 1 && !grants && !was_denied(&mut place);
+        let is_plain = others.is_empty() && !grants && !was_denied(&mut place);
         place.set(State::Opening {
             run: id,
             members: SEVERAL,
             queue: left.then_some(queue),
         });
         drop(place);
-        self.send_limit(
-            step.now,
-            LimitRun {
-                key,
-                id,
-                combined,
-                callers,
-                is_plain,
-            },
-            Dialect::Sha,
-        );
+        if is_plain {
+            let call = combined.call().clone();
+            self.bundle(step.now, id, (call, &wire), ticket);
+            return Some(Stop);
+        }
+        let mut callers = vec![(Some(ticket), wire)];
+        callers.append(&mut others);
+        let run = LimitRun {
+            key,
+            id,
+            combined,
+            callers,
+        };
+        self.send_limit(step.now, run);
         Some(Stop)
     }
 
@@ -183,13 +180,11 @@ impl<T> Lane<T> {
         frame: &[u8],
         at: Instant,
     ) {
-        if run.is_plain {
-            return self.finish_plain(step, run, frame, at);
-        }
         let settlement = run.combined.settle(frame);
         if let Ok(Settlement::Unknown) = settlement {
             // Nothing else of the key was sent meanwhile.
-            return self.send_limit(step.now, run, Dialect::Body);
+            self.forget_brought();
+            return self.send_limit(step.now, run);
         }
         let LimitRun {
             key, id, callers, ..
@@ -289,55 +284,25 @@ impl<T> Lane<T> {
         (step.deliver)(ticket, &reply);
     }
 
-    /// Takes the answer to a call that was sent as it came. After a denial the next one is sent as
-    /// a script of ours, to find out for how long it holds.
-    fn finish_plain(
-        &mut self,
-        step: &mut Step<'_, T>,
-        run: LimitRun<T>,
-        frame: &[u8],
-        at: Instant,
-    ) {
-        let LimitRun {
-            key,
-            id,
-            combined,
-            callers,
-            ..
-        } = run;
-        let mut place = step.table.lock(key.as_bytes());
-        let mine = matches!(place.state(), Some(State::Opening { run, .. }) if *run == id);
-        let queue = if mine { detach(&mut place) } else { None };
-        if mine {
-            let until = step.table.policy(key.as_bytes()).fresh_until(at);
-            place.set(if combined.call().is_denial(frame) {
-                State::Denied {
-                    denial: None,
-                    until,
-                }
-            } else {
-                State::Touched {
-                    until,
-                    cool_until: None,
-                }
-            });
+    /// How a script of ours is called: on each connection first by its body. A node that does not
+    /// know it would say so, and by then others would have been sent, in front of the call.
+    pub(super) fn dialect(&mut self, script: &'static str) -> Dialect {
+        if self.brought.iter().any(|body| std::ptr::eq(*body, script)) {
+            return Dialect::Sha;
         }
-        drop(place);
-        for ticket in callers.into_iter().filter_map(|(ticket, _)| ticket) {
-            (step.deliver)(ticket, frame);
-        }
-        if let Some(queue) = queue {
-            let base = None;
-            self.drain_key(step, key, queue, base);
-        }
+        self.brought.push(script);
+        Dialect::Body
     }
 
-    fn send_limit(&mut self, now: Instant, run: LimitRun<T>, dialect: Dialect) {
+    /// The node has forgotten its scripts.
+    pub(super) fn forget_brought(&mut self) {
+        self.brought.clear();
+    }
+
+    fn send_limit(&mut self, now: Instant, run: LimitRun<T>) {
         self.counts.limit_requests += 1;
-        match run.callers.first() {
-            Some((_, wire)) if run.is_plain => self.wire.extend_from_slice(wire),
-            _ => run.combined.encode(dialect, &mut self.wire),
-        }
+        let dialect = self.dialect(run.combined.script());
+        run.combined.encode(dialect, &mut self.wire);
         self.push(now, InFlight::Limit(Box::new(run)));
     }
 }

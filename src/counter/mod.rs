@@ -18,6 +18,7 @@
 mod batches;
 #[cfg(test)]
 mod bench;
+mod bundles;
 mod calls;
 mod deadlines;
 mod drain;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::bundles::BundleRun;
 use super::deadlines::Timed;
 use super::lane::{Effect, Extent};
 use super::limits::LimitRun;
@@ -40,8 +41,10 @@ pub(super) enum InFlight<T> {
     Flush(u64),
     /// The keys of a batch that was applied on another connection are read.
     ReadBack(Box<ReadBack>),
-    /// Calls of a limit script.
+    /// Calls of a limit script on one key.
     Limit(Box<LimitRun<T>>),
+    /// The same on different keys, or one that is passed on.
+    Bundle(Box<BundleRun<T>>),
     /// A command in a transaction of ours: several replies, and the first element of the last one
     /// is the command's own.
     Wrapped(Option<T>, Transaction),

@@ -34,54 +34,8 @@ impl<T> Lane<T> {
         frame: &[u8],
     ) -> Result<(), UnexpectedReply> {
         let slot = self.fifo.front_mut().ok_or(UnexpectedReply)?;
-        let done = match &mut slot.what {
-            InFlight::Forwarded(ticket) => {
-                if let Some(ticket) = ticket.take() {
-                    (step.deliver)(ticket, frame);
-                }
-                Done::Told
-            }
-            InFlight::Run(run) => match run.on_reply(frame) {
-                None => return Ok(()),
-                Some(reply) => Done::Run(reply),
-            },
-            InFlight::Get(get) => {
-                if get.keep && get.value.is_none() {
-                    get.value = Some(frame.to_vec());
-                    return Ok(());
-                }
-                Done::Get
-            }
-            InFlight::GetMany(get) => {
-                if !get.on_reply(frame) {
-                    return Ok(());
-                }
-                Done::GetMany
-            }
-            InFlight::Flush(number) => Done::Flush(*number),
-            InFlight::ReadBack(read) => match read.transaction.on_reply(frame) {
-                None => return Ok(()),
-                Some(end) => Done::ReadBack(end.is_ok()),
-            },
-            InFlight::Limit(_) => Done::Limit,
-            InFlight::Wrapped(ticket, transaction) => {
-                let Some(end) = transaction.on_reply(frame) else {
-                    return Ok(());
-                };
-                if let Some(ticket) = ticket.take() {
-                    deliver_first(step, ticket, end, frame);
-                }
-                Done::Told
-            }
-            InFlight::Transaction(ticket, transaction) => {
-                let Some(end) = transaction.on_reply(frame) else {
-                    return Ok(());
-                };
-                if let Some(ticket) = ticket.take() {
-                    deliver_last(step, ticket, end, frame);
-                }
-                Done::Told
-            }
+        let Some(done) = slot.what.on_reply(step, frame) else {
+            return Ok(());
         };
         let Some(slot) = self.pop() else {
             return Ok(());
@@ -92,9 +46,8 @@ impl<T> Lane<T> {
                 self.finish_read_back(step, &read, is_read.then_some(frame), slot.at);
             }
             (InFlight::Run(run), Done::Run(reply)) => self.finish_run(step, *run, reply, slot.at),
-            (InFlight::Limit(run), Done::Limit) => {
-                self.finish_limit(step, *run, frame, slot.at);
-            }
+            (InFlight::Limit(run), Done::Limit) => self.finish_limit(step, *run, frame, slot.at),
+            (InFlight::Bundle(run), Done::Bundle) => self.finish_bundle(step, *run, frame, slot.at),
             (InFlight::Get(get), Done::Get) => self.finish_get(step, &get, frame, slot.at),
             (InFlight::GetMany(get), Done::GetMany) => Self::finish_get_many(step, *get, slot.at),
             _ => {}
@@ -122,6 +75,8 @@ impl<T> Lane<T> {
             // Nothing can be flushed until the node takes scripts again, if ever.
             self.refuse_waiting(step, NO_SCRIPTS);
         }
+        // Where the socket takes nothing they would never be in flight, nor late.
+        self.send_bundles(step.now);
         let before = self.told;
         while let Some(slot) = self.fifo.get_mut(self.told) {
             if slot.at + timeout > step.now {
@@ -161,6 +116,7 @@ impl<T> Lane<T> {
                     let callers = run.callers.iter_mut();
                     step.tell(callers.filter_map(|(ticket, _)| ticket.take()), error);
                 }
+                InFlight::Bundle(run) => step.tell(run.take_tickets(), error),
                 InFlight::Flush(_) | InFlight::ReadBack(_) => {}
             }
         }
@@ -186,6 +142,9 @@ impl<T> Lane<T> {
                     (step.deliver)(ticket, unsent);
                 }
             }
+        }
+        for mut run in std::mem::take(&mut self.bundles) {
+            step.tell(run.take_tickets(), unsent);
         }
         let parked = std::mem::take(&mut self.parked).into_iter();
         step.tell(parked.filter_map(|(_, command)| command.ticket), unsent);
@@ -227,6 +186,10 @@ impl<T> Lane<T> {
                 self.joined -= run.callers.len() - 1;
                 let callers = run.callers.into_iter();
                 step.tell(callers.filter_map(|(ticket, _)| ticket), error);
+            }
+            InFlight::Bundle(mut run) => {
+                self.joined -= run.joined();
+                step.tell(run.take_tickets(), error);
             }
             InFlight::Flush(_) | InFlight::ReadBack(_) => {}
         }
@@ -498,6 +461,57 @@ pub fn discarded(cause: &[u8]) -> Vec<u8> {
 const NO_SCRIPTS: &[u8] =
     b"-ERR the node takes no scripts, so increments of the key can not be flushed\r\n";
 
+impl<T> InFlight<T> {
+    /// Takes the next reply; the last one says what it came to.
+    fn on_reply(&mut self, step: &mut Step<'_, T>, frame: &[u8]) -> Option<Done> {
+        Some(match self {
+            Self::Forwarded(ticket) => {
+                if let Some(ticket) = ticket.take() {
+                    (step.deliver)(ticket, frame);
+                }
+                Done::Told
+            }
+            Self::Run(run) => Done::Run(run.on_reply(frame)?),
+            Self::Get(get) => {
+                if get.keep && get.value.is_none() {
+                    get.value = Some(frame.to_vec());
+                    return None;
+                }
+                Done::Get
+            }
+            Self::GetMany(get) => {
+                if !get.on_reply(frame) {
+                    return None;
+                }
+                Done::GetMany
+            }
+            Self::Flush(number) => Done::Flush(*number),
+            Self::ReadBack(read) => Done::ReadBack(read.transaction.on_reply(frame)?.is_ok()),
+            Self::Limit(_) => Done::Limit,
+            Self::Bundle(run) => {
+                if run.passes_over() {
+                    return None;
+                }
+                Done::Bundle
+            }
+            Self::Wrapped(ticket, transaction) => {
+                let end = transaction.on_reply(frame)?;
+                if let Some(ticket) = ticket.take() {
+                    deliver_first(step, ticket, end, frame);
+                }
+                Done::Told
+            }
+            Self::Transaction(ticket, transaction) => {
+                let end = transaction.on_reply(frame)?;
+                if let Some(ticket) = ticket.take() {
+                    deliver_last(step, ticket, end, frame);
+                }
+                Done::Told
+            }
+        })
+    }
+}
+
 /// What the front of the FIFO came to.
 enum Done {
     /// Its client was told.
@@ -507,6 +521,7 @@ enum Done {
     ReadBack(bool),
     Run(RunReply),
     Limit,
+    Bundle,
     Get,
     GetMany,
 }

@@ -104,16 +104,21 @@ impl Combined {
         self.calls
     }
 
+    /// The script that makes its calls.
+    pub fn script(&self) -> &'static str {
+        self.ours().body
+    }
+
+    fn ours(&self) -> &'static Ours {
+        match self.call.effect {
+            Effect::Read => &READ,
+            _ => &COUNT,
+        }
+    }
+
     /// Appends the request; [`Combined::settle`] takes its reply.
     pub fn encode(&self, dialect: Dialect, out: &mut Vec<u8>) {
-        let ours = match self.call.effect {
-            Effect::Read => &*READ,
-            _ => &*COUNT,
-        };
-        let (command, script): (&[u8], &[u8]) = match dialect {
-            Dialect::Sha => (b"EVALSHA", &ours.sha),
-            Dialect::Body => (b"EVAL", ours.body.as_bytes()),
-        };
+        let (command, script) = self.ours().named(dialect);
         let key = self.call.key.as_bytes();
         let (amount, limit, expiry) = match self.call.effect {
             Effect::Read => {
@@ -308,8 +313,8 @@ fn after(before: i64, amount: i64, times: u32) -> i64 {
     before.saturating_add(amount.saturating_mul(i64::from(times)))
 }
 
-/// The word for a rule that `combined.lua` takes.
-fn rule(expiry: Option<Expiry>) -> &'static [u8] {
+/// The word for a rule that our scripts take.
+pub(super) fn rule(expiry: Option<Expiry>) -> &'static [u8] {
     let Some(Expiry { rule, always, .. }) = expiry else {
         return b"";
     };
@@ -325,15 +330,23 @@ fn rule(expiry: Option<Expiry>) -> &'static [u8] {
 
 /// A script of ours.
 #[derive(Debug)]
-struct Ours {
-    body: &'static str,
+pub(super) struct Ours {
+    pub(super) body: &'static str,
     sha: [u8; 40],
 }
 
 impl Ours {
-    fn new(body: &'static str) -> Self {
+    pub(super) fn new(body: &'static str) -> Self {
         let sha = Digest::of(body.as_bytes()).to_hex();
         Self { body, sha }
+    }
+
+    /// The command that calls it, and what it is called by.
+    pub(super) fn named(&self, dialect: Dialect) -> (&[u8], &[u8]) {
+        match dialect {
+            Dialect::Sha => (b"EVALSHA", &self.sha),
+            Dialect::Body => (b"EVAL", self.body.as_bytes()),
+        }
     }
 }
 

@@ -289,15 +289,17 @@ impl Call {
             _ => encode::integer(out, value),
         }
     }
+}
 
+impl Effect {
     /// Whether this reply to the call's own script, in RESP3, says that it was denied.
-    pub fn is_denial(&self, frame: &[u8]) -> bool {
-        match self.effect {
-            Effect::Limit {
+    pub(super) fn is_denial(self, frame: &[u8]) -> bool {
+        match self {
+            Self::Limit {
                 denied: Denied::Integer(number),
                 ..
             } => reply::integer(frame) == Some(number),
-            Effect::Limit { .. } => reply::is_null(frame),
+            Self::Limit { .. } => reply::is_null(frame),
             _ => false,
         }
     }

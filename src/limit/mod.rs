@@ -18,12 +18,14 @@
 //! - Its last command reads the key, so that under `CLIENT TRACKING NOLOOP` the node reports the
 //!   next change of it by anybody else.
 
+mod bundle;
 mod catalogue;
 mod combined;
 mod known;
 mod meaning;
 mod normal;
 
+pub use bundle::{Bundle, MAX_BUNDLE, Part, Parts};
 pub use catalogue::{
     Catalogue, CatalogueError, Definition, MAX_ARGUMENT, MAX_DEFINITIONS, Script, Source, sha1_hex,
 };

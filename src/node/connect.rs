@@ -339,11 +339,12 @@ impl Socket {
     }
 }
 
-/// The request after which a server tells of changes by others to keys that were read.
-pub const TRACKING: [&[u8]; 4] = [b"CLIENT", b"TRACKING", b"ON", b"NOLOOP"];
+/// The request after which a server tells of changes by others to keys that were read, but for those
+/// of requests behind a `CLIENT CACHING NO`.
+pub const TRACKING: [&[u8]; 5] = [b"CLIENT", b"TRACKING", b"ON", b"OPTOUT", b"NOLOOP"];
 
 /// The same for changes by ourselves too.
-pub const TRACKING_LOOP: [&[u8]; 3] = [b"CLIENT", b"TRACKING", b"ON"];
+pub const TRACKING_LOOP: [&[u8]; 4] = [b"CLIENT", b"TRACKING", b"ON", b"OPTOUT"];
 
 /// The request after which a server tells of all changes by others.
 pub const BROADCAST: [&[u8]; 5] = [b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"NOLOOP"];

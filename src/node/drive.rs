@@ -235,6 +235,8 @@ impl<T: Deliver> Driver<T> {
             let tells = inner.peer.tracking;
             let (table, marker) = (&self.node.table, marker.as_deref());
             inner.lane.connected(table, now(), applier, marker, tells);
+            let broadcasts = self.node.broadcasts.load(Ordering::Relaxed);
+            inner.lane.set_takes_down_reads(tells && !broadcasts);
             // What was answered from the table meanwhile was not read on this connection.
             if let Some(listener) = self.node.listener.get() {
                 listener.all_changed(&mut self.wakes);

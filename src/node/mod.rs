@@ -266,6 +266,7 @@ impl<T: Deliver> Node<T> {
     /// the next connection on. On the present one, [`BROADCAST`] does it.
     pub fn broadcast(&self) {
         self.broadcasts.store(true, Ordering::Relaxed);
+        self.inner.lock().lane.set_takes_down_reads(false);
     }
 
     /// Whether keys of this name are counted both in this database and in another one.

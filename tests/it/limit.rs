@@ -11,24 +11,18 @@ use std::process::Command;
 
 use tally::flush::Deadline;
 use tally::limit::{
-    Answers, CANONICAL, CANONICAL_WITH_TTL, Call, Catalogue, Combined, Definition, Dialect, Kind,
-    Rule, Settlement, Source,
+    Answers, Bundle, CANONICAL, CANONICAL_WITH_TTL, Call, Catalogue, Combined, Definition, Dialect,
+    Kind, MAX_BUNDLE, Part, Parts, Rule, Settlement, Source,
 };
 use tally::resp::{parse_i64, reply};
 
-use self::scripts::own_scripts;
+use self::scripts::{Script, own_scripts};
 use crate::random::Random;
 use crate::redis_server::{Client, RedisServer, with_request};
 
 #[test]
 fn combined_calls_do_what_the_calls_one_by_one_do() {
-    let scripts = own_scripts();
-    let definitions = scripts.iter().map(|script| Definition {
-        name: script.name.to_owned(),
-        source: Source::Body(script.body.to_owned()),
-        kind: script.kind,
-    });
-    let catalogue = Catalogue::new(definitions).unwrap();
+    let (scripts, catalogue) = scripts_and_catalogue();
     let seed = Random::seed_or(20_261_121);
     let mut pair = Pair::start();
     for script in &scripts {
@@ -47,6 +41,30 @@ fn combined_calls_do_what_the_calls_one_by_one_do() {
     }
     // Both outcomes were seen.
     assert!(pair.answered > 1000 && pair.alone > 100, "{pair:?}");
+}
+
+#[test]
+fn the_calls_of_a_bundle_do_what_each_own_script_does() {
+    let (scripts, catalogue) = scripts_and_catalogue();
+    let seed = Random::seed_or(20_261_123);
+    let mut pair = Pair::start();
+    let mut bundled = 0;
+    for script in &scripts {
+        let mut random = Random::new(seed);
+        for round in 0..ROUNDS / 10 {
+            let args = script.args.make(&mut random);
+            let what = format!("{}, seed {seed}, round {round}", script.name);
+            let call = read_call(&catalogue, script.body.as_bytes(), &args);
+            if !Bundle::new(call).is_full() {
+                bundled += 1;
+                let script = (script.body.as_bytes(), args.as_slice());
+                pair.check_bundle(&catalogue, script, &mut random, &what);
+            }
+        }
+    }
+    // All but the one that only reads.
+    assert_eq!(bundled, (scripts.len() - 1) * (ROUNDS / 10));
+    assert!(pair.answered > 500 && pair.alone > 100, "{pair:?}");
 }
 
 #[test]
@@ -115,6 +133,11 @@ fn a_node_out_of_memory_writes_nothing_and_counts_nothing() {
         combined.encode(Dialect::Body, &mut wire);
         let settled = combined.settle(&client.send(&wire)).unwrap();
         assert_eq!(settled, Settlement::Alone);
+        let bundle = Bundle::new(combined.call().clone());
+        let mut wire = Vec::new();
+        bundle.encode(Dialect::Body, &mut wire);
+        let settled = bundle.settle(&client.send(&wire)).unwrap();
+        assert_eq!(settled, Parts::Each(vec![Part::Alone]));
     }
     assert_eq!(client.call(&["GET", COMBINED]), b"$1\r\n3\r\n");
 }
@@ -141,6 +164,18 @@ fn an_answer_arms_tracking() {
         let push = pair.client.read_frame();
         assert!(reply::is_push(&push), "{}", push.escape_ascii());
     }
+}
+
+/// Every script of the tests, known.
+fn scripts_and_catalogue() -> (Vec<Script>, Catalogue) {
+    let scripts = own_scripts();
+    let definitions = scripts.iter().map(|script| Definition {
+        name: script.name.to_owned(),
+        source: Source::Body(script.body.to_owned()),
+        kind: script.kind,
+    });
+    let catalogue = Catalogue::new(definitions).unwrap();
+    (scripts, catalogue)
 }
 
 /// One server, one key for the calls one by one and one for the combined call.
@@ -222,6 +257,68 @@ impl Pair {
                 assert_eq!(self.client.call(&["DUMP", COMBINED]), untouched, "{what}");
             }
             other => panic!("{what}: {other:?} for {}", reply.escape_ascii()),
+        }
+    }
+
+    /// The script runs as it is on each of some keys, and on as many others as a bundle.
+    #[track_caller]
+    fn check_bundle(
+        &mut self,
+        catalogue: &Catalogue,
+        (body, args): (&[u8], &[String]),
+        random: &mut Random,
+        what: &str,
+    ) {
+        let call = |key: &str| read_call_of(catalogue, body, key, args);
+        let mut bundle = Bundle::new(call("bundled 0"));
+        let keys = 1 + random.below(MAX_BUNDLE);
+        let mut expected = Vec::new();
+        let mut untouched = Vec::new();
+        for index in 0..keys {
+            let (own, bundled) = (format!("own {index}"), format!("bundled {index}"));
+            let start = Start::random(random, args);
+            start.set(&mut self.client, &own);
+            start.set(&mut self.client, &bundled);
+            untouched.push(self.client.call(&["DUMP", &bundled]));
+            expected.push(
+                self.client
+                    .pipeline(&[eval(body, &own, args).as_slice()])
+                    .remove(0),
+            );
+            assert!(index == 0 || bundle.join(&call(&bundled)), "{what}");
+        }
+        let mut wire = Vec::new();
+        bundle.encode(Dialect::Body, &mut wire);
+        let parts = match bundle.settle(&self.client.send(&wire)) {
+            Ok(Parts::Each(parts)) => parts,
+            other => panic!("{what}: {other:?}"),
+        };
+        assert_eq!(parts.len(), keys, "{what}");
+        for (index, (part, expected)) in parts.into_iter().zip(&expected).enumerate() {
+            let (own, bundled) = (format!("own {index}"), format!("bundled {index}"));
+            let what = format!("{what}: {args:?}, key {index}");
+            match part {
+                Part::Answered(reply) => {
+                    self.answered += 1;
+                    check_reply(&reply, expected, &what);
+                    let mut state = |key: &str| {
+                        let replies = self.client.pipeline(&[&["GET", key], &["PTTL", key]]);
+                        (replies[0].clone(), reply::integer(&replies[1]).unwrap())
+                    };
+                    let (own, bundled) = (state(&own), state(&bundled));
+                    assert_eq!(bundled.0, own.0, "{what}");
+                    assert!(is_near(bundled.1, own.1), "{what}: {own:?} {bundled:?}");
+                }
+                Part::Alone => {
+                    self.alone += 1;
+                    // Where there is no key, and a limit that nothing is below, it might have said
+                    // so at once.
+                    let denied = bundle.is_denial(expected);
+                    assert!(reply::is_error(expected) || denied, "{what}");
+                    let now = self.client.call(&["DUMP", &bundled]);
+                    assert_eq!(now, untouched[index], "{what}");
+                }
+            }
         }
     }
 
@@ -359,9 +456,13 @@ fn eval(body: &[u8], key: &str, args: &[String]) -> Vec<Vec<u8>> {
     request
 }
 
-#[track_caller]
 fn read_call(catalogue: &Catalogue, body: &[u8], args: &[String]) -> Call {
-    with_request(&eval(body, COMBINED, args), |request| {
+    read_call_of(catalogue, body, COMBINED, args)
+}
+
+#[track_caller]
+fn read_call_of(catalogue: &Catalogue, body: &[u8], key: &str, args: &[String]) -> Call {
+    with_request(&eval(body, key, args), |request| {
         let script = catalogue.recognise_body(body).expect("the script is known");
         script.kind().call(request).expect("the call is plain")
     })

@@ -168,6 +168,66 @@ fn equal_calls_become_one_and_denials_ask_nobody() {
     assert_eq!(client.call(&call), Reply::Integer(1));
 }
 
+/// Calls on different keys that come together are few scripts for the nodes, and each has the answer
+/// of its own, in order with everything else that its client sends.
+#[test]
+fn calls_on_many_keys_go_together() {
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    let call = |key: &str, limit: &str| encode(&["EVAL", SCRIPT, "1", key, limit, "600"]);
+    assert_eq!(
+        client
+            .call(&["EVAL", SCRIPT, "1", "first", "1", "600"])
+            .integer(),
+        1
+    );
+    assert!(client.run("SET text x").is_ok());
+    client.run("LPUSH list a");
+    let before = stack.node_calls("evalsha") + stack.node_calls("eval");
+    for round in 1..=4 {
+        if round == 3 {
+            // They know no script any more.
+            for node in &stack.nodes {
+                assert!(node.connect().run("SCRIPT FLUSH").is_ok());
+            }
+        }
+        let mut wire = Vec::new();
+        for key in 0..400 {
+            wire.extend(call(&format!("many{key}"), "3"));
+        }
+        wire.extend(call("text", "3"));
+        wire.extend(call("list", "3"));
+        wire.extend(encode(&["DBSIZE"]));
+        wire.extend(encode(&["MULTI"]));
+        wire.extend(call("many7", "100"));
+        wire.extend(encode(&["EXEC"]));
+        wire.extend(encode(&["DECR", "many7"]));
+        client.write_raw(&wire);
+        for key in 0..400 {
+            let want = if round <= 3 { round } else { -1 };
+            assert_eq!(client.read_reply(), Reply::Integer(want), "{key}");
+        }
+        assert!(client.read_reply().text().starts_with("ERR"));
+        assert!(client.read_reply().text().starts_with("WRONGTYPE"));
+        assert_eq!(client.read_reply(), Reply::Integer(403));
+        assert!(client.read_reply().is_ok());
+        assert_eq!(client.read_reply(), Reply::Simple(b"QUEUED".to_vec()));
+        let granted = 1 + round.min(3);
+        assert_eq!(
+            client.read_reply(),
+            Reply::Array(vec![Reply::Integer(granted)])
+        );
+        assert_eq!(client.read_reply(), Reply::Integer(granted - 1));
+    }
+    let ttl = client.run("TTL many399").integer();
+    assert!((580..=600).contains(&ttl), "{ttl}");
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let calls = stack.node_calls("evalsha") + stack.node_calls("eval") - before;
+    assert!(calls < 400, "{calls} script calls on the nodes for 1612");
+}
+
 /// Where that is wanted, one Tally grants from memory: to the limit, and the nodes learn of it.
 #[test]
 fn grants_from_memory_end_at_the_limit_and_reach_the_node() {
