@@ -379,13 +379,24 @@ impl Cursor {
     }
 }
 
-/// Reads a cursor as Redis does (`parseScanCursorOrReply` in `db.c`): an unsigned decimal.
+/// Reads a cursor as Redis does (`parseScanCursorOrReply` in `db.c`, which calls `strtoul`): a
+/// decimal with or without a sign, where `-1` is 2^64 - 1, and nothing at all is zero.
 pub fn parse_cursor(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text)
+    let (negative, digits) = match text {
+        [] => return Some(0),
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
+    };
+    // `parse` would take a second sign.
+    let digits = std::str::from_utf8(digits)
         .ok()
-        .filter(|text| !text.starts_with('+'))?
-        .parse()
-        .ok()
+        .filter(|digits| !digits.starts_with('+'))?;
+    let number: u64 = digits.parse().ok()?;
+    Some(if negative {
+        number.wrapping_neg()
+    } else {
+        number
+    })
 }
 
 #[cfg(test)]

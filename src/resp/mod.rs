@@ -15,7 +15,7 @@ mod scan;
 
 pub use form::{Form, to_resp2};
 pub use limits::{Limits, ProtocolError};
-pub use number::parse_i64;
+pub use number::{parse_double, parse_i64};
 pub use reply::{ReplyError, ReplyScanner};
 pub use request::{Request, Span};
 pub use scan::RequestScanner;

@@ -30,6 +30,52 @@ pub fn parse_i64(bytes: &[u8]) -> Option<i64> {
     }
 }
 
+/// Parses a whole text as C's `strtod` does, but for the white space that it would skip: decimal or
+/// hexadecimal, with or without exponent, or `inf`.
+///
+/// `None` for anything else, for NaN, and for what has no normal double (`ERANGE`). Redis takes
+/// such numbers as timeouts and as weights of `SORT`.
+pub fn parse_double(bytes: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let prefixes = ["0x", "0X"];
+    if let Some(digits) = prefixes
+        .iter()
+        .find_map(|prefix| unsigned.strip_prefix(prefix))
+    {
+        let number = hexadecimal(digits)?;
+        return Some(if text.starts_with('-') {
+            -number
+        } else {
+            number
+        });
+    }
+    let number: f64 = text.parse().ok()?;
+    let mantissa = unsigned.split(['e', 'E']).next().unwrap_or_default();
+    let is_zero = !mantissa.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
+    let named = unsigned.starts_with(['i', 'I']);
+    (named || number.is_normal() || (is_zero && number == 0.0)).then_some(number)
+}
+
+/// What stands behind `0x`: digits with or without a point, and a power of two behind `p`.
+fn hexadecimal(digits: &str) -> Option<f64> {
+    let (mantissa, exponent) = match digits.split_once(['p', 'P']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (digits, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let mut number = 0.0;
+    for digit in whole.chars().chain(fraction.chars()) {
+        number = number * 16.0 + f64::from(digit.to_digit(16)?);
+    }
+    let places = i32::try_from(fraction.len()).ok()?.checked_mul(4)?;
+    let scaled = number * 2.0_f64.powi(exponent.checked_sub(places)?);
+    (number == 0.0 || scaled.is_normal()).then_some(scaled)
+}
+
 /// The number that starts `bytes` and the offset behind its CRLF, for the headers that matter for
 /// speed: canonical, not negative, 1 to 9 digits, complete.
 ///
@@ -56,6 +102,30 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn doubles_are_read_as_strtod_reads_them() {
+        for (text, expected) in [
+            ("12.5", 12.5),
+            ("+.5", 0.5),
+            ("-1e3", -1000.0),
+            ("0e9", 0.0),
+            ("0x10", 16.0),
+            ("-0X1.8p1", -3.0),
+            ("0x.8", 0.5),
+            ("0x0", 0.0),
+            ("inf", f64::INFINITY),
+            ("-Infinity", f64::NEG_INFINITY),
+        ] {
+            assert_eq!(parse_double(text.as_bytes()), Some(expected), "{text}");
+        }
+        for wrong in [
+            "", " 1", "1 ", "x", "1x", "1e", "--1", "nan", "-nan", "1e400", "1e-400", "0x", "0xg",
+            "0x1p", "0x1p9999", "0x-1",
+        ] {
+            assert_eq!(parse_double(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn edges_of_the_range_are_exact() {

@@ -20,7 +20,7 @@ use crate::counter::Effect;
 use crate::fan_out;
 use crate::key::Key;
 use crate::node::Node;
-use crate::resp::{Protocol, Request, encode, parse_i64, reply};
+use crate::resp::{Protocol, Request, encode, parse_double, parse_i64, reply};
 
 /// What the keys are asked for.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +92,7 @@ impl Dispatch<'_> {
         keys: &[&[u8]],
     ) -> Flow {
         if self.state.aside.is_none() {
-            let timeout = match patience(self.command, request) {
+            let timeout = match patience(self.command, request, keys.len()) {
                 Ok(timeout) => timeout,
                 Err(text) => {
                     self.error(text);
@@ -377,10 +377,15 @@ fn last_entry(frame: &[u8]) -> Option<&[u8]> {
 }
 
 /// How long a client waits. Zero: not at all. `None`: for ever.
-fn patience(command: &Command, request: &Request<'_>) -> Result<Option<Duration>, &'static str> {
+fn patience(
+    command: &Command,
+    request: &Request<'_>,
+    keys: usize,
+) -> Result<Option<Duration>, &'static str> {
     match command.name {
         "lmpop" | "zmpop" => Ok(Some(Duration::ZERO)),
-        "blmpop" | "bzmpop" => seconds(request.arg(1)),
+        "blmpop" | "bzmpop" => seconds(request.arg(1))
+            .map_err(|text| faulty_pop(command, request, keys).unwrap_or(text)),
         "xread" | "xreadgroup" => match command::block_option(command, request) {
             Some(at) => milliseconds(request.arg(at + 1)),
             None => Ok(Some(Duration::ZERO)),
@@ -389,21 +394,38 @@ fn patience(command: &Command, request: &Request<'_>) -> Result<Option<Duration>
     }
 }
 
+/// What is wrong with the arguments of `BLMPOP` or `BZMPOP` behind its `keys`, which Redis looks at
+/// before the timeout (`lmpopGenericCommand` in `t_list.c`).
+fn faulty_pop(command: &Command, request: &Request<'_>, keys: usize) -> Option<&'static str> {
+    let ends: [&[u8]; 2] = match command.name {
+        "blmpop" => [b"LEFT", b"RIGHT"],
+        _ => [b"MIN", b"MAX"],
+    };
+    let mut rest = request.args().skip(3 + keys);
+    let end = rest.next().unwrap_or_default();
+    let is_end = ends.iter().any(|known| end.eq_ignore_ascii_case(known));
+    match (rest.next(), rest.next(), rest.next()) {
+        (None, ..) if is_end => None,
+        (Some(option), Some(count), more) if is_end && option.eq_ignore_ascii_case(b"COUNT") => {
+            match parse_i64(count) {
+                Some(1..) => more.map(|_| "ERR syntax error"),
+                _ => Some("ERR count should be greater than 0"),
+            }
+        }
+        _ => Some("ERR syntax error"),
+    }
+}
+
 /// A timeout in seconds; zero is for ever. Else Redis's error (`getTimeoutFromObjectOrReply` in
 /// `timeout.c`).
 pub(super) fn seconds(text: &[u8]) -> Result<Option<Duration>, &'static str> {
-    let seconds = std::str::from_utf8(text)
-        .ok()
-        .and_then(|text| text.parse().ok());
-    match seconds {
-        Some(0.0) => Ok(None),
-        Some(seconds) if seconds < 0.0 => Err("ERR timeout is negative"),
-        Some(seconds) => match Duration::try_from_secs_f64(seconds) {
-            Ok(timeout) => Ok(Some(timeout)),
-            Err(_) => Err("ERR timeout is out of range"),
-        },
-        None => Err("ERR timeout is not a float or out of range"),
+    let seconds: f64 = parse_double(text).ok_or("ERR timeout is not a float or out of range")?;
+    let ms = (seconds * 1000.0).ceil();
+    // What is too large for it wraps around there.
+    if !(0.0..MS_TOO_LARGE).contains(&ms) {
+        return Err("ERR timeout is negative");
     }
+    Ok(Some(Duration::from_secs_f64(ms / 1000.0)).filter(|timeout| !timeout.is_zero()))
 }
 
 /// The same in milliseconds.
@@ -412,6 +434,9 @@ fn milliseconds(text: &[u8]) -> Result<Option<Duration>, &'static str> {
     let ms = u64::try_from(ms).map_err(|_| "ERR timeout is negative")?;
     Ok(Some(Duration::from_millis(ms)).filter(|timeout| !timeout.is_zero()))
 }
+
+/// One more than the most milliseconds that 64 bits with a sign hold: 2^63.
+const MS_TOO_LARGE: f64 = 9_223_372_036_854_775_808.0;
 
 /// The pause between the first two rounds. Each later one is twice as long, up to [`LONGEST`].
 pub(super) const SHORTEST: Duration = Duration::from_millis(5);
@@ -428,8 +453,15 @@ mod tests {
     fn a_timeout_is_as_redis_reads_it() {
         assert_eq!(seconds(b"0"), Ok(None));
         assert_eq!(seconds(b"0.25"), Ok(Some(Duration::from_millis(250))));
-        for wrong in [&b"-1"[..], b"x", b"", b"nan", b"1e300"] {
-            assert!(seconds(wrong).is_err(), "{wrong:?}");
+        assert_eq!(seconds(b"0x1p-2"), Ok(Some(Duration::from_millis(250))));
+        assert_eq!(seconds(b"0.0001"), Ok(Some(Duration::from_millis(1))));
+        assert_eq!(seconds(b"-0.0001"), Ok(None));
+        for negative in [&b"-1"[..], b"inf", b"1e300", b"9223372036854776"] {
+            assert_eq!(seconds(negative), Err("ERR timeout is negative"));
+        }
+        for wrong in [&b"x"[..], b"", b"nan", b"1e"] {
+            let text = "ERR timeout is not a float or out of range";
+            assert_eq!(seconds(wrong), Err(text), "{wrong:?}");
         }
         assert_eq!(milliseconds(b"0"), Ok(None));
         assert_eq!(milliseconds(b"250"), Ok(Some(Duration::from_millis(250))));

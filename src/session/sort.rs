@@ -19,7 +19,7 @@ use super::dispatch::{Dispatch, Flow};
 use super::replies::Ticket;
 use crate::counter::Effect;
 use crate::node::{Node, error_frame};
-use crate::resp::{Form, Protocol, Request, encode, parse_i64, reply};
+use crate::resp::{Form, Protocol, Request, encode, parse_double, parse_i64, reply};
 use crate::router::Router;
 
 /// A `SORT`, as `sortCommandGeneric` in Redis's `sort.c` reads it.
@@ -307,11 +307,11 @@ impl Asked {
 
 /// A weight as a number (`strtod`, with nothing behind it).
 fn score(weight: &[u8]) -> Option<f64> {
-    let text = std::str::from_utf8(weight).ok()?.trim_ascii_start();
-    if text.is_empty() {
-        return Some(0.0);
+    match weight.trim_ascii_start() {
+        // Nothing was read, and nothing is left.
+        _ if weight.is_empty() => Some(0.0),
+        weight => parse_double(weight),
     }
-    text.parse().ok().filter(|score: &f64| !score.is_nan())
 }
 
 /// Puts the values into a list, in place of whatever is there.
@@ -379,7 +379,8 @@ mod tests {
         assert_eq!(score(b" -3"), Some(-3.0));
         assert_eq!(score(b""), Some(0.0));
         assert_eq!(score(b"inf"), Some(f64::INFINITY));
-        for wrong in [&b"x"[..], b"1x", b"nan", b"1 "] {
+        assert_eq!(score(b"0x1p3"), Some(8.0));
+        for wrong in [&b"x"[..], b"1x", b"nan", b"1 ", b" ", b"1e400"] {
             assert_eq!(score(wrong), None, "{wrong:?}");
         }
     }
