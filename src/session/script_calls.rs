@@ -15,12 +15,10 @@ use crate::resp::{Form, Request, encode};
 use crate::telemetry::Use;
 
 impl Dispatch<'_> {
-    /// A call of a script. Bodies are remembered.
+    /// A call of a script.
     pub(super) fn script(&mut self, command: &'static Command, request: &Request<'_>) -> Flow {
         let scripts = &self.shared.scripts;
-        if command.name == "eval_ro" {
-            scripts.brought(request.arg(1));
-        } else if let Some(call) = scripts.call(command.name, request) {
+        if let Some(call) = scripts.call(command, request) {
             let index = self.shared.router.index(call.key().as_bytes());
             if !self.is_through(index, call.key().as_bytes()) {
                 return self.limit(command, index, call, request);

@@ -76,16 +76,19 @@ impl Scripts {
 
     /// The call that an `EVAL` or `EVALSHA` makes, if it is one of a limit script with arguments as
     /// they should be. As in Redis, an `EVALSHA` works only for a script that was brought before.
-    pub(super) fn call(&self, name: &str, request: &Request<'_>) -> Option<Call> {
-        let kind = match name {
-            "eval" => {
+    /// Bodies are remembered.
+    pub(super) fn call(&self, command: &Command, request: &Request<'_>) -> Option<Call> {
+        let kind = match command.name {
+            "eval" | "eval_ro" => {
                 let found = self.bodies.get(request.arg(1)).map(|kind| *kind);
-                if found.is_none() {
-                    // The first call is forwarded, so that a node knows the script as it would
-                    // have.
+                // The first call is forwarded, so that a node knows the script as it would have.
+                // One that is refused for its number of keys brings nothing, as in Redis.
+                if found.is_none()
+                    && command::key_positions(command, request, &mut Vec::new()).is_ok()
+                {
                     self.brought(request.arg(1));
                 }
-                found??
+                found.flatten().filter(|_| command.name == "eval")?
             }
             "evalsha" => *self.names.get(&sha(request.arg(1))?)?,
             _ => return None,
