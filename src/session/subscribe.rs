@@ -33,6 +33,8 @@ impl Dispatch<'_> {
     /// A command about messages.
     pub(super) fn messages(&mut self, messages: Messages, request: &Request<'_>) -> Flow {
         match messages {
+            // What the client published or asked before is no concern of the subscription.
+            Messages::Subscribe(_) if self.replies.backlog().outstanding > 0 => return Flow::Await,
             Messages::Subscribe(kind) => self.subscribe(kind, request),
             Messages::Unsubscribe(kind) => self.unsubscribe(kind, request),
             Messages::Publish(kind) => return self.publish(kind, request),

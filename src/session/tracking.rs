@@ -66,7 +66,7 @@ struct Book {
 #[derive(Debug)]
 struct Tracker {
     client: Arc<Client>,
-    /// With `BCAST`.
+    /// With `BCAST`; in rising order, in which Redis goes through them.
     prefixes: Vec<Box<[u8]>>,
     /// It was told that it may keep nothing, and nothing was noted since.
     keeps_nothing: bool,
@@ -155,8 +155,11 @@ impl Tracking {
             keeps_nothing: false,
         });
         for prefix in prefixes {
-            if !tracker.prefixes.iter().any(|known| **known == **prefix) {
-                tracker.prefixes.push((*prefix).into());
+            let place = tracker
+                .prefixes
+                .binary_search_by(|known| (**known).cmp(prefix));
+            if let Err(place) = place {
+                tracker.prefixes.insert(place, (*prefix).into());
             }
         }
         self.count.store(book.trackers.len(), Ordering::Release);
@@ -235,8 +238,13 @@ impl Tracking {
     /// `writer` changed these keys; 0 is nobody in particular.
     pub fn changed(&self, keys: &[&[u8]], writer: u64, wakes: &mut Vec<Waker>) {
         let mut book = self.book.lock();
+        // Whether the write changed anything is not known yet. So who is not told of it goes on
+        // being told of later ones.
+        let untold = book.trackers.get(&writer);
+        let untold = untold.filter(|tracker| tracker.client.tracks().noloop());
+        let untold = untold.map(|_| writer);
         for key in keys {
-            if let Some(readers) = book.forget(key) {
+            if let Some(readers) = book.forget_but(key, untold) {
                 self.tell_readers(&book, &readers, &[key], writer, wakes);
             }
         }
@@ -436,6 +444,22 @@ impl Book {
             self.deadlines.remove(&(before, Arc::clone(&key)));
         }
         self.deadlines.insert((deadline, key));
+    }
+
+    /// Takes a key away, but for the reader `stays`; returns who else has read it.
+    fn forget_but(&mut self, key: &[u8], stays: Option<u64>) -> Option<Vec<u64>> {
+        let found = stays.zip(self.readers.get_mut(key));
+        let Some((stays, readers)) = found else {
+            return self.forget(key);
+        };
+        if readers.clients.binary_search(&stays).is_err() {
+            return self.forget(key);
+        }
+        let mut others = std::mem::replace(&mut readers.clients, vec![stays]);
+        others.retain(|client| *client != stays);
+        self.items -= others.len();
+        self.bytes -= others.len() * size_of::<u64>();
+        Some(others)
     }
 
     /// Takes a key away; returns who has read it.

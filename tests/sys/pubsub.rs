@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::connection::{Connection, encode};
+use crate::connection::{Connection, encode, words};
 use crate::harness::{Stack, eventually, skipped_on_bare_redis};
 use crate::reply::Reply;
 use crate::servers::Redis;
@@ -36,6 +36,40 @@ fn channels_are_as_on_redis() {
         (2, "PUBLISH b six", "2"),
         (2, "PUBSUB CHANNELS", "2"),
     ]);
+}
+
+#[test]
+fn what_a_client_sent_before_it_subscribed_is_no_concern_of_the_subscription() {
+    let stack = Stack::start(&[]);
+    for protocol in ["HELLO 2", "HELLO 3"] {
+        let mut client = stack.connect();
+        client.run(protocol);
+        let lines = [
+            "PUBSUB NUMSUB a b",
+            "PUBLISH a early",
+            "SUBSCRIBE a b",
+            "PUBLISH a late",
+        ];
+        let lines = if protocol == "HELLO 2" {
+            &lines[..3]
+        } else {
+            &lines[..]
+        };
+        for line in lines {
+            client.write_raw(&encode(&words(line)));
+        }
+        let counts = client.read_reply();
+        assert_eq!(format!("{counts:?}"), r#"["a", :0, "b", :0]"#, "{protocol}");
+        assert_eq!(client.read_reply().integer(), 0, "{protocol}");
+        for name in ["a", "b"] {
+            let confirmed = client.read_reply();
+            assert_eq!(confirmed.elements()[1].text(), name, "{protocol}");
+        }
+        client.send(&["PING"]);
+        let rest: Vec<_> = (0..lines.len() - 2).map(|_| client.read_reply()).collect();
+        let told = format!("{rest:?}");
+        assert!(!told.contains("early"), "{protocol}: {told}");
+    }
 }
 
 #[test]

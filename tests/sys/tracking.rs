@@ -96,6 +96,12 @@ fn options_are_as_on_redis() {
         (0, "MGET k l{k}", "0"),
         (0, "INCR k", "0"),
         (1, "SET l{k} 1", "10"),
+        // Its own writes that change nothing leave what it keeps.
+        (0, "GET k", "0"),
+        (0, "SET k 7 NX", "0"),
+        (0, "RENAME {k}missing k", "0"),
+        (1, "SET k 8", "10"),
+        (1, "SET k 9", "1"),
         (0, "CLIENT TRACKING OFF", "0"),
         (0, "CLIENT TRACKING ON BCAST PREFIX ab PREFIX a", "0"),
         (0, "CLIENT TRACKING ON PREFIX a", "0"),
@@ -111,7 +117,7 @@ fn options_are_as_on_redis() {
 #[test]
 fn prefixes_are_as_on_redis() {
     check(&[
-        (0, "CLIENT TRACKING ON BCAST PREFIX a: PREFIX b:", "0"),
+        (0, "CLIENT TRACKING ON BCAST PREFIX b: PREFIX a:", "0"),
         (0, "CLIENT TRACKINGINFO", "0"),
         (1, "SET a:1 x", "10"),
         (1, "SET c:1 x", "1"),
@@ -123,6 +129,7 @@ fn prefixes_are_as_on_redis() {
         (1, "MSET a:{t}1 x b:{t}2 y a:{t}3 z", "100"),
         (0, "CLIENT TRACKING ON BCAST PREFIX c:", "0"),
         (0, "CLIENT TRACKING ON BCAST PREFIX a", "0"),
+        (0, "CLIENT TRACKING ON BCAST PREFIX \"\"", "0"),
         (0, "CLIENT TRACKING ON", "0"),
         (1, "DEL c:1", "10"),
         (1, "FLUSHALL", "10"),
