@@ -1,11 +1,12 @@
 //! The limit script: grants are exact, however many ask at once, and denials cost the node nothing.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crate::connection::{Connection, Request, encode};
-use crate::harness::{Settings, Stack, eventually, skipped_on_bare_redis};
+use crate::harness::{Settings, Stack, eventually, pause, skipped_on_bare_redis};
 use crate::reply::Reply;
 use crate::servers::Tally;
 use tally::limit::CANONICAL_WITH_TTL as SCRIPT;
@@ -226,6 +227,101 @@ fn calls_on_many_keys_go_together() {
     }
     let calls = stack.node_calls("evalsha") + stack.node_calls("eval") - before;
     assert!(calls < 400, "{calls} script calls on the nodes for 1612");
+}
+
+/// What a cut connection leaves unanswered may have been counted; nothing is granted twice, and
+/// nothing that was granted is missing.
+#[test]
+fn grants_through_cut_connections_are_each_counted_once() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let settings: Settings<'_> = &[
+        ("upstream.backoff_min", "\"5ms\""),
+        ("upstream.backoff_max", "\"20ms\""),
+    ];
+    let stack = Stack::start(settings);
+    let address = stack.address();
+    let cutting = AtomicBool::new(true);
+    let (mut granted, mut unknown): (HashMap<usize, Vec<i64>>, HashMap<usize, usize>) =
+        Default::default();
+    thread::scope(|scope| {
+        let callers: Vec<_> = (0..4)
+            .map(|client| scope.spawn(move || call_many(address, client)))
+            .collect();
+        scope.spawn(|| {
+            while cutting.load(Ordering::Relaxed) {
+                for node in &stack.nodes {
+                    node.connect().run("CLIENT KILL TYPE normal SKIPME yes");
+                }
+                pause(Duration::from_millis(50));
+            }
+        });
+        for caller in callers {
+            for (key, value) in caller.join().unwrap() {
+                match value {
+                    Some(value) => granted.entry(key).or_default().push(value),
+                    None => *unknown.entry(key).or_default() += 1,
+                }
+            }
+        }
+        cutting.store(false, Ordering::Relaxed);
+    });
+    let answered: usize = granted.values().map(Vec::len).sum();
+    assert!(
+        answered > 5_000 && !unknown.is_empty(),
+        "{answered} {unknown:?}"
+    );
+    let mut client = stack.connect();
+    for (key, mut values) in granted {
+        let calls = values.len();
+        values.sort_unstable();
+        values.dedup();
+        assert_eq!(values.len(), calls, "key {key}: a grant twice");
+        let key_name = format!("limited{key}");
+        assert!(eventually(Duration::from_secs(5), || {
+            matches!(client.run(&format!("GET {key_name}")), Reply::Bulk(_))
+        }));
+        let total: usize = client
+            .run(&format!("GET {key_name}"))
+            .text()
+            .parse()
+            .unwrap();
+        let most = calls + unknown.get(&key).copied().unwrap_or(0);
+        assert!(
+            (calls..=most).contains(&total),
+            "key {key}: {total}, {calls} to {most}"
+        );
+    }
+}
+
+/// Calls for each of 50 keys, together, again and again; what each granted, `None` for an error.
+fn call_many(address: std::net::SocketAddr, client: usize) -> Vec<(usize, Option<i64>)> {
+    let mut connection = Connection::open(address);
+    let mut calls = Vec::new();
+    for round in 0..200 {
+        let keys = (0..50).map(|key| (key + client * 7 + round) % 50);
+        let wire: Vec<u8> = keys
+            .clone()
+            .flat_map(|key| {
+                let key = format!("limited{key}");
+                encode(&["EVAL", SCRIPT, "1", &key, "1000000", "600"])
+            })
+            .collect();
+        connection.write_raw(&wire);
+        for key in keys {
+            calls.push((
+                key,
+                match connection.read_reply() {
+                    Reply::Integer(value) => Some(value),
+                    Reply::Error(_) => None,
+                    other => panic!("{other:?}"),
+                },
+            ));
+        }
+        pause(Duration::from_millis(2));
+    }
+    calls
 }
 
 /// Where that is wanted, one Tally grants from memory: to the limit, and the nodes learn of it.
