@@ -18,7 +18,7 @@ use super::aside::{Answer, fence, on_lane};
 use super::crossing::no_database;
 use super::dispatch::{Dispatch, Flow};
 use super::locked::{Dumped, Located, Locked, answer};
-use super::rounds::{LONGEST, SHORTEST, seconds};
+use super::rounds::{LONGEST, SHORTEST, is_wrong_type, seconds};
 use crate::command::Command;
 use crate::counter::Effect;
 use crate::node::{Pooled, error_frame};
@@ -265,11 +265,12 @@ impl Moving {
         };
         let key = source.key.as_bytes();
         let mut wire = Vec::new();
-        encode::request(&mut wire, &[b"EXISTS".as_slice(), key]);
+        encode::request(&mut wire, &[b"LLEN".as_slice(), key]);
         let frame = on_lane(&source.node, |lane, step, ticket| {
             lane.forward(step, &[key], &wire, Effect::Barrier, ticket);
         });
-        reply::integer(&frame.await) != Some(0)
+        let frame = frame.await;
+        reply::integer(&frame) != Some(0) && !is_wrong_type(&frame)
     }
 
     async fn attempt(&self) -> Result<Vec<u8>, Vec<u8>> {

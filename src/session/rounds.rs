@@ -193,10 +193,11 @@ impl Rounds {
             return Answer::of(error);
         }
         let mut pause = SHORTEST;
+        let mut waited = false;
         loop {
             let found = match self.asked {
-                Asked::Element(pop) | Asked::Elements(pop) => self.pop(pop, &cancel).await,
-                Asked::Streams | Asked::GroupStreams => self.read(&cancel).await,
+                Asked::Element(pop) | Asked::Elements(pop) => self.pop(pop, waited, &cancel).await,
+                Asked::Streams | Asked::GroupStreams => self.read(waited, &cancel).await,
             };
             if let Some(frame) = found {
                 return Answer::of(frame);
@@ -212,17 +213,21 @@ impl Rounds {
                 () = cancel.cancelled() => {}
             }
             pause = (pause * 2).min(LONGEST);
+            waited = true;
         }
     }
 
     /// Asks key after key until one gives something. Returns a frame for the client, empty when the
     /// client has left; `None` when no key gave anything.
-    async fn pop(&self, pop: Pop, cancel: &CancellationToken) -> Option<Vec<u8>> {
+    async fn pop(&self, pop: Pop, waited: bool, cancel: &CancellationToken) -> Option<Vec<u8>> {
         for question in &self.questions {
             if cancel.is_cancelled() {
                 return Some(Vec::new());
             }
             let frame = question.ask().await;
+            if waited && is_wrong_type(&frame) {
+                continue;
+            }
             if reply::is_error(&frame) {
                 return Some(frame);
             }
@@ -250,17 +255,22 @@ impl Rounds {
     /// Reads the streams of every node. What the consumer of a group was given counts more than an
     /// error of another node, which the next call will meet again. Other reads change nothing, so
     /// their first error is the reply.
-    async fn read(&self, cancel: &CancellationToken) -> Option<Vec<u8>> {
+    async fn read(&self, waited: bool, cancel: &CancellationToken) -> Option<Vec<u8>> {
         let mut frames = Vec::with_capacity(self.questions.len());
         let mut error = None;
         for question in &self.questions {
             if cancel.is_cancelled() {
                 return Some(Vec::new());
             }
-            let frame = question.ask().await;
+            let mut frame = question.ask().await;
+            let is_reading = matches!(self.asked, Asked::Streams);
+            if waited && is_reading && is_wrong_type(&frame) {
+                frame.clear();
+                encode::null_array(&mut frame, Protocol::Resp3);
+            }
             if reply::is_error(&frame) {
                 error.get_or_insert_with(|| frame.clone());
-                if matches!(self.asked, Asked::Streams) {
+                if is_reading {
                     break;
                 }
             }
@@ -330,6 +340,12 @@ async fn ask(node: &Node<Ticket>, keys: &[Key], args: &[Box<[u8]>]) -> Vec<u8> {
         lane.forward(step, &keys, &wire, Effect::Barrier, ticket);
     })
     .await
+}
+
+/// Whether a key is of another type. Where a client waits already, such a key is as good as none:
+/// Redis wakes it for a key of the type that it waits for.
+pub(super) fn is_wrong_type(frame: &[u8]) -> bool {
+    frame.starts_with(b"-WRONGTYPE")
 }
 
 fn boxed(args: &[&[u8]]) -> Vec<Box<[u8]>> {

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::aside::{Answer, on_lane, submitted};
 use super::dispatch::{Dispatch, Flow};
 use super::replies::Ticket;
+use super::rounds::is_wrong_type;
 use crate::counter::Effect;
 use crate::node::{Node, error_frame};
 use crate::resp::{Form, Protocol, Request, encode, parse_double, parse_i64, reply};
@@ -295,7 +296,7 @@ impl Asked {
             Self::Waits(answer) => answer.await,
         };
         let frame = answer.map_err(|_| error_frame("the node's lane is gone"))?;
-        if frame.starts_with(b"-WRONGTYPE") || reply::is_null(&frame) {
+        if is_wrong_type(&frame) || reply::is_null(&frame) {
             return Ok(None);
         }
         match reply::text(&frame) {

@@ -189,6 +189,40 @@ fn a_wait_for_streams_of_two_nodes_misses_nothing() {
 }
 
 #[test]
+fn a_key_of_another_type_does_not_end_a_wait_for_keys_of_two_nodes() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    let mut other = stack.connect();
+    for (waiting, push) in [
+        (format!("BLPOP {a} {b} 0"), format!("RPUSH {b} x")),
+        (format!("BZMPOP 0 2 {a} {b} MIN"), format!("ZADD {b} 1 x")),
+        (
+            format!("BLMOVE {a} {b} LEFT LEFT 0"),
+            format!("RPUSH {a} x"),
+        ),
+        (
+            format!("XREAD BLOCK 0 STREAMS {a} {b} $ $"),
+            format!("XADD {b} * f x"),
+        ),
+    ] {
+        let mut worker = stack.connect();
+        worker.send(&words(&waiting));
+        // Longer than a round takes.
+        pause(Duration::from_millis(60));
+        other.run_ok(&format!("SET {a} 1"));
+        pause(Duration::from_millis(120));
+        other.run(&format!("DEL {a}"));
+        other.run(&push);
+        let reply = format!("{:?}", worker.read_reply());
+        assert!(reply.contains("\"x\""), "{waiting}: {reply}");
+        other.run_ok("FLUSHALL");
+    }
+}
+
+#[test]
 fn every_command_that_waits_is_woken() {
     let stack = Stack::start(&[]);
     let mut other = stack.connect();
