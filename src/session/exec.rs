@@ -164,6 +164,9 @@ impl Dispatch<'_> {
                 (_, Some(node)) => {
                     let place = self.place(queued.command.form_queued(&request));
                     self.note_increment(queued.command, &request);
+                    if matches!(queued.command.name, "eval" | "eval_ro") {
+                        self.shared.scripts.brought(request.arg(1));
+                    }
                     if let Some(element) = executed.as_mut().and_then(Iterator::next) {
                         self.woken.extend(place.fill(element));
                         self.count();
@@ -204,10 +207,8 @@ impl Dispatch<'_> {
         }
         run.has_script |= queued.command.class == Class::Script;
         run.whole |= command::needs_whole_node(queued.command, &request);
-        match queued.command.name {
-            "evalsha" | "evalsha_ro" => run.scripts.push(request.arg(1)),
-            "eval" | "eval_ro" => self.shared.scripts.brought(request.arg(1)),
-            _ => {}
+        if matches!(queued.command.name, "evalsha" | "evalsha_ro") {
+            run.scripts.push(request.arg(1));
         }
     }
 
