@@ -264,10 +264,13 @@ impl Tracking {
         prefixes.sort_unstable_by_key(|(prefix, _)| *prefix);
         for (prefix, clients) in prefixes {
             let matching = keys.iter().filter(|key| key.starts_with(prefix));
-            let matching: Vec<&[u8]> = matching.copied().collect();
+            let mut matching: Vec<&[u8]> = matching.copied().collect();
             if matching.is_empty() {
                 continue;
             }
+            // As Redis tells them, which keeps them in a tree: each once, in order.
+            matching.sort_unstable();
+            matching.dedup();
             for client in clients {
                 self.send(client, Told::Keys(&matching), wakes);
             }

@@ -127,6 +127,13 @@ fn prefixes_are_as_on_redis() {
         (0, "INCR b:1", "00"),
         (0, "GET b:1", "0"),
         (1, "MSET a:{t}1 x b:{t}2 y a:{t}3 z", "100"),
+        // Each key once in a message, in order.
+        (1, "UNLINK a:{t}3 a:{t}1", "10"),
+        (1, "MULTI", "1"),
+        (1, "SET a:{t}2 x", "1"),
+        (1, "EXPIRE a:{t}2 100", "1"),
+        (1, "SET a:{t}1 x", "1"),
+        (1, "EXEC", "10"),
         (0, "CLIENT TRACKING ON BCAST PREFIX c:", "0"),
         (0, "CLIENT TRACKING ON BCAST PREFIX a", "0"),
         (0, "CLIENT TRACKING ON BCAST PREFIX \"\"", "0"),
