@@ -15,6 +15,7 @@ use super::drain::{Drain, detach};
 use super::lane::{Lane, Step};
 use super::queue::InFlight;
 use super::state::State;
+use crate::key::Key;
 use crate::limit::{Bundle, Call, MalformedAnswer, Part, Parts};
 use crate::resp::encode;
 
@@ -72,6 +73,12 @@ impl<T> BundleRun<T> {
     /// How many clients wait for it beyond the first.
     pub(super) fn joined(&self) -> usize {
         self.callers.len() - 1
+    }
+
+    /// Its keys, each with the number of the run there.
+    pub(super) fn opening(&self) -> impl Iterator<Item = (Key, u32)> {
+        let callers = self.callers.iter().map(|caller| caller.id);
+        self.bundle.keys().iter().cloned().zip(callers)
     }
 
     /// Takes the clients that were not told yet.

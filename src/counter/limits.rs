@@ -23,6 +23,13 @@ pub(super) struct LimitRun<T> {
     pub(super) callers: Vec<(Option<T>, Box<[u8]>)>,
 }
 
+impl<T> LimitRun<T> {
+    /// Its key, and its number there.
+    pub(super) fn opening(&self) -> (Key, u32) {
+        (self.key.clone(), self.id)
+    }
+}
+
 /// What is known here of a call of a limit script.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decision {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::deadlines::NodeClock;
 use super::drain::detach;
-use super::lane::{Lane, Step};
+use super::lane::{Extent, Lane, Step};
 use super::losses::Losses;
 use super::queue::{
     Get, GetMany, Hold, InFlight, Member, Promotion, Queued, Run, RunReply, Slot, Submission,
@@ -68,8 +68,15 @@ impl<T> Lane<T> {
     }
 
     /// Tells the clients whose commands are in flight for longer than `timeout` with `error` (a
-    /// frame); their replies are skipped when they come. Returns how many were told.
-    pub fn expire(&mut self, step: &mut Step<'_, T>, timeout: Duration, error: &[u8]) -> usize {
+    /// frame); their replies are skipped when they come. Who waits for one of these replies, or comes
+    /// to wait for it, is told with `unsent`, and is not sent. Returns how many requests in flight
+    /// were told of.
+    pub fn expire(
+        &mut self,
+        step: &mut Step<'_, T>,
+        timeout: Duration,
+        (error, unsent): (&[u8], &[u8]),
+    ) -> usize {
         let waits = !self.is_applied() || step.table.dirty() > 0;
         if waits && !self.series.is_ready() {
             // Nothing can be flushed until the node takes scripts again, if ever.
@@ -120,7 +127,47 @@ impl<T> Lane<T> {
                 InFlight::Flush(_) | InFlight::ReadBack(_) => {}
             }
         }
-        self.told - before
+        let told = self.told - before;
+        if self.told > 0 && (self.waiting > 0 || self.hold.is_some()) {
+            self.fail_behind_told(step, unsent);
+        }
+        told
+    }
+
+    /// Fails what waits for replies that are overdue.
+    fn fail_behind_told(&mut self, step: &mut Step<'_, T>, error: &[u8]) {
+        let mut opening = Vec::new();
+        let mut is_flushing = false;
+        for slot in self.fifo.iter().take(self.told) {
+            match &slot.what {
+                InFlight::Run(run) => opening.push((run.key.clone(), run.id)),
+                InFlight::Limit(run) => opening.push(run.opening()),
+                InFlight::Bundle(run) => opening.extend(run.opening()),
+                InFlight::Flush(_) | InFlight::ReadBack(_) => is_flushing = true,
+                _ => {}
+            }
+        }
+        for (key, id) in opening {
+            let mut place = step.table.lock(key.as_bytes());
+            let queue = match place.state() {
+                Some(State::Opening { run, queue, .. }) if *run == id => *queue,
+                _ => None,
+            };
+            drop(place);
+            if let Some(queue) = queue {
+                let freed = self.fail_queue(step, (&key, queue), error);
+                self.drain(step, freed);
+            }
+        }
+        if is_flushing {
+            self.refuse_waiting(step, error);
+        } else if self
+            .hold
+            .as_ref()
+            .is_some_and(|hold| hold.extent != Extent::Ordered)
+        {
+            self.fail_hold(step, error);
+        }
     }
 
     /// The connection is gone. Everything in flight fails with `unknown` (what was sent may have

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::connect;
 use super::transact::Transactions;
-use super::{Came, Deliver, Inner, KEPT_BUFFER, Link, Node, no_answer, now, unreachable};
+use super::{Came, Deliver, Inner, KEPT_BUFFER, Link, Node, no_answer, not_sent, now, unreachable};
 use crate::counter::{Lane, Losses, Step};
 use crate::flush::{Applier, Wait};
 use crate::key::Key;
@@ -332,9 +332,11 @@ impl<T: Deliver> Driver<T> {
         let timeout = upstream.request_timeout;
         let mut error = Vec::new();
         encode::error(&mut error, no_answer(self.node.name(), timeout));
+        let mut unsent = Vec::new();
+        encode::error(&mut unsent, not_sent(self.node.name(), timeout));
         let mut entry = self.node.enter();
         let told = entry.step(now, &mut self.wakes, |lane, step| {
-            lane.expire(step, timeout, &error)
+            lane.expire(step, timeout, (&error, &unsent))
         });
         let oldest = entry.inner.lane.oldest();
         let is_forbidden = entry.inner.lane.is_forbidden();

@@ -51,7 +51,7 @@ pub use drive::{drive, jittered};
 pub use entry::Entry;
 pub use full::{is_full, try_full};
 pub use pool::{Lost, PoolError, Pooled, error_frame};
-pub use refused::{Refused, no_answer, unreachable};
+pub use refused::{Refused, no_answer, not_sent, unreachable};
 pub use side::{SideError, open};
 
 /// Who waits for a reply.

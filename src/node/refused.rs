@@ -18,6 +18,15 @@ pub fn unreachable(name: &str, reason: &str) -> String {
     format!("ERR node {name} is unreachable ({reason})")
 }
 
+/// The error of a command that waits for another one's reply, which does not come in time, after
+/// `-`.
+pub fn not_sent(name: &str, timeout: Duration) -> String {
+    format!(
+        "ERR node {name} gave no answer within {timeout:?} to what the command waits for; it was \
+         not sent"
+    )
+}
+
 /// The error of a command that was sent and is not answered in time, after `-`.
 pub fn no_answer(name: &str, timeout: Duration) -> String {
     format!("ERR node {name} gave no answer within {timeout:?}; the command may still be executed")

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, encode, words};
 use crate::harness::{Settings, Stack, eventually, now, pause, skipped_on_bare_redis};
 use crate::reply::Reply;
 use crate::servers::{Redis, Tally, processor_time};
+use tally::limit::CANONICAL_WITH_TTL as SCRIPT;
 
 /// Short waits, so that the tests are.
 const FAST: Settings<'_> = &[
@@ -254,6 +255,82 @@ fn a_node_frozen_beyond_the_hard_deadline_gets_a_new_lane() {
         connections_received(&mut admin) > before,
         "the old lane was kept"
     );
+}
+
+/// What waits for a reply that does not come is told so as soon as whoever waits for that itself,
+/// and is never executed.
+#[test]
+fn what_waits_behind_a_frozen_node_fails_in_time_and_is_not_sent() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let settings: Settings<'_> = &[
+        ("upstream.request_timeout", "\"300ms\""),
+        ("upstream.hard_timeout", "\"60s\""),
+        ("counters.flush_interval", "\"100ms\""),
+    ];
+    let stack = Stack::start(settings);
+    let tag = stack.key_on(0, "a");
+    let (cold, warm, limited) = (
+        format!("{{{tag}}}cold"),
+        format!("{{{tag}}}warm"),
+        format!("{{{tag}}}limited"),
+    );
+    let mut client = stack.connect();
+    for number in 1..=5 {
+        assert_eq!(client.run(&format!("INCR {warm}")).integer(), number);
+    }
+    let limit = |key: &str| encode(&["EVAL", SCRIPT, "1", key, "100", "600"]);
+    client.write_raw(&limit(&limited));
+    assert_eq!(client.read_reply(), Reply::Integer(1));
+    stack.nodes[0].freeze();
+    let started = now();
+    // Each on a connection of its own. The first at a key is sent, the others wait for it.
+    let sent = [encode(&words(&format!("INCR {cold}"))), limit(&limited)];
+    let waiting = [
+        encode(&words(&format!("INCRBY {cold} 10"))),
+        encode(&words(&format!("GET {cold}"))),
+        encode(&words(&format!("SET {cold} 100"))),
+        encode(&words(&format!("EXPIRE {cold} 100"))),
+        limit(&limited),
+    ];
+    let open = |wire: &Vec<u8>| {
+        let mut client = stack.connect();
+        client.write_raw(wire);
+        client
+    };
+    let mut sent: Vec<_> = sent.iter().map(open).collect();
+    pause(Duration::from_millis(50));
+    let mut waiting: Vec<_> = waiting.iter().map(open).collect();
+    assert_eq!(client.run(&format!("INCR {warm}")).integer(), 6);
+    waiting.push(open(&encode(&words(&format!("SET {warm} 100")))));
+    for client in &mut sent {
+        let text = client.read_reply().text();
+        assert!(
+            text.ends_with("the command may still be executed"),
+            "{text}"
+        );
+    }
+    for client in &mut waiting {
+        let text = client.read_reply().text();
+        assert!(
+            text.starts_with("ERR node redis_7070 gave no answer"),
+            "{text}"
+        );
+        assert!(text.ends_with("it was not sent"), "{text}");
+    }
+    // Who comes later need not wait that long for the same.
+    let text = client.run(&format!("INCR {cold}")).text();
+    assert!(text.ends_with("it was not sent"), "{text}");
+    let elapsed = started.elapsed();
+    assert!(elapsed < Duration::from_secs(10), "too late: {elapsed:?}");
+    assert_eq!(client.run(&format!("INCR {warm}")).integer(), 7);
+    stack.nodes[0].thaw();
+    recovers(&mut client, &format!("EXISTS {cold}"));
+    assert_eq!(client.run(&format!("GET {cold}")).text(), "1");
+    assert_eq!(client.run(&format!("TTL {cold}")).integer(), -1);
+    assert_eq!(client.run(&format!("GET {limited}")).text(), "2");
+    assert_eq!(client.run(&format!("INCR {warm}")).integer(), 8);
 }
 
 #[test]

@@ -362,7 +362,7 @@ impl World {
             Action::Timeout => {
                 self.timeouts -= 1;
                 self.step(|lane, step| {
-                    lane.expire(step, Duration::ZERO, UNKNOWN);
+                    lane.expire(step, Duration::ZERO, (UNKNOWN, UNSENT));
                 });
             }
         }

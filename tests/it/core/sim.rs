@@ -390,7 +390,7 @@ impl Sim {
     }
 
     pub(crate) fn expire(&mut self) {
-        self.step(|lane, step| lane.expire(step, Duration::from_millis(15), UNKNOWN));
+        self.step(|lane, step| lane.expire(step, Duration::from_millis(15), (UNKNOWN, UNSENT)));
     }
 
     fn keep_losses(&mut self) {
