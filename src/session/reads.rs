@@ -149,7 +149,12 @@ impl Dispatch<'_> {
                 Changed::Keys(keys) if was_on || command.name != "exec" => {
                     self.before_message();
                     let keys: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
-                    shared.tracking.changed(&keys, writer, self.woken);
+                    if command.class == Class::Script {
+                        // A lane that is told of all changes may be told of the script's, too.
+                        shared.tracking.changed(&keys, writer, self.woken);
+                    } else {
+                        shared.tracking.perhaps_changed(&keys, writer, self.woken);
+                    }
                 }
                 Changed::Keys(_) | Changed::Everything => {
                     self.before_message();

@@ -237,15 +237,30 @@ impl Tracking {
 
     /// `writer` changed these keys; 0 is nobody in particular.
     pub fn changed(&self, keys: &[&[u8]], writer: u64, wakes: &mut Vec<Waker>) {
+        self.tell_changed(&mut self.book.lock(), (keys, None), writer, wakes);
+    }
+
+    /// `writer` may have changed these keys: whether it has is not known yet. So a writer that is not
+    /// told of its own changes goes on being told of those by others.
+    pub(super) fn perhaps_changed(&self, keys: &[&[u8]], writer: u64, wakes: &mut Vec<Waker>) {
         let mut book = self.book.lock();
-        // Whether the write changed anything is not known yet. So who is not told of it goes on
-        // being told of later ones.
-        let untold = book.trackers.get(&writer);
-        let untold = untold.filter(|tracker| tracker.client.tracks().noloop());
-        let untold = untold.map(|_| writer);
+        let stays = book.trackers.get(&writer);
+        let stays = stays.filter(|tracker| tracker.client.tracks().noloop());
+        let stays = stays.map(|_| writer);
+        self.tell_changed(&mut book, (keys, stays), writer, wakes);
+    }
+
+    /// Tells of changed keys. The client `stays` a reader of them.
+    fn tell_changed(
+        &self,
+        book: &mut Book,
+        (keys, stays): (&[&[u8]], Option<u64>),
+        writer: u64,
+        wakes: &mut Vec<Waker>,
+    ) {
         for key in keys {
-            if let Some(readers) = book.forget_but(key, untold) {
-                self.tell_readers(&book, &readers, &[key], writer, wakes);
+            if let Some(readers) = book.forget_but(key, stays) {
+                self.tell_readers(book, &readers, &[key], writer, wakes);
             }
         }
         let mut prefixes: Vec<(&[u8], Vec<&Arc<Client>>)> = Vec::new();

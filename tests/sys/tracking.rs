@@ -232,6 +232,23 @@ fn changes_on_a_node_itself_are_told() {
 }
 
 /// A node tells of what a script changes, whether the script declares it or not, and of nothing else.
+/// From the first client with `BCAST` on the nodes tell of all changes, those of scripts among them.
+#[test]
+fn own_scripts_are_not_told_of_after_broadcasts() {
+    check(&[
+        (0, "CLIENT TRACKING ON BCAST", "0"),
+        (1, "SET k 1", "10"),
+        (0, "CLIENT TRACKING OFF", "0"),
+        (0, "CLIENT TRACKING ON NOLOOP", "0"),
+        (0, "SET k 1", "0"),
+        (0, "GET k", "0"),
+        (0, "EVAL \"return redis.call('set',KEYS[1],'2')\" 1 k", "0"),
+        (0, "GET k", "0"),
+        (1, "SET k 3", "10"),
+        (0, "CLIENT TRACKING OFF", "0"),
+    ]);
+}
+
 #[test]
 fn changes_by_scripts_are_told() {
     if skipped_on_bare_redis() {
