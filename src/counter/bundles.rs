@@ -171,7 +171,7 @@ impl<T> Lane<T> {
     ) {
         let Some(parts) = run.parts(frame) else {
             // Nothing else of the keys was sent meanwhile.
-            self.forget_brought();
+            self.brought.clear();
             return self.append_bundle(step.now, run);
         };
         self.joined -= run.joined();
@@ -217,7 +217,8 @@ impl<T> Lane<T> {
     }
 }
 
-/// Has a node that takes down which keys are read not do so for the next request: nothing is kept of them, and taking down a key costs it as much as reading it.
+/// Has a node that takes down which keys are read not do so for the next request: nothing is kept of
+/// them, and taking down a key costs it as much as reading it.
 const OPT_OUT: &[u8] = b"*3\r\n$6\r\nCLIENT\r\n$7\r\nCACHING\r\n$2\r\nNO\r\n";
 
 /// Most bundles collected at a time, each of another script or with other arguments; with one more

@@ -78,7 +78,7 @@ pub struct Lane<T> {
     pub(super) tells: bool,
     /// Whether it takes down for that which keys are read.
     pub(super) takes_down_reads: bool,
-    /// Scripts of ours that it was given.
+    /// The limit scripts of ours that it was given; there are three.
     pub(super) brought: Vec<&'static str>,
     /// How often increments came of keys of which nothing is known.
     touches: Touches,

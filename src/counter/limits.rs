@@ -190,7 +190,7 @@ impl<T> Lane<T> {
         let settlement = run.combined.settle(frame);
         if let Ok(Settlement::Unknown) = settlement {
             // Nothing else of the key was sent meanwhile.
-            self.forget_brought();
+            self.brought.clear();
             return self.send_limit(step.now, run);
         }
         let LimitRun {
@@ -299,11 +299,6 @@ impl<T> Lane<T> {
         }
         self.brought.push(script);
         Dialect::Body
-    }
-
-    /// The node has forgotten its scripts.
-    pub(super) fn forget_brought(&mut self) {
-        self.brought.clear();
     }
 
     fn send_limit(&mut self, now: Instant, run: LimitRun<T>) {

@@ -150,8 +150,7 @@ impl Combined {
     /// [`MalformedAnswer`] if it is neither an error nor what the script returns.
     pub fn settle(&self, frame: &[u8]) -> Result<Settlement, MalformedAnswer> {
         if reply::is_error(frame) {
-            let unknown = reply::text(frame).is_some_and(|text| text.starts_with(b"NOSCRIPT"));
-            return Ok(if unknown {
+            return Ok(if is_unknown(frame) {
                 Settlement::Unknown
             } else {
                 Settlement::Alone
@@ -311,6 +310,11 @@ impl Effect {
 /// `before` and `times` increments by `amount`. Never saturates for what `combined.lua` returns.
 fn after(before: i64, amount: i64, times: u32) -> i64 {
     before.saturating_add(amount.saturating_mul(i64::from(times)))
+}
+
+/// Whether a node says that it does not know the script.
+pub(super) fn is_unknown(error: &[u8]) -> bool {
+    reply::text(error).is_some_and(|text| text.starts_with(b"NOSCRIPT"))
 }
 
 /// The word for a rule that our scripts take.

@@ -3,7 +3,8 @@
 //! A [`Catalogue`] recognises the scripts that popular libraries send, and reads a request that
 //! runs one as a [`Call`]: what is to happen, as data. Equal calls that wait for the same node
 //! become one [`Combined`] call, a script of our own that does N times what the call says and
-//! answers each of the N as its own script would have.
+//! answers each of the N as its own script would have. Calls that differ in their key alone become
+//! one [`Bundle`], another script of ours.
 //!
 //! ```text
 //!   EVALSHA sha 1 k 100 ──> Catalogue ──> Call ──┐
@@ -15,8 +16,10 @@
 //! - What is not understood to the last detail is no `Call`: it runs as the ordinary script it is.
 //! - The combined script writes with exactly one command, and nothing after it can fail: where the
 //!   node answers with an error, or that the calls have to run alone, nothing was written.
-//! - Its last command reads the key, so that under `CLIENT TRACKING NOLOOP` the node reports the
-//!   next change of it by anybody else.
+//! - A bundle's script tells of each key whether it was written to; where the node answers with an
+//!   error in place of that, nothing was.
+//! - The last command of the combined script reads the key, so that under `CLIENT TRACKING NOLOOP`
+//!   the node reports the next change of it by anybody else.
 
 mod bundle;
 mod catalogue;

@@ -435,7 +435,7 @@ fn faulty_pop(command: &Command, request: &Request<'_>, keys: usize) -> Option<&
 /// A timeout in seconds; zero is for ever. Else Redis's error (`getTimeoutFromObjectOrReply` in
 /// `timeout.c`).
 pub(super) fn seconds(text: &[u8]) -> Result<Option<Duration>, &'static str> {
-    let seconds: f64 = parse_double(text).ok_or("ERR timeout is not a float or out of range")?;
+    let seconds = parse_double(text).ok_or("ERR timeout is not a float or out of range")?;
     let ms = (seconds * 1000.0).ceil();
     // What is too large for it wraps around there.
     if !(0.0..MS_TOO_LARGE).contains(&ms) {
