@@ -13,10 +13,18 @@ use crate::harness::{Settings, Stack, eventually, now, pause, skipped_on_bare_re
 use crate::reply::Reply;
 use crate::servers::{Redis, is_other_server};
 
-/// Cuts the lanes of all nodes `times` times, as an operator's CLIENT KILL does.
-fn cut_lanes(stack: &Stack, times: usize) {
+/// Cuts the lanes of all nodes `times` times, as an operator's CLIENT KILL does, each time after
+/// every counter has been incremented again.
+fn cut_lanes(stack: &Stack, times: usize, increments: &[AtomicUsize]) {
     let mut admins: Vec<_> = stack.nodes.iter().map(Redis::connect).collect();
     for _ in 0..times {
+        for answered in increments {
+            let before = answered.load(Ordering::Relaxed);
+            let went_on = eventually(Duration::from_secs(20), || {
+                answered.load(Ordering::Relaxed) > before
+            });
+            assert!(went_on, "a counter was not incremented after a cut");
+        }
         for admin in &mut admins {
             admin.run("CLIENT KILL TYPE normal SKIPME yes");
         }
@@ -30,10 +38,16 @@ const RECONNECT: Settings<'_> = &[
     ("cache.ttl", "\"0s\""),
 ];
 
-/// Reads tokens and increments until told to stop; the numbers it was given per counter.
-fn load(address: SocketAddr, client: usize, stop: &AtomicBool) -> (Vec<i64>, i64) {
+/// Reads tokens and increments until told to stop; the numbers it was given, which it also counts
+/// in `answered`, and how often it asked.
+fn load(
+    address: SocketAddr,
+    client: usize,
+    stop: &AtomicBool,
+    answered: &[AtomicUsize; COUNTERS],
+) -> (Vec<i64>, i64) {
     let mut connection = Connection::open(address);
-    let counter = format!("counter{}", client % 3);
+    let counter = format!("counter{}", client % COUNTERS);
     let (mut numbers, mut attempted) = (Vec::new(), 0);
     let mut round = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -52,7 +66,10 @@ fn load(address: SocketAddr, client: usize, stop: &AtomicBool) -> (Vec<i64>, i64
                     let text = text.escape_ascii().to_string();
                     assert!(text.starts_with("ERR "), "{}: {text}", lines[at]);
                 }
-                Reply::Integer(number) if at % 2 == 1 => numbers.push(number),
+                Reply::Integer(number) if at % 2 == 1 => {
+                    numbers.push(number);
+                    answered[client % COUNTERS].fetch_add(1, Ordering::Relaxed);
+                }
                 Reply::Bulk(bytes) if at % 2 == 0 => {
                     let expected = format!("value-of-{token}");
                     assert_eq!(bytes, expected.as_bytes(), "a reply of another request");
@@ -63,6 +80,9 @@ fn load(address: SocketAddr, client: usize, stop: &AtomicBool) -> (Vec<i64>, i64
     }
     (numbers, attempted)
 }
+
+/// Counters that [`load`] increments, over both nodes.
+const COUNTERS: usize = 3;
 
 /// `keeps_count`: each number is given once and the nodes hold what was acknowledged.
 #[track_caller]
@@ -76,12 +96,13 @@ fn check_cut_lanes(mode: &str, keeps_count: bool) {
     assert!(stack.connect().run_all(&tokens).iter().all(Reply::is_ok));
     let address = stack.address();
     let stop = AtomicBool::new(false);
+    let answered = [const { AtomicUsize::new(0) }; COUNTERS];
     let outcomes: Vec<_> = thread::scope(|scope| {
-        let stop = &stop;
+        let (stop, answered) = (&stop, &answered);
         let clients: Vec<_> = (0..CLIENTS)
-            .map(|client| scope.spawn(move || load(address, client, stop)))
+            .map(|client| scope.spawn(move || load(address, client, stop, answered)))
             .collect();
-        cut_lanes(&stack, 30);
+        cut_lanes(&stack, 30, answered);
         stop.store(true, Ordering::Relaxed);
         clients
             .into_iter()
@@ -95,9 +116,9 @@ fn check_cut_lanes(mode: &str, keeps_count: bool) {
         assert!(well, "{read} after the last cut: {:?}", client.run(&read));
     }
     stack.stop_tally();
-    for counter in (0..3).filter(|_| keeps_count) {
+    for counter in (0..COUNTERS).filter(|_| keeps_count) {
         let name = format!("counter{counter}");
-        let of_counter = || outcomes.iter().skip(counter).step_by(3);
+        let of_counter = || outcomes.iter().skip(counter).step_by(COUNTERS);
         let numbers: Vec<i64> = of_counter()
             .flat_map(|(numbers, _)| numbers.clone())
             .collect();
