@@ -177,7 +177,9 @@ fn transaction_detail(bracket: Transaction) -> &'static str {
         Transaction::Multi => "what follows is queued here",
         Transaction::Exec => "`EXECABORT` if a command was refused",
         Transaction::Discard | Transaction::Unwatch => "",
-        Transaction::Watch => "keys of one node, which are passed on as they are until its end",
+        Transaction::Watch => {
+            "keys of one node (of several with `split`), which are passed on as they are until its end"
+        }
     }
 }
 

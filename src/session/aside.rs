@@ -1,4 +1,4 @@
-//! Requests on connections of their own: `WATCH` and its transaction, and commands that wait.
+//! Requests on connections of their own: commands that wait, and `WATCH` (see `watch.rs`).
 //!
 //! ```text
 //!  session ──> bar: the keys' increments are applied, and nothing of the keys is known here ──┐
@@ -8,7 +8,6 @@
 //!
 //! A session begins such a request when all replies before it have come, and executes nothing more
 //! until it is answered. The keys are barred meanwhile: everything on them is passed on as it is.
-//! Watched keys stay so until the end of the watch.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -23,7 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::dispatch::{Dispatch, Flow};
 use super::replies::Ticket;
-use super::transaction::CROSS_SLOT;
+use super::watch::{Executed, Watch};
 use super::{Blocked, Client};
 use crate::command::Command;
 use crate::counter::{Effect, Lane, Step};
@@ -41,30 +40,21 @@ pub(super) struct Aside {
 }
 
 /// What a request aside came to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Answer {
     /// A RESP3 frame.
     pub(super) frame: Vec<u8>,
     /// What is watched from now on.
-    watch: Option<Watch>,
-}
-
-/// Keys that are watched, and where.
-#[derive(Debug)]
-pub(super) struct Watch {
-    /// Their node.
-    pub(super) index: usize,
-    /// `None` before the first key, and when it is lost.
-    connection: Option<Pooled>,
-    bars: Bars,
-    timeout: Duration,
+    pub(super) watches: Vec<Watch>,
+    /// The replies to the parts of a transaction that was executed.
+    pub(super) executed: Vec<Executed>,
 }
 
 /// Keys about which nothing is answered here. Dropping it frees them, which takes the lock of the
 /// lane.
-struct Bars {
-    node: Arc<Node<Ticket>>,
-    keys: Vec<Key>,
+pub(super) struct Bars {
+    pub(super) node: Arc<Node<Ticket>>,
+    pub(super) keys: Vec<Key>,
 }
 
 impl Aside {
@@ -76,70 +66,14 @@ impl Aside {
 
 impl Answer {
     pub(super) fn of(frame: Vec<u8>) -> Self {
-        Self { frame, watch: None }
+        Self {
+            frame,
+            ..Self::default()
+        }
     }
 }
 
 impl Dispatch<'_> {
-    /// `WATCH`
-    pub(super) fn watch(&mut self, request: &Request<'_>) -> Flow {
-        if self.state.transaction.is_some() {
-            self.error("ERR WATCH inside MULTI is not allowed");
-            return Flow::Continue;
-        }
-        if self.state.aside.is_none() {
-            let keys: Vec<&[u8]> = request.args().skip(1).collect();
-            if let Some(flow) = keys.iter().find_map(|key| self.refuse_reserved(key)) {
-                return flow;
-            }
-            let watched = self.state.watch.as_ref().map(|watch| watch.index);
-            let mut indices = keys.iter().map(|key| self.shared.router.index(key));
-            let index = watched.or_else(|| indices.next()).unwrap_or(0);
-            if indices.any(|other| other != index) {
-                self.error(CROSS_SLOT);
-                return Flow::Continue;
-            }
-            if let Some(flow) = self.admit_aside(index) {
-                return flow;
-            }
-            let watch = self.state.watch.take().unwrap_or_else(|| Watch {
-                index,
-                connection: None,
-                bars: Bars::new(self.node(index)),
-                timeout: self.shared.live().upstream.hard_timeout,
-            });
-            let keys = keys.into_iter().map(Key::new).collect();
-            self.begin_aside(watch.add(keys, request.wire().into()), None);
-        }
-        let Some(answer) = self.poll_aside() else {
-            return Flow::Stall;
-        };
-        self.state.watch = answer.watch;
-        self.pass(&answer.frame, Form::Plain);
-        Flow::Continue
-    }
-
-    /// Forgets what is watched.
-    pub(super) fn unwatch(&mut self) {
-        self.leave();
-        if let Some(watch) = self.state.watch.take() {
-            tokio::spawn(watch.end());
-        }
-    }
-
-    /// A transaction that is executed only if nothing that is watched has changed: its commands
-    /// with `MULTI` and `EXEC`. `None` while it is under way; then the reply to `EXEC`.
-    pub(super) fn exec_watched(
-        &mut self,
-        watch: Watch,
-        keys: &[&[u8]],
-        (wire, commands): (Vec<u8>, usize),
-    ) {
-        self.leave();
-        let keys = keys.iter().copied().map(Key::new).collect();
-        self.begin_aside(watch.exec(keys, wire, commands), None);
-    }
-
     /// A command that may wait, on keys of one node.
     pub(super) fn wait_aside(
         &mut self,
@@ -225,67 +159,6 @@ impl Dispatch<'_> {
     }
 }
 
-impl Watch {
-    /// Watches further keys.
-    async fn add(mut self, keys: Vec<Key>, wire: Vec<u8>) -> Answer {
-        if self.bars.keys.is_empty() && self.connection.is_none() {
-            match self.bars.node.borrow().await {
-                Ok(connection) => self.connection = Some(connection),
-                Err(error) => return Answer::of(error_frame(error)),
-            }
-        }
-        if let Err(frame) = self.bars.add(keys).await {
-            return self.answer(frame);
-        }
-        let frame = self.transact(&wire, 1).await;
-        self.answer(frame)
-    }
-
-    /// Executes a transaction, which ends the watch.
-    async fn exec(mut self, keys: Vec<Key>, wire: Vec<u8>, commands: usize) -> Answer {
-        if let Err(frame) = self.bars.add(keys).await {
-            return Answer::of(frame);
-        }
-        let frame = self.transact(&wire, commands + 2).await;
-        if let Some(connection) = self.connection.take() {
-            self.bars.node.take_back(connection);
-        }
-        Answer::of(frame)
-    }
-
-    async fn end(mut self) {
-        self.transact(b"*1\r\n$7\r\nUNWATCH\r\n", 1).await;
-        if let Some(connection) = self.connection.take() {
-            self.bars.node.take_back(connection);
-        }
-    }
-
-    fn answer(self, frame: Vec<u8>) -> Answer {
-        let watch = Some(self);
-        Answer { frame, watch }
-    }
-
-    async fn transact(&mut self, wire: &[u8], replies: usize) -> Vec<u8> {
-        let mut open = self.connection.take();
-        let quiet = open.as_mut().is_some_and(Pooled::is_quiet);
-        let Some(mut connection) = open.filter(|_| quiet) else {
-            let mut frame = Vec::new();
-            encode::error(&mut frame, LOST);
-            return frame;
-        };
-        match connection.transact(wire, replies, self.timeout).await {
-            Ok(frame) => {
-                self.connection = Some(connection);
-                frame
-            }
-            Err(lost) => {
-                fence(&self.bars.node, connection).await;
-                error_frame(format!("node {}: {lost}", self.bars.node.name()))
-            }
-        }
-    }
-}
-
 /// A command that waits.
 struct Wait {
     bars: Bars,
@@ -303,7 +176,7 @@ impl Wait {
             Ok(connection) => connection,
             Err(error) => return Answer::of(error_frame(error)),
         };
-        if let Err(frame) = self.bars.add(keys).await {
+        if let Err(frame) = self.bars.add(&keys).await {
             self.bars.node.take_back(connection);
             return Answer::of(frame);
         }
@@ -367,7 +240,7 @@ impl Wait {
 }
 
 impl Bars {
-    fn new(node: &Arc<Node<Ticket>>) -> Self {
+    pub(super) fn new(node: &Arc<Node<Ticket>>) -> Self {
         Self {
             node: Arc::clone(node),
             keys: Vec::new(),
@@ -376,7 +249,7 @@ impl Bars {
 
     /// Adds keys, and waits until what was pending on them is applied. An error frame says why none
     /// was added.
-    async fn add(&mut self, keys: Vec<Key>) -> Result<(), Vec<u8>> {
+    pub(super) async fn add(&mut self, keys: &[Key]) -> Result<(), Vec<u8>> {
         let mut seen: HashSet<&[u8]> = self.keys.iter().map(Key::as_bytes).collect();
         let new = keys.iter().filter(|key| seen.insert(key.as_bytes()));
         let new: Vec<Key> = new.cloned().collect();
@@ -416,13 +289,19 @@ impl fmt::Debug for Bars {
 
 /// Closes a lost connection at the node too: what was sent on it is executed before the node
 /// answers, or not at all. Where the node refuses that or is away, nothing more can be done.
-pub(super) async fn fence(node: &Node<Ticket>, connection: Pooled) {
+async fn fence(node: &Node<Ticket>, connection: Pooled) {
+    let wire = kill(connection);
+    let killed = on_lane(node, |lane, step, ticket| lane.keyless(step, &wire, ticket));
+    killed.await;
+}
+
+/// Closes a lost connection, and returns the request that closes it at the node.
+pub(super) fn kill(connection: Pooled) -> Vec<u8> {
     let id = connection.id().to_string();
     drop(connection);
     let mut wire = Vec::new();
     encode::request(&mut wire, &["CLIENT", "KILL", "ID", &id]);
-    let killed = on_lane(node, |lane, step, ticket| lane.keyless(step, &wire, ticket));
-    killed.await;
+    wire
 }
 
 /// Submits something to a node's lane when there is room, and waits for the answer: a RESP3 frame.
@@ -477,7 +356,3 @@ pub(super) async fn submitted(
 
 /// Between two looks at a full lane.
 const TURN: Duration = Duration::from_millis(2);
-
-/// The error when the connection was lost between `WATCH` and `EXEC`.
-const LOST: &str = "EXECABORT Transaction discarded because of: the connection that watched its \
-    keys was lost";

@@ -12,6 +12,7 @@ use super::dispatch::{Dispatch, Flow, clamped};
 use super::replies::{Elements, Replies, Ticket};
 use super::spread::{for_keys, merge_of};
 use super::transaction::{Part, Queued, Transaction};
+use super::watch::Executed;
 use crate::command::{self, Class, Command};
 use crate::counter::{Effect, Extent};
 use crate::fan_out::Gather;
@@ -20,33 +21,62 @@ use crate::resp::{Form, Request, encode, reply};
 use crate::telemetry::Use;
 
 /// The commands for one node that follow each other.
-struct Run<'a> {
-    node: usize,
+pub(super) struct Run<'a> {
+    pub(super) node: usize,
     /// `MULTI` and the commands.
-    wire: Vec<u8>,
-    keys: Vec<&'a [u8]>,
+    pub(super) wire: Vec<u8>,
+    pub(super) commands: u32,
+    pub(super) keys: Vec<&'a [u8]>,
     /// Who waits for each.
     tickets: Vec<Ticket>,
     /// Scripts that are called by these names.
-    scripts: Vec<&'a [u8]>,
+    pub(super) scripts: Vec<&'a [u8]>,
     /// Whether a command may use keys that it does not name.
     whole: bool,
     has_script: bool,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     fn new(node: usize) -> Self {
         let mut wire = Vec::new();
         encode::request(&mut wire, &[b"MULTI"]);
         Self {
             node,
             wire,
+            commands: 0,
             keys: Vec::new(),
             tickets: Vec::new(),
             scripts: Vec::new(),
             whole: false,
             has_script: false,
         }
+    }
+
+    /// Adds a command whose keys are all of the node, at these positions.
+    fn add(&mut self, queued: &'a Queued, positions: &[usize]) {
+        let request = queued.request();
+        self.commands += 1;
+        self.wire.extend_from_slice(request.wire());
+        // A script that calls nothing has keys of any node.
+        if !matches!(queued.part, Part::Keyless) {
+            self.keys
+                .extend(positions.iter().map(|at| request.arg(*at)));
+        }
+        self.has_script |= queued.command.class == Class::Script;
+        self.whole |= command::needs_whole_node(queued.command, &request);
+        if matches!(queued.command.name, "evalsha" | "evalsha_ro") {
+            self.scripts.push(request.arg(1));
+        }
+    }
+
+    /// Adds that part of a command that concerns the keys at these positions.
+    fn add_part(&mut self, queued: &'a Queued, positions: &[usize]) {
+        let request = queued.request();
+        self.commands += 1;
+        self.wire
+            .extend(for_keys(queued.command, &request, positions));
+        self.keys
+            .extend(positions.iter().map(|at| request.arg(*at)));
     }
 }
 
@@ -76,7 +106,7 @@ impl Dispatch<'_> {
             self.state.transaction = Some(transaction);
             return Flow::Await;
         }
-        if self.state.aside.is_some() || self.state.watch.is_some() {
+        if self.state.aside.is_some() || !self.state.watches.is_empty() {
             return self.exec_aside(transaction);
         }
         if let Some(flow) = transaction
@@ -92,11 +122,13 @@ impl Dispatch<'_> {
         self.exec_admitted(&transaction, None)
     }
 
-    /// `EXEC` after `WATCH`: the commands for the node go where the keys are watched, and the rest
-    /// follows if they were executed.
+    /// `EXEC` after `WATCH`: what stands before the first command that is executed apart is sent if
+    /// nothing that is watched has changed, and the rest follows if that was executed.
     fn exec_aside(&mut self, transaction: Transaction) -> Flow {
-        if let Some(watch) = self.state.watch.as_ref() {
-            if let Some(flow) = self.admit_aside(watch.index) {
+        if self.state.aside.is_none() {
+            let mut nodes = transaction.nodes();
+            nodes.extend(self.state.watches.iter().map(|watch| watch.index));
+            if let Some(flow) = nodes.into_iter().find_map(|at| self.admit_aside(at)) {
                 if matches!(flow, Flow::Stall | Flow::Await) {
                     self.state.transaction = Some(transaction);
                 } else {
@@ -104,23 +136,11 @@ impl Dispatch<'_> {
                 }
                 return flow;
             }
-            let first = transaction.watched().map(|queued| queued.request());
-            let mut wire = Vec::new();
-            let mut keys = Vec::new();
-            let mut positions = Vec::new();
-            let mut commands = 0;
-            encode::request(&mut wire, &[b"MULTI"]);
-            for (queued, request) in transaction.watched().zip(first) {
-                wire.extend_from_slice(request.wire());
-                if command::key_positions(queued.command, &request, &mut positions).is_ok() {
-                    keys.extend(positions.iter().map(|at| request.arg(*at)));
-                }
-                commands += 1;
+            let mut runs = Vec::new();
+            for queued in transaction.watched() {
+                self.add_watched(&mut runs, queued, transaction.node_of(queued));
             }
-            encode::request(&mut wire, &[b"EXEC"]);
-            if let Some(watch) = self.state.watch.take() {
-                self.exec_watched(watch, &keys, (wire, commands));
-            }
+            self.exec_watched(runs);
         }
         let Some(answer) = self.poll_aside() else {
             self.state.transaction = Some(transaction);
@@ -130,11 +150,36 @@ impl Dispatch<'_> {
             self.pass(&answer.frame, Form::NullArray);
             return Flow::Continue;
         }
-        self.exec_admitted(&transaction, Some(&answer.frame))
+        self.exec_admitted(&transaction, Some(answer.executed))
     }
 
-    /// Executes what is queued, all but what `executed` is the reply to.
-    fn exec_admitted(&mut self, transaction: &Transaction, executed: Option<&[u8]>) -> Flow {
+    /// Adds a command to the runs of its nodes.
+    fn add_watched<'q>(
+        &mut self,
+        runs: &mut Vec<Run<'q>>,
+        queued: &'q Queued,
+        node: Option<usize>,
+    ) {
+        match (&queued.part, node) {
+            (_, Some(node)) => {
+                self.find_keys(queued);
+                with_run(runs, node, |run| run.add(queued, &self.positions));
+            }
+            (Part::Spread(parts), _) => {
+                for (node, positions) in parts {
+                    with_run(runs, *node, |run| run.add_part(queued, positions));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Executes what is queued, all but what these are the replies to.
+    fn exec_admitted(
+        &mut self,
+        transaction: &Transaction,
+        executed: Option<Vec<Executed>>,
+    ) -> Flow {
         let whole = self.place(Form::NullArray);
         let within = self.replies.within();
         let outside = std::mem::replace(&mut self.replies, Arc::clone(&within));
@@ -151,9 +196,12 @@ impl Dispatch<'_> {
     }
 
     /// Executes what is queued; the replies are the elements of the array.
-    fn execute_all(&mut self, transaction: &Transaction, executed: Option<&[u8]>) -> Flow {
+    fn execute_all(
+        &mut self,
+        transaction: &Transaction,
+        mut executed: Option<Vec<Executed>>,
+    ) -> Flow {
         let mut flow = Flow::Continue;
-        let mut executed = executed.and_then(reply::elements);
         let mut runs: Vec<Run<'_>> = Vec::new();
         let apart = |queued: &Queued| matches!(queued.part, Part::Apart);
         let is_all = transaction.nodes().len() == 1 && !transaction.commands.iter().any(apart);
@@ -167,21 +215,17 @@ impl Dispatch<'_> {
                     if matches!(queued.command.name, "eval" | "eval_ro") {
                         self.shared.scripts.brought(request.arg(1));
                     }
-                    if let Some(element) = executed.as_mut().and_then(Iterator::next) {
-                        self.woken.extend(place.fill(element));
-                        self.count();
-                        continue;
-                    }
+                    self.find_keys(queued);
                     with_run(&mut runs, node, |run| {
-                        self.add(run, queued, Ticket::Reply(place));
+                        run.tickets.push(Ticket::Reply(place));
+                        run.add(queued, &self.positions);
                     });
                 }
                 (Part::Spread(parts), _) => self.spread_over(&mut runs, queued, parts),
                 (Part::Nowhere(error), _) => self.error(error.to_string()),
                 (Part::Here, _) => flow = flow.and(self.run(&request)),
                 _ => {
-                    executed = None;
-                    self.send_runs(std::mem::take(&mut runs), is_all);
+                    self.finish_runs(std::mem::take(&mut runs), executed.take(), is_all);
                     flow = flow.and(self.run(&request));
                 }
             }
@@ -190,25 +234,15 @@ impl Dispatch<'_> {
             }
             self.count();
         }
-        self.send_runs(runs, is_all);
+        self.finish_runs(runs, executed, is_all);
         flow
     }
 
-    /// Adds a command to the run of its node.
-    fn add<'q>(&mut self, run: &mut Run<'q>, queued: &'q Queued, ticket: Ticket) {
-        let request = queued.request();
-        run.tickets.push(ticket);
-        run.wire.extend_from_slice(request.wire());
-        // A script that calls nothing has keys of any node.
-        let found = command::key_positions(queued.command, &request, &mut self.positions);
-        if found.is_ok() && !matches!(queued.part, Part::Keyless) {
-            run.keys
-                .extend(self.positions.iter().map(|at| request.arg(*at)));
-        }
-        run.has_script |= queued.command.class == Class::Script;
-        run.whole |= command::needs_whole_node(queued.command, &request);
-        if matches!(queued.command.name, "evalsha" | "evalsha_ro") {
-            run.scripts.push(request.arg(1));
+    /// Notes where the keys of a command are.
+    fn find_keys(&mut self, queued: &Queued) {
+        let positions = &mut self.positions;
+        if command::key_positions(queued.command, &queued.request(), positions).is_err() {
+            positions.clear();
         }
     }
 
@@ -224,11 +258,26 @@ impl Dispatch<'_> {
         let gather = Gather::new(parts.len(), place, merge_of(queued.command, parts));
         for (part, (node, positions)) in parts.iter().enumerate() {
             with_run(runs, *node, |run| {
-                run.wire
-                    .extend(for_keys(queued.command, &request, positions));
-                run.keys.extend(positions.iter().map(|at| request.arg(*at)));
                 run.tickets.push(Ticket::Part(Arc::clone(&gather), part));
+                run.add_part(queued, positions);
             });
+        }
+    }
+
+    /// Sends all runs, or hands out the replies to them if they were executed.
+    fn finish_runs(&mut self, runs: Vec<Run<'_>>, executed: Option<Vec<Executed>>, is_all: bool) {
+        let Some(executed) = executed else {
+            return self.send_runs(runs, is_all);
+        };
+        let came = Came {
+            now: self.now,
+            node_us: 0,
+        };
+        for run in runs {
+            let part = executed.iter().find(|part| part.index == run.node);
+            let frame = part.map(|part| part.frame.as_slice()).unwrap_or_default();
+            let elements = elements(&self.replies, run.tickets, is_all);
+            self.woken.extend(elements.fill(frame, came));
         }
     }
 
@@ -254,7 +303,7 @@ impl Dispatch<'_> {
             let mut frame = Vec::new();
             encode::error(&mut frame, text.as_bytes());
             for run in runs {
-                let (elements, _) = elements(&self.replies, run.tickets, is_all);
+                let elements = elements(&self.replies, run.tickets, is_all);
                 self.woken
                     .extend(elements.fill(&frame, Came { now, node_us: 0 }));
             }
@@ -275,16 +324,20 @@ impl Dispatch<'_> {
                     .load_missing(at, name, entry, now, self.woken);
             }
             encode::request(&mut run.wire, &[b"EXEC"]);
-            let (elements, count) = elements(&self.replies, run.tickets, is_all);
+            let elements = elements(&self.replies, run.tickets, is_all);
             let ticket = Ticket::Elements(Box::new(elements));
             let Run {
-                wire, keys, whole, ..
+                wire,
+                commands,
+                keys,
+                whole,
+                ..
             } = run;
             entry.step(now, self.woken, |lane, step| {
                 if whole && !step.table.rules().forwards_all() {
-                    lane.whole_node(step, &wire, Extent::Transaction(count), ticket);
+                    lane.whole_node(step, &wire, Extent::Transaction(commands), ticket);
                 } else {
-                    lane.forward(step, &keys, &wire, Effect::Transaction(count), ticket);
+                    lane.forward(step, &keys, &wire, Effect::Transaction(commands), ticket);
                 }
             });
         }
@@ -300,13 +353,11 @@ impl Dispatch<'_> {
     }
 }
 
-/// Who waits for the elements of one node's reply, and how many they are.
-fn elements(replies: &Arc<Replies>, tickets: Vec<Ticket>, is_all: bool) -> (Elements, u32) {
-    let count = u32::try_from(tickets.len()).unwrap_or(u32::MAX);
-    let elements = Elements {
+/// Who waits for the elements of one node's reply.
+fn elements(replies: &Arc<Replies>, tickets: Vec<Ticket>, is_all: bool) -> Elements {
+    Elements {
         replies: Arc::clone(replies),
         tickets,
         is_all,
-    };
-    (elements, count)
+    }
 }

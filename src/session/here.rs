@@ -34,7 +34,7 @@ impl Dispatch<'_> {
         if awaits && !self.state.executing && self.replies.backlog().outstanding > 0 {
             return Flow::Await;
         }
-        if awaits && self.state.watch.is_some() && command.name == "select" {
+        if awaits && !self.state.watches.is_empty() && command.name == "select" {
             self.reject(SELECT_WATCHED);
             return Flow::Continue;
         }

@@ -12,11 +12,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::aside::{kill, on_lane};
 use super::dispatch::Dispatch;
 use super::replies::Ticket;
 use crate::counter::{Effect, Lane, Step};
 use crate::key::Key;
-use crate::node::{Node, Refused, error_frame};
+use crate::node::{Node, Pooled, Refused, error_frame};
 use crate::resp::{encode, reply};
 use crate::telemetry::clock::now;
 
@@ -147,6 +148,24 @@ impl Locked {
         refused.map_or(Ok(locked), Err)
     }
 
+    /// Whether all keys are still locked: no lane has lost its connection.
+    pub(super) fn holds(&self) -> bool {
+        let losses = |part: &Part| with_lane(&part.node, |lane, _| lane.losses());
+        self.parts.iter().all(|part| losses(part) == part.losses)
+    }
+
+    /// Closes a lost connection at its node too: what was sent on it is executed before the keys
+    /// are free, or not at all. What waits for them does not hold that up.
+    pub(super) async fn fence(&self, node: &Arc<Node<Ticket>>, connection: Pooled) {
+        let wire = kill(connection);
+        if let Ok(killed) = self.send(node, &wire, Effect::Barrier) {
+            drop(told(killed).await);
+        } else {
+            let killed = on_lane(node, |lane, step, ticket| lane.keyless(step, &wire, ticket));
+            killed.await;
+        }
+    }
+
     /// Sends a request, or a transaction, about locked keys of `node`. The caller waits for the
     /// answer.
     ///
@@ -163,6 +182,10 @@ impl Locked {
         let losses = part.map_or(0, |part| part.losses);
         let (sender, told) = oneshot::channel();
         let ticket = Ticket::Told(sender);
+        if matches!(effect, Effect::Transaction(_)) {
+            // A script of a client may be in it.
+            node.enter().note_script();
+        }
         let is_locked = with_lane(node, |lane, step| {
             lane.within(step, losses, (effect, wire), ticket)
         });

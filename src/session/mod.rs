@@ -50,6 +50,7 @@ mod tracking;
 mod tracks;
 mod transaction;
 mod users;
+mod watch;
 
 pub use ask::{Answer, ask};
 pub use client::{Activity, Blocked, Client, Gate};

@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::aside::{Answer, fence, on_lane};
+use super::aside::{Answer, on_lane};
 use super::crossing::no_database;
 use super::dispatch::{Dispatch, Flow};
 use super::locked::{Dumped, Located, Locked, answer};
@@ -297,7 +297,7 @@ impl Moving {
         if_new: bool,
     ) -> Result<Vec<u8>, Vec<u8>> {
         let exists = target.ask(locked, "EXISTS", &[])?;
-        let mut remover = Remover::new(source, self.patience).await?;
+        let mut remover = Remover::new(locked, source, self.patience).await?;
         let exists = reply::integer(&answer(exists).await?) != Some(0);
         for attempt in 0..ATTEMPTS {
             remover.watch().await?;
@@ -424,6 +424,7 @@ async fn element(
 /// Removes a key if nobody has changed it on its node since it was read. Otherwise increments by
 /// another Tally would be lost with it.
 struct Remover<'a> {
+    locked: &'a Locked,
     place: &'a Located,
     /// `None` when it is lost.
     connection: Option<Pooled>,
@@ -431,9 +432,14 @@ struct Remover<'a> {
 }
 
 impl<'a> Remover<'a> {
-    async fn new(place: &'a Located, patience: Duration) -> Result<Self, Vec<u8>> {
+    async fn new(
+        locked: &'a Locked,
+        place: &'a Located,
+        patience: Duration,
+    ) -> Result<Self, Vec<u8>> {
         let connection = place.node.borrow().await.map_err(error_frame)?;
         Ok(Self {
+            locked,
             place,
             connection: Some(connection),
             patience,
@@ -473,7 +479,7 @@ impl<'a> Remover<'a> {
             }
             Err(lost) => {
                 let error = format!("node {}: {lost}", self.place.node.name());
-                fence(&self.place.node, connection).await;
+                self.locked.fence(&self.place.node, connection).await;
                 Err(error_frame(error))
             }
         }

@@ -1,8 +1,9 @@
 //! What a session remembers from one request to the next, beside what [`super::Client`] shows.
 
-use super::aside::{Aside, Watch};
+use super::aside::Aside;
 use super::many::Begun;
 use super::transaction::Transaction;
+use super::watch::Watch;
 
 /// Owned by the task that serves the client.
 #[derive(Debug, Default)]
@@ -12,8 +13,8 @@ pub(super) struct State {
     /// The commands of a transaction are being executed: a lane takes them even when it is full, so
     /// it goes past its bound by one transaction at most.
     pub(super) executing: bool,
-    /// Between `WATCH` and what ends it.
-    pub(super) watch: Option<Watch>,
+    /// Between `WATCH` and what ends it, one for each node.
+    pub(super) watches: Vec<Watch>,
     /// The request at the front, if it is under way on a connection of its own.
     pub(super) aside: Option<Aside>,
     /// A subscription may not be confirmed yet: what the client sends behind it, a `PUBLISH` for

@@ -72,11 +72,11 @@ impl Transaction {
         self.bytes = 0;
     }
 
-    /// The commands for the node of the watched keys that are executed with the watch.
+    /// The commands that are executed only if nothing that is watched has changed: the others
+    /// follow where these were.
     pub(super) fn watched(&self) -> impl Iterator<Item = &Queued> {
         let before = |queued: &&Queued| !matches!(queued.part, Part::Apart);
-        let commands = self.commands.iter().take_while(before);
-        commands.filter(|queued| self.node_of(queued).is_some())
+        self.commands.iter().take_while(before)
     }
 
     /// Nodes that its commands are sent to.
@@ -177,7 +177,7 @@ impl Dispatch<'_> {
             }
             Bracket::Multi => {
                 self.state.transaction = Some(Transaction {
-                    node: self.state.watch.as_ref().map(|watch| watch.index),
+                    node: self.state.watches.first().map(|watch| watch.index),
                     ..Transaction::default()
                 });
                 self.status("OK");
@@ -369,7 +369,7 @@ impl Dispatch<'_> {
         }
         let index = parts.first().map(|(index, _)| *index);
         let whole = command::needs_whole_node(command, request);
-        if whole && self.state.watch.is_some() {
+        if whole && !self.state.watches.is_empty() {
             return Err(UNNAMED_WATCHED.into());
         }
         let Some(index) = index else {
@@ -392,8 +392,7 @@ impl Dispatch<'_> {
 
     /// Whether the parts of a transaction on several nodes are executed as one each.
     pub(super) fn splits(&self) -> bool {
-        self.state.watch.is_none()
-            && self.shared.live().transactions.cross_node == crate::config::CrossNode::Split
+        self.shared.live().transactions.cross_node == crate::config::CrossNode::Split
     }
 }
 

@@ -62,3 +62,4 @@ mod turns;
 mod twin;
 mod users;
 mod watch;
+mod watch_split;

@@ -467,3 +467,65 @@ fn what_scripts_move_between_counters_of_two_nodes_is_there_once() {
         .sum();
     assert_eq!(sum, 4 * (0..60).map(|round| round % 5).sum::<i64>());
 }
+
+#[test]
+fn a_rename_that_loses_its_connection_frees_its_keys() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    let (mut client, mut other) = (stack.connect(), stack.connect());
+    let mut node = stack.nodes[0].connect();
+    client.run_ok(&format!("SET {a} 1"));
+    let mut ids = || -> HashSet<String> {
+        let list = node.run("CLIENT LIST").text();
+        let ids = list.lines().filter_map(|line| line.split(' ').next());
+        ids.map(|id| id.trim_start_matches("id=").to_owned())
+            .collect()
+    };
+    let before = ids();
+    // It has locked the keys, and waits for the other node.
+    stack.nodes[1].freeze();
+    client.send(&["RENAME", &a, &b]);
+    let mut own = None;
+    assert!(eventually(Duration::from_secs(10), || {
+        own = ids().difference(&before).next().cloned();
+        own.is_some()
+    }));
+    let kill = format!("CLIENT KILL ID {}", own.unwrap());
+    assert_eq!(stack.nodes[0].connect().run(&kill).integer(), 1);
+    stack.nodes[1].thaw();
+    assert!(client.read_reply().is_error());
+    assert_eq!(other.run(&format!("INCR {a}")).integer(), 2);
+    assert_eq!(other.run(&format!("EXISTS {b}")).integer(), 0);
+}
+
+#[test]
+fn a_transaction_behind_watch_waits_for_keys_that_are_moved() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    let (mut client, mut mover) = (stack.connect(), stack.connect());
+    client.run(&format!("RPUSH {a} element"));
+    client.run_ok(&format!("WATCH {a}"));
+    client.run_ok("MULTI");
+    client.run(&format!("LPOP {a}"));
+    let mut node = stack.nodes[0].connect();
+    let mut looks = || {
+        node.run("INFO commandstats")
+            .text()
+            .contains("cmdstat_lindex")
+    };
+    stack.nodes[1].freeze();
+    mover.send(&["LMOVE", &a, &b, "LEFT", "LEFT"]);
+    assert!(eventually(Duration::from_secs(10), &mut looks));
+    client.send(&["EXEC"]);
+    stack.nodes[1].thaw();
+    assert_eq!(mover.read_reply().text(), "element");
+    assert_eq!(client.read_reply(), Reply::Nil);
+    assert_eq!(client.run(&format!("LLEN {a}")).integer(), 0);
+    assert_eq!(client.run(&format!("LLEN {b}")).integer(), 1);
+}
