@@ -59,15 +59,15 @@ pub(crate) fn script_over_databases(random: &mut Random, length: usize) -> Vec<S
     let mut queues = false;
     for step in script(random, length) {
         match &step {
-            // Not between a short deadline and its end: it is a matter of luck what is there.
-            Step::Wait(_) => {}
             // Not every command across is taken into a transaction.
-            _ if queues && random.one_in(6) => {
+            Step::Send(..) if queues && random.one_in(6) => {
                 let database = DATABASES[random.below(DATABASES.len())];
                 steps.push(send(&format!("SELECT {database}")));
             }
-            _ if !queues && random.one_in(6) => steps.push(across(random)),
-            _ => {}
+            Step::Send(..) if !queues && random.one_in(6) => steps.push(across(random)),
+            // Nothing between a short deadline and its end: it would be a matter of luck what is
+            // there.
+            Step::Send(..) | Step::Read | Step::Wait(_) => {}
         }
         if let Step::Send(request, _) = &step {
             queues = match request[0].as_slice() {
@@ -404,4 +404,25 @@ fn faulty(random: &mut Random, key: &str) -> Step {
         "EXPIRE @ 9223372036854775807",
     ]);
     send(&line.replace('@', key))
+}
+
+#[test]
+fn nothing_is_sent_between_a_short_deadline_and_its_end() {
+    for seed in 0..3_000 {
+        for script in [script, script_over_databases] {
+            let mut last = Vec::new();
+            for step in script(&mut Random::new(seed), 50) {
+                match step {
+                    Step::Send(request, _) => last = request,
+                    Step::Read => {}
+                    Step::Wait(_) => {
+                        let line = last.join(&b' ').escape_ascii().to_string();
+                        let ends = ["PEXPIRE ", "PSETEX ", " PX "];
+                        let is_ending = ends.iter().any(|word| line.contains(word));
+                        assert!(is_ending, "seed {seed}: {line} before the wait");
+                    }
+                }
+            }
+        }
+    }
 }
