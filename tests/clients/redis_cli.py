@@ -92,7 +92,8 @@ def sitting(host, port, name):
     text = re.sub(r'(\d+# "server" => ).*?\d+# "proto"', r'\1..."proto"', text, flags=re.S)
     text = re.sub(r'("modules" => ).*?(127\.0\.0\.1:PORT>)', r"\1...\2", text, flags=re.S)
     text = re.sub(r'("id" => \(integer\)) \d+', r"\1 ID", text)
-    return re.sub(r"\(\d+\.\d+s\)", "", text)
+    # A line of its own, from half a second on.
+    return re.sub(r"\(\d+\.\d+s\)\r\n", "", text)
 
 
 def main():
