@@ -1,7 +1,7 @@
 //! Connections that take turns, on Tally and on a plain Redis beside it: all see the same.
 
 use crate::connection::{Connection, words};
-use crate::harness::Stack;
+use crate::harness::{Settings, Stack};
 use crate::servers::Redis;
 
 /// A request of a connection, and on which connections a frame comes then, in that order.
@@ -10,12 +10,22 @@ pub(crate) type Step<'a> = (usize, &'a str, &'a str);
 /// So many connections see the same from Tally as from a plain Redis, once each has run its greeting.
 #[track_caller]
 pub(crate) fn check<const N: usize>(greetings: [&str; N], steps: &[Step<'_>]) {
+    check_with(&[], greetings, steps);
+}
+
+/// The same of a Tally with these settings.
+#[track_caller]
+pub(crate) fn check_with<const N: usize>(
+    settings: Settings<'_>,
+    greetings: [&str; N],
+    steps: &[Step<'_>],
+) {
     let redis = Redis::start(&[]);
     let expected = seen(
         &mut greetings.map(|line| greeted(redis.connect(), line)),
         steps,
     );
-    let stack = Stack::start(&[]);
+    let stack = Stack::start(settings);
     let actual = seen(
         &mut greetings.map(|line| greeted(stack.connect(), line)),
         steps,
