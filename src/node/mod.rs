@@ -306,6 +306,8 @@ impl<T: Deliver> Node<T> {
     pub fn reconfigure(&self, new: config::Node) {
         let mut config = self.config.write();
         let moved = config.address != new.address;
+        // Before the address shows: a connection to the old one never looks like one to the new.
+        self.moved.fetch_or(moved, Ordering::AcqRel);
         *config = Arc::new(config::Node {
             name: config.name.clone(),
             weight: config.weight,
@@ -314,7 +316,6 @@ impl<T: Deliver> Node<T> {
         });
         drop(config);
         if moved {
-            self.moved.store(true, Ordering::Release);
             self.attention.notify_one();
         }
     }

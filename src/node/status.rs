@@ -12,8 +12,10 @@ impl<T: Deliver> Node<T> {
     /// A snapshot for INFO and the metrics.
     pub fn status(&self) -> NodeStatus {
         let inner = self.inner.lock();
+        let address = self.config().address.clone();
         let state = match &inner.link {
             Link::Unused | Link::Connecting => NodeState::Connecting,
+            Link::Up(_) if self.moved.load(Ordering::Acquire) => NodeState::Connecting,
             Link::Up(_) => NodeState::Connected,
             Link::Down(reason) => NodeState::Down {
                 reason: reason.to_string(),
@@ -26,7 +28,7 @@ impl<T: Deliver> Node<T> {
         let (batches, batches_unanswered) = inner.lane.batches();
         NodeStatus {
             name: self.name.clone(),
-            address: self.config().address.clone(),
+            address,
             state,
             redis_version: inner.peer.version.clone(),
             run_id: inner.peer.run_id.clone(),

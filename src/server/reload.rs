@@ -58,12 +58,13 @@ impl Reloader {
         let changes = (self.load)().and_then(|wanted| self.apply(&wanted));
         match &changes {
             Ok(changes) => {
-                let applied = changes.applied.join(", ");
-                tracing::info!(applied, "the configuration was read again");
                 if !changes.restart.is_empty() {
                     let keys = changes.restart.join(", ");
                     tracing::warn!(keys, "changed, and need a restart");
                 }
+                // Behind everything else that is said: who waits for it has read the rest.
+                let applied = changes.applied.join(", ");
+                tracing::info!(applied, "the configuration was read again");
                 // Last: a level that shows less would hide what was logged here.
                 log::set(&self.shared.live().log_level);
             }

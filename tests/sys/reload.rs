@@ -25,13 +25,18 @@ fn change(tally: &Tally, from: &str, to: &str) -> String {
 fn reload(tally: &Tally) -> String {
     let before = tally.log().len();
     tally.signal("HUP");
-    let said = || tally.log()[before..].to_owned();
-    let is_told = |log: &str| {
-        log.contains("the configuration was read again")
-            || log.contains("the configuration was refused")
+    // Up to the line's end: what is logged behind it may not be there yet.
+    let mut said = None;
+    let is_told = || {
+        let log = tally.log()[before..].to_owned();
+        let ends = ["was read again", "was refused"].map(|end| log.find(end));
+        let line = ends.into_iter().flatten().min();
+        let end = line.and_then(|at| Some(at + log[at..].find('\n')?));
+        said = end.map(|end| log[..end].to_owned());
+        said.is_some()
     };
-    assert!(eventually(PATIENCE, || is_told(&said())), "{}", tally.log());
-    said()
+    assert!(eventually(PATIENCE, is_told), "{}", tally.log());
+    said.unwrap_or_default()
 }
 
 #[track_caller]
