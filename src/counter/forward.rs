@@ -48,10 +48,11 @@ impl<T> Lane<T> {
     fn claim(&mut self, place: &mut Place<'_>, effect: Effect) -> bool {
         match (place.state(), effect) {
             (Some(state), _) if state.queue().is_some() => false,
-            (None, _) | (Some(_), Effect::Peek) => true,
+            // A look is no exception: a run may not have been sent yet, or be sent again.
             (Some(State::Opening { members, .. }), _) if *members > 1 && holds(Rule::RunFirst) => {
                 false
             }
+            (None, _) | (Some(_), Effect::Peek) => true,
             (Some(State::Warm(counter)), _) if counter.delays() => {
                 self.seal(place);
                 false
@@ -128,5 +129,35 @@ impl<T> Lane<T> {
             command.unready = places.iter().filter(|(_, ready)| !ready).count();
             command.keys = places;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::Bench;
+    use super::*;
+    use crate::limit::{CANONICAL, Catalogue};
+    use crate::resp::{Limits, RequestScanner, encode};
+
+    /// A call that is collected is sent later than what is forwarded at once.
+    #[test]
+    fn a_look_at_a_key_stays_behind_the_call_of_a_limit_script() {
+        let mut wire = Vec::new();
+        encode::request(&mut wire, &["EVAL", CANONICAL, "1", "k", "10"]);
+        let mut scanner = RequestScanner::new();
+        scanner.scan(&wire, &Limits::default()).unwrap().unwrap();
+        let catalogue = Catalogue::new([]).unwrap();
+        let script = catalogue.recognise_body(CANONICAL.as_bytes()).unwrap();
+        let call = script.kind().call(&scanner.request(&wire)).unwrap();
+        let mut bench = Bench::new();
+        bench.step(|lane, step| {
+            lane.limit(step, call, &wire, 1);
+            lane.forward(step, &[b"k"], b"EXISTS k\r\n", Effect::Peek, 2);
+        });
+        assert!(!bench.wire().contains("EXISTS"));
+        bench.reply(b":1\r\n");
+        assert_eq!(bench.wire(), "EXISTS k\r\n");
+        bench.reply(b":1\r\n");
+        bench.was_told(&[(1, ":1\r\n"), (2, ":1\r\n")]);
     }
 }
