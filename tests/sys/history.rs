@@ -5,10 +5,23 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::Hash;
 
 use crate::reply::Reply;
 
-/// What a client asked of the key.
+/// What a client may ask, and what it means.
+pub(crate) trait Model: Clone + fmt::Debug {
+    /// What is there; the default is nothing.
+    type State: Clone + Default + Eq + Hash + fmt::Debug;
+
+    /// The state behind it, and the reply that it gives.
+    fn after(&self, state: &Self::State) -> (Self::State, Expected);
+
+    /// Whether this reply says that it changed nothing.
+    fn is_harmless(&self, reply: &Reply) -> bool;
+}
+
+/// What a client asked of one key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Action {
     IncrBy(i64),
@@ -22,42 +35,41 @@ pub(crate) enum Action {
 
 /// One operation; times are of one clock for all clients, in nanoseconds.
 #[derive(Clone, Debug)]
-pub(crate) struct Operation {
+pub(crate) struct Operation<A = Action> {
     pub(crate) client: usize,
     pub(crate) began: u64,
     /// `u64::MAX` when no reply came.
     pub(crate) ended: u64,
-    pub(crate) action: Action,
+    pub(crate) action: A,
     /// `None`: it may have taken effect or not, once, at any later time.
     pub(crate) reply: Option<Reply>,
 }
 
-impl Operation {
+impl<A: Model> Operation<A> {
     /// Whether its reply says that it changed nothing.
     fn is_harmless(&self) -> bool {
-        match (&self.action, &self.reply) {
-            (Action::Get | Action::Expire, Some(_)) | (_, Some(Reply::Error(_))) => true,
-            (Action::Del, Some(reply)) => *reply == Reply::Integer(0),
-            _ => false,
-        }
+        let reply = self.reply.as_ref();
+        reply.is_some_and(|reply| self.action.is_harmless(reply))
     }
 }
 
 /// Why a history has no explanation.
-pub(crate) struct Unexplained {
-    explained: Vec<Operation>,
-    stuck: Vec<Operation>,
-    value: Option<Vec<u8>>,
+pub(crate) struct Unexplained<A: Model> {
+    explained: Vec<Operation<A>>,
+    stuck: Vec<Operation<A>>,
+    state: A::State,
+    /// Whether the search was given up: there may be an order.
+    pub(crate) is_open: bool,
 }
 
-/// Looks for an order, starting from a missing key; each client's operations come in its order.
-pub(crate) fn explain(history: &[Operation]) -> Result<(), Box<Unexplained>> {
+/// Looks for an order, starting from nothing; each client's operations come in its order.
+pub(crate) fn explain<A: Model>(history: &[Operation<A>]) -> Result<(), Box<Unexplained<A>>> {
     let clients = history
         .iter()
         .map(|operation| operation.client + 1)
         .max()
         .unwrap_or(0);
-    let mut queues: Vec<Vec<&Operation>> = vec![Vec::new(); clients];
+    let mut queues: Vec<Vec<&Operation<A>>> = vec![Vec::new(); clients];
     for operation in history {
         queues[operation.client].push(operation);
     }
@@ -67,37 +79,36 @@ pub(crate) fn explain(history: &[Operation]) -> Result<(), Box<Unexplained>> {
         queues,
         seen: HashSet::new(),
         order: Vec::new(),
-        best: (Vec::new(), None, Vec::new()),
+        best: (Vec::new(), A::State::default(), Vec::new()),
     };
     if search.run() {
         return Ok(());
     }
-    let (explained, value, done) = search.best;
+    let (explained, state, done) = search.best;
     let rest = search.queues.iter().zip(done);
     Err(Box::new(Unexplained {
         explained: explained.into_iter().cloned().collect(),
         stuck: rest
             .filter_map(|(queue, at)| queue.get(at).map(|&next| next.clone()))
             .collect(),
-        value,
+        state,
+        is_open: search.seen.len() >= MAX_STATES,
     }))
 }
 
-type Value = Option<Vec<u8>>;
-
-struct Search<'a> {
-    queues: Vec<Vec<&'a Operation>>,
+struct Search<'a, A: Model> {
+    queues: Vec<Vec<&'a Operation<A>>>,
     /// How many operations of each queue are in the order.
     done: Vec<usize>,
-    seen: HashSet<(Vec<usize>, Value)>,
-    order: Vec<&'a Operation>,
-    /// The longest order found, its value and progress, for the report.
-    best: (Vec<&'a Operation>, Value, Vec<usize>),
+    seen: HashSet<(Vec<usize>, A::State)>,
+    order: Vec<&'a Operation<A>>,
+    /// The longest order found, its state and progress, for the report.
+    best: (Vec<&'a Operation<A>>, A::State, Vec<usize>),
 }
 
 /// A choice that the search can come back to.
-struct Branch {
-    value: Value,
+struct Branch<S> {
+    state: S,
     /// Queues not tried yet.
     rest: Vec<usize>,
     /// Length of the order before the choice.
@@ -105,22 +116,27 @@ struct Branch {
     done: Vec<usize>,
 }
 
-impl Search<'_> {
+impl<A: Model> Search<'_, A> {
     fn run(&mut self) -> bool {
-        let mut value = None;
-        let mut branches: Vec<Branch> = Vec::new();
+        let mut state = A::State::default();
+        let mut branches: Vec<Branch<A::State>> = Vec::new();
         loop {
-            self.take_harmless(&value);
+            self.take_harmless(&state);
             if self.order.len() > self.best.0.len() {
-                self.best = (self.order.clone(), value.clone(), self.done.clone());
+                self.best = (self.order.clone(), state.clone(), self.done.clone());
             }
             if self.is_complete() {
                 return true;
             }
-            if self.seen.insert((self.done.clone(), value.clone())) {
-                let rest = self.candidates(&value);
+            if self.seen.len() >= MAX_STATES {
+                return false;
+            }
+            if self.seen.insert((self.done.clone(), state.clone())) {
+                let mut rest = self.candidates(&state);
+                // The last is tried first: what was never answered comes behind what was.
+                rest.reverse();
                 branches.push(Branch {
-                    value,
+                    state,
                     rest,
                     length: self.order.len(),
                     done: self.done.clone(),
@@ -138,7 +154,7 @@ impl Search<'_> {
                     continue;
                 };
                 let operation = self.queues[queue][self.done[queue]];
-                value = after(&operation.action, branch.value.as_deref()).0;
+                state = operation.action.after(&branch.state).0;
                 self.done[queue] += 1;
                 self.order.push(operation);
                 break;
@@ -153,9 +169,9 @@ impl Search<'_> {
 
     /// An operation that fits now and can not change anything, whatever its place, may as well be
     /// next. (A SET of the value that is there does not qualify: it may be needed later.)
-    fn take_harmless(&mut self, value: &Value) {
+    fn take_harmless(&mut self, state: &A::State) {
         loop {
-            let candidates = self.candidates(value);
+            let candidates = self.candidates(state);
             let harmless = |queue: &usize| self.queues[*queue][self.done[*queue]].is_harmless();
             let Some(queue) = candidates.into_iter().find(harmless) else {
                 return;
@@ -165,8 +181,8 @@ impl Search<'_> {
         }
     }
 
-    /// Queues whose next operation may come next and gives its reply on `value`.
-    fn candidates(&self, value: &Value) -> Vec<usize> {
+    /// Queues whose next operation may come next and gives its reply on `state`.
+    fn candidates(&self, state: &A::State) -> Vec<usize> {
         let next = |queue: usize| self.queues[queue].get(self.done[queue]).copied();
         let all = 0..self.queues.len();
         // A client's replies come in order, so its first open operation ends before its others.
@@ -174,34 +190,68 @@ impl Search<'_> {
         let fits = |queue: &usize| {
             next(*queue).is_some_and(|operation| {
                 operation.began <= first_end.unwrap_or(u64::MAX)
-                    && operation.reply.as_ref().is_none_or(|reply| {
-                        after(&operation.action, value.as_deref()).1.accepts(reply)
-                    })
+                    && operation
+                        .reply
+                        .as_ref()
+                        .is_none_or(|reply| operation.action.after(state).1.accepts(reply))
             })
         };
         all.filter(fits).collect()
     }
 }
 
+/// Most states that a search remembers.
+const MAX_STATES: usize = 1_000_000;
+
 /// What the model expects of a reply.
-enum Expected {
+#[derive(Debug)]
+pub(crate) enum Expected {
     Reply(Reply),
     /// Any error that starts so.
     Error(&'static str),
+    /// This many seconds, or fewer by what a test may take.
+    Seconds(i64),
+    /// One or the other.
+    Either([Reply; 2]),
+    /// An array of these.
+    Each(Vec<Self>),
 }
 
 impl Expected {
-    fn accepts(&self, reply: &Reply) -> bool {
+    pub(crate) fn accepts(&self, reply: &Reply) -> bool {
         match (self, reply) {
             (Self::Reply(expected), reply) => expected == reply,
             (Self::Error(start), Reply::Error(text)) => text.starts_with(start.as_bytes()),
-            (Self::Error(_), _) => false,
+            (Self::Seconds(most), Reply::Integer(got)) => (most - 400..=*most).contains(got),
+            (Self::Either(replies), reply) => replies.contains(reply),
+            (Self::Each(expected), Reply::Array(got)) => {
+                let mut pairs = expected.iter().zip(got);
+                expected.len() == got.len() && pairs.all(|(one, got)| one.accepts(got))
+            }
+            (Self::Error(_) | Self::Seconds(_) | Self::Each(_), _) => false,
+        }
+    }
+}
+
+impl Model for Action {
+    /// The key's value.
+    type State = Option<Vec<u8>>;
+
+    fn after(&self, state: &Self::State) -> (Self::State, Expected) {
+        after(self, state.as_deref())
+    }
+
+    fn is_harmless(&self, reply: &Reply) -> bool {
+        match (self, reply) {
+            (Self::Get | Self::Expire, _) | (_, Reply::Error(_)) => true,
+            (Self::Del, reply) => *reply == Reply::Integer(0),
+            _ => false,
         }
     }
 }
 
 /// Redis's strings, as far as the actions go.
-fn after(action: &Action, value: Option<&[u8]>) -> (Value, Expected) {
+fn after(action: &Action, value: Option<&[u8]>) -> (Option<Vec<u8>>, Expected) {
     let kept = value.map(<[u8]>::to_vec);
     match action {
         Action::Get => {
@@ -243,22 +293,19 @@ fn after(action: &Action, value: Option<&[u8]>) -> (Value, Expected) {
 }
 
 /// The integer whose canonical form `bytes` is (no `+`, no leading zero, no `-0`).
-fn integer(bytes: &[u8]) -> Option<i64> {
+pub(crate) fn integer(bytes: &[u8]) -> Option<i64> {
     let number: i64 = std::str::from_utf8(bytes).ok()?.parse().ok()?;
     (number.to_string().as_bytes() == bytes).then_some(number)
 }
 
-impl fmt::Debug for Unexplained {
+impl<A: Model> fmt::Debug for Unexplained<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "explained, in order:")?;
         for operation in &self.explained {
             writeln!(f, "  {operation:?}")?;
         }
-        let value = self
-            .value
-            .as_ref()
-            .map(|bytes| bytes.escape_ascii().to_string());
-        writeln!(f, "then the value is {value:?} and none of these fits:")?;
+        let state = &self.state;
+        writeln!(f, "then there is {state:?} and none of these fits:")?;
         for operation in &self.stuck {
             writeln!(f, "  {operation:?}")?;
         }

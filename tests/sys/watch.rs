@@ -9,6 +9,46 @@ use crate::harness::{Stack, eventually, pause, skipped_on_bare_redis};
 use crate::reply::Reply;
 use crate::servers::Redis;
 
+/// The script's keys are taken to one node and back: what another client does to them in between,
+/// on a connection past the lane, would be overwritten.
+#[test]
+fn no_update_is_lost_between_a_watched_transaction_and_a_script_over_nodes() {
+    const EACH: usize = 150;
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[("transactions.cross_node", "\"split\"")]);
+    let (one, two) = (stack.key_on(0, "one"), stack.key_on(1, "two"));
+    let [mut watching, mut calling] = [stack.connect(), stack.connect()];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..EACH {
+                loop {
+                    watching.run_ok(&format!("WATCH {two}"));
+                    let next = match watching.run(&format!("GET {two}")) {
+                        Reply::Nil => 1,
+                        value => value.text().parse::<i64>().unwrap() + 1,
+                    };
+                    let set = format!("SET {two} {next}");
+                    let replies = watching.run_all(&["MULTI", &set, "EXEC"]);
+                    if replies[2] != Reply::Nil {
+                        break;
+                    }
+                }
+            }
+        });
+        scope.spawn(|| {
+            let body = "redis.call('INCR', KEYS[1]) return redis.call('INCR', KEYS[2])";
+            for _ in 0..EACH {
+                let reply = calling.run(&format!("EVAL \"{body}\" 2 {one} {two}"));
+                assert!(!reply.is_error(), "{reply:?}");
+            }
+        });
+    });
+    let held = stack.connect().run(&format!("GET {two}"));
+    assert_eq!(held.text(), (2 * EACH).to_string());
+}
+
 #[test]
 fn no_update_is_lost_between_watch_and_exec() {
     const CLIENTS: usize = 8;
