@@ -28,7 +28,7 @@ pub use durations::{Durations, DurationsSample};
 pub use hot_keys::{HotKey, HotKeys};
 pub use latency::{LatencyEvents, LatencyReport, LatencySample};
 pub use node::{NodeState, NodeStatus};
-pub use process::{ProcessUsage, kernel_release, random_run_id};
+pub use process::{ProcessUsage, kernel_release, random_run_id, system_memory_bytes};
 pub use seen::{Refusal, Refusals, Seen, Touch, Use};
 pub use slow_log::{SlowEntry, SlowLog};
 pub use stats::Stats;

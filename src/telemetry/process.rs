@@ -50,6 +50,14 @@ pub fn kernel_release() -> Option<String> {
     Some(text.trim().to_owned())
 }
 
+/// Memory of the machine, in bytes.
+pub fn system_memory_bytes() -> u64 {
+    kilobytes(
+        &fs::read_to_string("/proc/meminfo").unwrap_or_default(),
+        "MemTotal:",
+    )
+}
+
 /// A name for this run: 40 random hexadecimal digits, as `run_id` has in Redis. Not a secret.
 pub fn random_run_id() -> String {
     let mut id = String::with_capacity(48);

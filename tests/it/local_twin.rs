@@ -61,6 +61,31 @@ fn info_uses_names_and_order_that_redis_uses() {
     }
 }
 
+/// bull-board, Sidekiq's page, exporters for Prometheus and checks of servers take these without
+/// asking whether they are there.
+#[test]
+fn info_has_what_dashboards_and_checks_read() {
+    let all = [vec![b"INFO".to_vec()]];
+    let ours = field_names(&run_here(None, &all), ':');
+    for name in DASHBOARD_FIELDS.split_ascii_whitespace() {
+        assert!(ours.iter().any(|known| known == name), "{name}: {ours:?}");
+    }
+}
+
+const DASHBOARD_FIELDS: &str = r"
+redis_version redis_mode os arch_bits multiplexing_api process_id tcp_port run_id
+uptime_in_seconds uptime_in_days connected_clients blocked_clients used_memory used_memory_human
+used_memory_rss used_memory_peak used_memory_peak_human used_memory_lua total_system_memory
+total_system_memory_human maxmemory maxmemory_policy mem_fragmentation_ratio mem_allocator loading
+rdb_changes_since_last_save rdb_bgsave_in_progress rdb_last_save_time rdb_last_bgsave_status
+rdb_last_bgsave_time_sec rdb_current_bgsave_time_sec aof_enabled aof_rewrite_in_progress
+aof_last_bgrewrite_status aof_last_write_status total_connections_received
+total_commands_processed instantaneous_ops_per_sec rejected_connections expired_keys evicted_keys
+keyspace_hits keyspace_misses pubsub_channels pubsub_patterns latest_fork_usec sync_full role
+connected_slaves master_replid master_repl_offset repl_backlog_active used_cpu_sys used_cpu_user
+used_cpu_sys_children used_cpu_user_children cluster_enabled
+";
+
 #[test]
 fn client_info_has_the_fields_of_redis_and_later_ones() {
     let redis = RedisServer::start();

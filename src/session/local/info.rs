@@ -10,7 +10,7 @@ use super::{After, Local, argument};
 use crate::command::Topics;
 use crate::config::Mode;
 use crate::resp::{Request, encode};
-use crate::telemetry::{NodeState, NodeStatus, ProcessUsage, kernel_release};
+use crate::telemetry::{NodeState, NodeStatus, ProcessUsage, kernel_release, system_memory_bytes};
 
 /// Writes the reply, or, when something of the nodes is wanted, hands it over unfinished.
 pub(super) fn info(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
@@ -137,12 +137,22 @@ fn server(report: &mut Report<'_, '_>) {
         format_args!("{} {release} {}", os_name(), std::env::consts::ARCH),
     );
     report.field("arch_bits", usize::BITS);
+    report.field("monotonic_clock", "POSIX clock_gettime");
+    let multiplexing = match std::env::consts::OS {
+        "linux" => "epoll",
+        _ => "kqueue",
+    };
+    report.field("multiplexing_api", multiplexing);
     report.field("process_id", std::process::id());
+    report.field("process_supervised", "no");
     report.field("run_id", local.run_id);
     report.field("tcp_port", local.client.laddr.port());
     report.field("server_time_usec", local.wall.as_micros());
     report.field("uptime_in_seconds", uptime);
     report.field("uptime_in_days", uptime / 86_400);
+    if let Ok(path) = std::env::current_exe() {
+        report.field("executable", path.display());
+    }
     report.field(
         "io_threads_active",
         u8::from(local.config.server.threads > 1),
@@ -162,6 +172,7 @@ fn clients(report: &mut Report<'_, '_>) {
     let registry = report.local.registry;
     let clients = registry.clients();
     report.field("connected_clients", clients.len());
+    report.field("cluster_connections", 0);
     report.field("maxclients", registry.max_clients());
     let blocked = clients.iter().filter(|client| client.blocked().is_some());
     let paused = report.local.pause.waiting();
@@ -185,12 +196,33 @@ fn memory(report: &mut Report<'_, '_>) {
         "used_memory_peak_perc",
         format_args!("{}.{:02}%", share / 100, share % 100),
     );
+    let total = system_memory_bytes();
+    report.field("total_system_memory", total);
+    report.field("total_system_memory_human", human(total));
+    // Scripts run on the nodes.
+    report.field("used_memory_lua", 0);
+    report.field("used_memory_lua_human", human(0));
     report.field("number_of_cached_scripts", report.local.scripts.len());
     report.field("maxmemory", 0);
     report.field("maxmemory_human", human(0));
     report.field("maxmemory_policy", "noeviction");
+    // What is used is what is resident, so there is nothing between them.
+    report.field("mem_fragmentation_ratio", "1.00");
+    report.field("mem_fragmentation_bytes", 0);
+    for replication_and_log in [
+        "mem_not_counted_for_evict",
+        "mem_replication_backlog",
+        "mem_total_replication_buffers",
+        "mem_clients_slaves",
+        "mem_cluster_links",
+        "mem_aof_buffer",
+    ] {
+        report.field(replication_and_log, 0);
+    }
     report.field("mem_allocator", "mimalloc");
+    report.field("active_defrag_running", 0);
     report.joined(Join::Sum, "lazyfree_pending_objects");
+    report.joined(Join::Sum, "lazyfreed_objects");
 }
 
 /// Bytes as Redis shows them: `967.60K`, two decimals, powers of 1024.
@@ -210,8 +242,16 @@ fn persistence(report: &mut Report<'_, '_>) {
     // A program that waits for the end of a save waits for that of all nodes.
     report.joined(Join::Most, "rdb_bgsave_in_progress");
     report.joined(Join::Least, "rdb_last_save_time");
+    report.joined(Join::Status, "rdb_last_bgsave_status");
+    report.joined(Join::Most, "rdb_last_bgsave_time_sec");
+    report.joined(Join::Most, "rdb_current_bgsave_time_sec");
     report.joined(Join::Least, "aof_enabled");
     report.joined(Join::Most, "aof_rewrite_in_progress");
+    report.joined(Join::Most, "aof_rewrite_scheduled");
+    report.joined(Join::Most, "aof_last_rewrite_time_sec");
+    report.joined(Join::Most, "aof_current_rewrite_time_sec");
+    report.joined(Join::Status, "aof_last_bgrewrite_status");
+    report.joined(Join::Status, "aof_last_write_status");
 }
 
 fn stats(report: &mut Report<'_, '_>) {
@@ -226,13 +266,21 @@ fn stats(report: &mut Report<'_, '_>) {
     report.field("total_net_input_bytes", stats.net_input_bytes.get());
     report.field("total_net_output_bytes", stats.net_output_bytes.get());
     report.field("rejected_connections", stats.rejected_connections.get());
+    for synchronized in ["sync_full", "sync_partial_ok", "sync_partial_err"] {
+        report.field(synchronized, 0);
+    }
     report.joined(Join::Sum, "expired_keys");
     report.joined(Join::Sum, "evicted_keys");
+    report.field("evicted_clients", 0);
     report.field("keyspace_hits", stats.keyspace_hits.get());
     report.field("keyspace_misses", stats.keyspace_misses.get());
     let topics = report.local.topics;
     report.field("pubsub_channels", topics(Topics::Channels));
     report.field("pubsub_patterns", topics(Topics::Patterns));
+    report.field("pubsubshard_channels", topics(Topics::Shards));
+    report.joined(Join::Most, "latest_fork_usec");
+    report.joined(Join::Sum, "total_forks");
+    report.field("migrate_cached_sockets", 0);
     let tracking = report.local.tracking.counts();
     report.field("tracking_total_keys", tracking.keys);
     report.field("tracking_total_items", tracking.items);
@@ -243,8 +291,16 @@ fn stats(report: &mut Report<'_, '_>) {
 fn replication(report: &mut Report<'_, '_>) {
     report.field("role", "master");
     report.field("connected_slaves", 0);
-    // It has no replicas, so it counts no bytes for them.
+    report.field("master_failover_state", "no-failover");
+    report.field("master_replid", report.local.run_id);
+    report.field("master_replid2", format_args!("{:040}", 0));
+    // It has no replicas, so it counts and keeps no bytes for them.
     report.field("master_repl_offset", 0);
+    report.field("second_repl_offset", -1);
+    report.field("repl_backlog_active", 0);
+    report.field("repl_backlog_size", 0);
+    report.field("repl_backlog_first_byte_offset", 0);
+    report.field("repl_backlog_histlen", 0);
 }
 
 fn cpu(report: &mut Report<'_, '_>) {
@@ -252,6 +308,10 @@ fn cpu(report: &mut Report<'_, '_>) {
     let seconds = |time: std::time::Duration| format!("{:.6}", time.as_secs_f64());
     report.field("used_cpu_sys", seconds(usage.cpu_system));
     report.field("used_cpu_user", seconds(usage.cpu_user));
+    // It starts no other processes.
+    let none = seconds(std::time::Duration::ZERO);
+    report.field("used_cpu_sys_children", &none);
+    report.field("used_cpu_user_children", &none);
 }
 
 /// Calls are those that were executed; their time is counted when the reply is ready, so it lags

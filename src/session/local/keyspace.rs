@@ -18,14 +18,14 @@ pub struct InfoText {
     pub(super) protocol: Protocol,
 }
 
-/// A field that each node has, and how one number is made of theirs.
+/// A field that each node has, and how one value is made of theirs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Joined {
     pub(super) name: &'static str,
     pub(super) how: Join,
 }
 
-/// How the numbers of several nodes become one; of none, 0.
+/// How the values of several nodes become one; of no numbers, 0.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Join {
     /// A count of all.
@@ -34,15 +34,23 @@ pub(super) enum Join {
     Most,
     /// A moment by which all of them had done something.
     Least,
+    /// How something ended: `ok`, or the first other word.
+    Status,
 }
 
 impl Join {
-    fn of(self, numbers: impl Iterator<Item = u64>) -> u64 {
-        match self {
-            Self::Sum => numbers.fold(0, u64::saturating_add),
-            Self::Most => numbers.max().unwrap_or(0),
-            Self::Least => numbers.min().unwrap_or(0),
+    fn of<'t>(self, mut values: impl Iterator<Item = &'t str>) -> String {
+        if matches!(self, Self::Status) {
+            return values.find(|word| *word != "ok").unwrap_or("ok").to_owned();
         }
+        // -1 is Redis's word for never.
+        let numbers = values.filter_map(|value| value.parse::<i64>().ok());
+        let joined = match self {
+            Self::Sum => Some(numbers.fold(0, i64::saturating_add)),
+            Self::Most => numbers.max(),
+            Self::Least | Self::Status => numbers.min(),
+        };
+        joined.unwrap_or(0).to_string()
     }
 }
 
@@ -79,8 +87,8 @@ pub struct NodeKeyspace<'f> {
 pub fn finish_info(info: InfoText, nodes: &[NodeKeyspace<'_>], out: &mut Vec<u8>) {
     let mut text = info.text;
     for (at, Joined { name, how }) in info.joined.into_iter().rev() {
-        let number = how.of(nodes.iter().filter_map(|node| field(node.told, name)));
-        text.insert_str(at, &format!("{name}:{number}\r\n"));
+        let value = how.of(nodes.iter().filter_map(|node| field(node.told, name)));
+        text.insert_str(at, &format!("{name}:{value}\r\n"));
     }
     if info.has_keyspace {
         add_keyspace(&mut text, nodes);
@@ -88,10 +96,9 @@ pub fn finish_info(info: InfoText, nodes: &[NodeKeyspace<'_>], out: &mut Vec<u8>
     encode::verbatim(out, info.protocol, &text);
 }
 
-/// The number that stands behind a field's name in a reply to `INFO`.
-fn field(told: &[u8], name: &str) -> Option<u64> {
-    let value = lines(told).find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    value.parse().ok()
+/// What stands behind a field's name in a reply to `INFO`.
+fn field<'t>(told: &'t [u8], name: &str) -> Option<&'t str> {
+    lines(told).find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }
 
 fn lines(told: &[u8]) -> impl Iterator<Item = &str> {
@@ -230,6 +237,9 @@ mod tests {
                 (9, joined("expired_keys", Join::Sum)),
                 (9, joined("evicted_keys", Join::Most)),
                 (9, joined("saved", Join::Least)),
+                (9, joined("took", Join::Most)),
+                (9, joined("ended", Join::Status)),
+                (9, joined("written", Join::Status)),
                 (text.len(), joined("none", Join::Least)),
             ],
             text,
@@ -238,7 +248,7 @@ mod tests {
         };
         let nodes: [Told<'_>; 4] = [
             (
-                "# Stats\r\nexpired_keys:3\r\nevicted_keys:4\r\nsaved:8\r\n",
+                "# Stats\r\nexpired_keys:3\r\nevicted_keys:4\r\nsaved:8\r\ntook:-1\r\nended:ok\r\n",
                 0,
                 &[],
             ),
@@ -247,13 +257,18 @@ mod tests {
                 0,
                 &[],
             ),
-            ("evicted_keys:1\r\nsaved:7\r\n", 0, &[]),
+            (
+                "evicted_keys:1\r\nsaved:7\r\ntook:-1\r\nended:err\r\n",
+                0,
+                &[],
+            ),
             ("-ERR no\r\n", 0, &[]),
         ];
         check_text(
             info,
             &nodes,
-            "# Stats\r\nexpired_keys:8\r\nevicted_keys:4\r\nsaved:7\r\nhits:1\r\nmisses:2\r\nnone:0\r\n",
+            "# Stats\r\nexpired_keys:8\r\nevicted_keys:4\r\nsaved:7\r\ntook:-1\r\nended:err\r\n\
+             written:ok\r\nhits:1\r\nmisses:2\r\nnone:0\r\n",
         );
     }
 
