@@ -372,11 +372,16 @@ impl Moving {
         }
         let has = has?;
         type_there?;
-        if reply::integer(&has) != Some(0) {
-            answer(target.ask(locked, "SADD", &member)?).await?;
-            answer(source.ask(locked, "SREM", &member)?).await?;
+        if reply::integer(&has) == Some(0) {
+            return Ok(has);
         }
-        Ok(has)
+        let added = answer(target.ask(locked, "SADD", &member)?).await?;
+        let removed = answer(source.ask(locked, "SREM", &member)?).await?;
+        if reply::integer(&removed) == Some(0) && reply::integer(&added) != Some(0) {
+            // Others have taken it on the node itself: it is theirs.
+            answer(target.ask(locked, "SREM", &member)?).await?;
+        }
+        Ok(removed)
     }
 
     async fn set_new(&self, locked: &Locked) -> Result<Vec<u8>, Vec<u8>> {
@@ -408,17 +413,26 @@ async fn element(
     (source, from): (&Located, End),
     (target, to): (&Located, End),
 ) -> Result<Vec<u8>, Vec<u8>> {
-    let frame = answer(source.ask(locked, "LINDEX", &[from.index().as_bytes()])?).await?;
-    let Some(found) = reply::text(&frame).filter(|_| !reply::is_null(&frame)) else {
-        let mut nothing = Vec::new();
-        encode::null(&mut nothing, Protocol::Resp3);
-        return Ok(nothing);
-    };
-    answer(target.ask(locked, to.push(), &[found])?).await?;
-    // Only this element, not whatever stands there now: others may have taken it on the node
-    // itself.
-    answer(source.ask(locked, "LREM", &[from.count(), found])?).await?;
-    Ok(frame)
+    for _ in 0..ATTEMPTS {
+        let frame = answer(source.ask(locked, "LINDEX", &[from.index().as_bytes()])?).await?;
+        let Some(found) = reply::text(&frame).filter(|_| !reply::is_null(&frame)) else {
+            let mut nothing = Vec::new();
+            encode::null(&mut nothing, Protocol::Resp3);
+            return Ok(nothing);
+        };
+        answer(target.ask(locked, to.push(), &[found])?).await?;
+        // Only this element, not whatever stands there now.
+        let removed = answer(source.ask(locked, "LREM", &[from.count(), found])?).await?;
+        if reply::integer(&removed) != Some(0) {
+            return Ok(frame);
+        }
+        // Others have taken it, on the node itself or by a command that waited for one: it is
+        // theirs.
+        answer(target.ask(locked, "LREM", &[to.count(), found])?).await?;
+    }
+    Err(error_frame(
+        "others take the elements on the list's node all the time; nothing was moved",
+    ))
 }
 
 /// Removes a key if nobody has changed it on its node since it was read. Otherwise increments by
@@ -486,5 +500,5 @@ impl<'a> Remover<'a> {
     }
 }
 
-/// How often a key that others keep changing is read again.
+/// How often a key is read that others keep changing.
 const ATTEMPTS: usize = 8;

@@ -281,6 +281,58 @@ fn elements_that_many_move_both_ways_are_there_once() {
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), 40, "{all:?}");
 }
 
+/// What waits for elements takes them on a connection of its own, past the locks of a move.
+#[test]
+fn elements_that_some_take_while_others_move_them_are_there_once() {
+    const ELEMENTS: usize = 400;
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::start(&[]);
+    let (a, b) = (stack.key_on(0, "a"), stack.key_on(1, "b"));
+    let elements: Vec<String> = (0..ELEMENTS).map(|number| format!("e{number}")).collect();
+    stack
+        .connect()
+        .run(&format!("RPUSH {a} {}", elements.join(" ")));
+    let (stack, a, b) = (&stack, &a, &b);
+    let mut found: Vec<String> = std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(move || {
+                let mut client = stack.connect();
+                let line = format!("LMOVE {a} {b} LEFT RIGHT");
+                loop {
+                    let reply = client.run(&line);
+                    assert!(!reply.is_error(), "{line}: {reply:?}");
+                    if reply == Reply::Nil {
+                        break;
+                    }
+                }
+            });
+        }
+        let takers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mut client = stack.connect();
+                    let mut taken = Vec::new();
+                    while let Reply::Array(pair) = client.run(&format!("BLPOP {a} 0.01")) {
+                        taken.push(pair[1].text());
+                    }
+                    taken
+                })
+            })
+            .collect();
+        let taken = takers.into_iter().map(|taker| taker.join().unwrap());
+        taken.flatten().collect()
+    });
+    assert!(!found.is_empty(), "nothing was taken");
+    let moved = stack.connect().run(&format!("LRANGE {b} 0 -1"));
+    assert!(!moved.elements().is_empty(), "nothing was moved");
+    found.extend(moved.elements().iter().map(Reply::text));
+    let distinct: HashSet<_> = found.iter().collect();
+    assert_eq!(found.len(), distinct.len(), "an element is there twice");
+    assert_eq!(found.len(), ELEMENTS);
+}
+
 #[test]
 fn what_waits_for_an_element_of_another_node_is_given_it() {
     if skipped_on_bare_redis() {
