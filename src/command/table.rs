@@ -448,7 +448,7 @@ table! {
     "time",                    1, NONE,      Local,                    Plain,          [LOADING STALE FAST];
 
     // Redis Cluster.
-    "asking",                  1, NONE,      NEVER,                    Plain,          [FAST];
+    "asking",                  1, NONE,      Local,                    Plain,          [FAST];
     "cluster",                -2, NONE,      CONTAINER,                Plain,          [CONTAINER];
     "cluster|addslots",       -3, NONE,      Local,                    Plain,          [ADMIN STALE];
     "cluster|addslotsrange",  -4, NONE,      Local,                    Plain,          [ADMIN STALE];
