@@ -363,15 +363,24 @@ fn random_scripts_answer_as_redis_does_when_through() {
     check_random_scripts(MODES[2]);
 }
 
+fn check_scripts_over_databases(mode: &str) {
+    let settings = [("counters.mode", mode)];
+    check_random(&settings, &DATABASES, script_over_databases);
+}
+
 #[test]
-fn random_scripts_over_databases_answer_as_redis_does() {
-    for mode in MODES {
-        check_random(
-            &[("counters.mode", mode)],
-            &DATABASES,
-            script_over_databases,
-        );
-    }
+fn random_scripts_over_databases_answer_as_redis_does_when_buffered() {
+    check_scripts_over_databases("\"buffered\"");
+}
+
+#[test]
+fn random_scripts_over_databases_answer_as_redis_does_when_exact() {
+    check_scripts_over_databases("\"exact\"");
+}
+
+#[test]
+fn random_scripts_over_databases_answer_as_redis_does_when_through() {
+    check_scripts_over_databases("\"through\"");
 }
 
 #[test]
