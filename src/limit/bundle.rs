@@ -10,8 +10,8 @@ use crate::resp::{Protocol, encode, reply};
 /// Calls of one effect, each on a key of its own, that one script makes one after the other.
 ///
 /// What a call costs a node is mostly the call itself. Measured on Redis 7.0, a limit takes 2.7
-/// microseconds in a call of its own, 3.0 in pairs, 1.7 in bundles of 8 and 1.3 in bundles of 32; a hit whose
-/// client is told the time to live 3.2, 2.3 and 1.8.
+/// microseconds in a call of its own, 3.0 in pairs, 1.7 in bundles of 8 and 1.3 in bundles of 32;
+/// a hit whose client is told the time to live 3.2 alone, 2.3 in 8 and 1.8 in 32.
 #[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub struct Bundle {
