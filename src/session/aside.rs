@@ -89,6 +89,7 @@ impl Dispatch<'_> {
             let wait = Wait {
                 bars: Bars::new(self.node(index)),
                 index,
+                is_ordered: self.splits(),
                 client: self.shared.registry.get(self.client.id),
                 timeout: self.shared.live().upstream.hard_timeout,
             };
@@ -164,6 +165,8 @@ struct Wait {
     bars: Bars,
     /// Its node.
     index: usize,
+    /// Whether it stays behind what others have sent before.
+    is_ordered: bool,
     /// Who waits; `None` for a request that Tally makes itself.
     client: Option<Arc<Client>>,
     /// For every answer but that of the wait itself.
@@ -176,7 +179,7 @@ impl Wait {
             Ok(connection) => connection,
             Err(error) => return Answer::of(error_frame(error)),
         };
-        if let Err(frame) = self.bars.add(&keys).await {
+        if let Err(frame) = self.make_ready(&keys).await {
             self.bars.node.take_back(connection);
             return Answer::of(frame);
         }
@@ -200,6 +203,23 @@ impl Wait {
                 error_frame(format!("node {}: {lost}", self.bars.node.name()))
             }
         })
+    }
+
+    /// Bars the keys. An error frame says why nothing more may be done.
+    async fn make_ready(&mut self, keys: &[Key]) -> Result<(), Vec<u8>> {
+        self.bars.add(keys).await?;
+        if !self.is_ordered {
+            return Ok(());
+        }
+        let keys: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
+        let sent = on_lane(&self.bars.node, |lane, step, ticket| {
+            lane.forward(step, &keys, PING, Effect::Peek, ticket);
+        });
+        let frame = sent.await;
+        if reply::is_error(&frame) {
+            return Err(frame);
+        }
+        Ok(())
     }
 
     /// Waits for the reply. When the client leaves, the lane ends its wait at the node: in order
@@ -353,6 +373,9 @@ pub(super) async fn submitted(
     node.send();
     Ok(answer)
 }
+
+/// Once a lane has answered it, everything that was sent there before has been executed.
+pub(super) const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 /// Between two looks at a full lane.
 const TURN: Duration = Duration::from_millis(2);

@@ -5,6 +5,9 @@
 //!
 //!  EXEC ──> what is watched and what the commands name is locked on all nodes
 //!             │
+//!             v   (where transactions are split)
+//!           what was sent to these nodes before is answered
+//!             │
 //!             v
 //!           MULTI EXEC on the connections of all nodes that watch, but one ──> unchanged?
 //!             │
@@ -25,10 +28,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use super::aside::{Answer, Bars, on_lane};
+use super::aside::{Answer, Bars, PING, on_lane};
 use super::dispatch::{Dispatch, Flow};
 use super::exec::Run;
-use super::locked::{Located, Locked, told};
+use super::locked::{Located, Locked, answer, told};
 use super::replies::Ticket;
 use super::transaction::CROSS_SLOT;
 use crate::counter::Effect;
@@ -65,6 +68,8 @@ struct Exec {
     parts: Vec<Part>,
     /// Scripts that these nodes have to know first.
     loads: Vec<(Arc<Node<Ticket>>, Vec<u8>)>,
+    /// Whether it stays behind what others have sent before.
+    is_ordered: bool,
     /// For each answer on a pooled connection while the keys are locked.
     patience: Duration,
 }
@@ -182,6 +187,7 @@ impl Dispatch<'_> {
             keys,
             parts,
             loads,
+            is_ordered: self.splits(),
             // What other nodes have to do with the keys waits for it as for a lane.
             patience: if is_one {
                 upstream.hard_timeout
@@ -368,6 +374,11 @@ impl Exec {
             on_lane(node, |lane, step, ticket| lane.keyless(step, load, ticket)).await;
         }
         let locked = Locked::new(&self.order, std::mem::take(&mut self.keys)).await?;
+        if self.is_ordered && !self.are_lanes_through(&locked).await {
+            // A node that is silent would not answer `UNWATCH` either.
+            self.watches.clear();
+            return Err(lost_before());
+        }
         let has_both = |watch: &Watch| {
             let part = self.parts.iter().position(|part| part.index == watch.index);
             part.map(|part| (watch.index, part))
@@ -397,6 +408,23 @@ impl Exec {
             executed.push(Executed { index, frame });
         }
         Ok(executed)
+    }
+
+    /// Waits until everything has been executed that was sent before to the nodes of what is
+    /// watched: what is asked on other connections would overtake it. Returns false where nobody
+    /// knows.
+    async fn are_lanes_through(&self, locked: &Locked) -> bool {
+        let nodes = self.watches.iter().map(|watch| &watch.bars.node);
+        let asked: Vec<_> = nodes
+            .map(|node| locked.send(node, PING, Effect::Barrier))
+            .collect();
+        for asked in asked {
+            let Ok(asked) = asked else { return false };
+            if answer(asked).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Asks all nodes but one whether what they watch is unchanged, and forgets these.

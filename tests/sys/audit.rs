@@ -6,7 +6,6 @@
 
 mod clients;
 mod faults;
-mod relay;
 mod unscripted;
 
 use std::collections::BTreeMap;
@@ -18,10 +17,10 @@ use std::time::Duration;
 use crate::connection::Connection;
 use crate::harness::{Settings, Stack, eventually, now, pause, say, skipped_on_bare_redis};
 use crate::random::Random;
+use crate::relay::Relay;
 use crate::reply::Reply;
 use crate::servers::{Redis, Tally};
 use clients::{Course, DATABASES, Key, Sums, count, names, together};
-use relay::Relay;
 
 /// Two nodes, each behind a relay, and the Tally before them, while clients count.
 struct Field<'a> {

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Field;
-use super::relay::Relay;
 use crate::harness::{eventually, pause};
+use crate::relay::Relay;
 
 /// A fault, and what it is called.
 pub(super) type Fault = (&'static str, fn(&mut Field<'_>));

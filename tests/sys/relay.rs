@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::harness::pause;
 
 /// Passes bytes on, in both directions, for every connection made to it.
-pub(super) struct Relay {
+pub(crate) struct Relay {
     address: SocketAddr,
     state: Arc<State>,
 }
@@ -43,11 +43,11 @@ struct Orders {
 }
 
 /// Connections whose requests are held back.
-pub(super) struct Held(Vec<Arc<Pair>>);
+pub(crate) struct Held(Vec<Arc<Pair>>);
 
 impl Relay {
     /// Listens on a free port, and goes on to `node` for each connection.
-    pub(super) fn start(node: SocketAddr) -> Self {
+    pub(crate) fn start(node: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
@@ -60,17 +60,17 @@ impl Relay {
         Self { address, state }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Closes every connection after so many more bytes towards the node.
-    pub(super) fn cut_requests(&self, bytes: usize) {
+    pub(crate) fn cut_requests(&self, bytes: usize) {
         self.order(|orders| orders.request_bytes = Some(bytes));
     }
 
     /// Closes every connection after so many more bytes towards Tally.
-    pub(super) fn cut_replies(&self, bytes: usize) {
+    pub(crate) fn cut_replies(&self, bytes: usize) {
         self.order(|orders| orders.reply_bytes = Some(bytes));
     }
 
@@ -81,7 +81,7 @@ impl Relay {
     }
 
     /// From now on nothing of the connections there are reaches the node.
-    pub(super) fn hold(&self) -> Held {
+    pub(crate) fn hold(&self) -> Held {
         let pairs = std::mem::take(&mut *self.state.pairs.lock().unwrap());
         for pair in &pairs {
             pair.orders.lock().unwrap().held.get_or_insert_default();
@@ -90,7 +90,7 @@ impl Relay {
     }
 
     /// Nothing of a connection reaches the node any more once something with `part` is sent on it.
-    pub(super) fn hold_from(&self, part: &'static [u8]) -> Held {
+    pub(crate) fn hold_from(&self, part: &'static [u8]) -> Held {
         let pairs = std::mem::take(&mut *self.state.pairs.lock().unwrap());
         for pair in &pairs {
             pair.orders.lock().unwrap().held_from = Some(part);
@@ -112,7 +112,7 @@ impl Drop for Relay {
 
 impl Held {
     /// How many bytes are held back.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let held = |pair: &Arc<Pair>| {
             pair.orders
                 .lock()
@@ -125,7 +125,7 @@ impl Held {
     }
 
     /// Whether this is among what is held back.
-    pub(super) fn has(&self, part: &[u8]) -> bool {
+    pub(crate) fn has(&self, part: &[u8]) -> bool {
         self.0.iter().any(|pair| {
             let orders = pair.orders.lock().unwrap();
             let held = orders.held.as_deref().unwrap_or_default();
@@ -134,22 +134,33 @@ impl Held {
     }
 
     /// For Tally the connections are lost; for the node they are open.
-    pub(super) fn lose(&self) {
+    pub(crate) fn lose(&self) {
         for pair in &self.0 {
             pair.tally.shutdown(Shutdown::Both).ok();
         }
     }
 
     /// The node gets what was held back, and Tally none of its replies.
-    pub(super) fn deliver_unheard(self) {
+    pub(crate) fn deliver_unheard(self) {
         for pair in &self.0 {
             pair.orders.lock().unwrap().reply_bytes = Some(0);
         }
         self.deliver();
     }
 
+    /// The node gets what was held back, and what comes from now on.
+    pub(crate) fn go_on(self) {
+        for pair in &self.0 {
+            let mut orders = pair.orders.lock().unwrap();
+            let held = orders.held.take();
+            orders.held_from = None;
+            let mut node = &pair.node;
+            node.write_all(&held.unwrap_or_default()).unwrap();
+        }
+    }
+
     /// The node gets what was held back, and time to execute it.
-    pub(super) fn deliver(self) {
+    pub(crate) fn deliver(self) {
         for pair in &self.0 {
             let held = pair.orders.lock().unwrap().held.take();
             let mut node = &pair.node;
