@@ -125,9 +125,18 @@ impl<T> Lane<T> {
             self.enqueue(queue, Queued::Command(parked));
             places.push((Key::new(key), ready));
         }
+        let unready = places.iter().filter(|(_, ready)| !ready).count();
+        // What was pending may have become nothing since it was looked at: increments that cancel
+        // each other are answered without the lane. Then nobody comes to let the command go.
+        let first = places.first().map(|(key, _)| key.clone());
+        let free = first.filter(|_| unready == 0);
         if let Some(command) = self.parked.get_mut(parked) {
-            command.unready = places.iter().filter(|(_, ready)| !ready).count();
+            command.unready = unready;
             command.keys = places;
+        }
+        if let Some(key) = free {
+            let queue = self.attach_queue(&mut step.table.lock(key.as_bytes()));
+            self.drain_key(step, key, queue, None);
         }
     }
 }
@@ -138,6 +147,26 @@ mod tests {
     use super::*;
     use crate::limit::{CANONICAL, Catalogue};
     use crate::resp::{Limits, RequestScanner, encode};
+
+    /// As after an increment and a decrement that cancel each other, both answered by the table
+    /// between the look at the key and this.
+    #[test]
+    fn a_command_that_is_to_wait_for_nothing_goes_at_once() {
+        let mut bench = Bench::new();
+        bench.step(|lane, step| {
+            lane.park(step, &[b"a", b"b"], b"COPY a b\r\n", Effect::Barrier, 1);
+            lane.park(step, &[b"a"], &[], Effect::Bar, 2);
+            lane.park(step, &[b"b", b"c"], &[], Effect::Lock, 3);
+            lane.park(step, &[b"c"], b"DEL c\r\n", Effect::Barrier, 4);
+        });
+        assert_eq!(bench.wire(), "COPY a b\r\n");
+        bench.was_told(&[(2, "+OK\r\n"), (3, "+OK\r\n")]);
+        bench.step(|lane, step| lane.unlock(step, 0, &[Key::new(b"b"), Key::new(b"c")]));
+        assert_eq!(bench.wire(), "DEL c\r\n");
+        bench.reply(b":1\r\n");
+        bench.reply(b":1\r\n");
+        assert!(bench.lane.is_idle());
+    }
 
     /// A call that is collected is sent later than what is forwarded at once.
     #[test]
