@@ -97,18 +97,13 @@ impl Audit<'_> {
 
     fn field<'c>(&self, course: &'c Course, seed: u64) -> Field<'c> {
         let nodes = vec![(self.nodes)(), (self.nodes)()];
-        let relays: Vec<_> = nodes
-            .iter()
-            .map(|node| Relay::start(node.address()))
-            .collect();
-        let addresses: Vec<_> = relays.iter().map(|relay| (relay.address(), None)).collect();
+        let relays: Vec<_> = nodes.iter().map(Redis::address).map(Relay::start).collect();
         if !self.is_fenced {
             nodes.iter().for_each(forbid_kills);
         }
         let settings = [SETTINGS, self.settings].concat();
-        let tally = Some(Tally::start_before(&addresses, &settings));
         Field {
-            stack: Stack { tally, nodes },
+            stack: Stack::behind(&relays, nodes, &settings),
             relays,
             random: Random::new(seed),
             course,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::connection::Connection;
+use crate::relay::Relay;
 use crate::servers::{Redis, Tally};
 
 /// Settings of Tally as `("table.key", "TOML value")`, or `("key", "TOML value")` at the top.
@@ -35,6 +36,14 @@ impl Stack {
     #[track_caller]
     pub(crate) fn over(nodes: Vec<Redis>, settings: Settings<'_>) -> Self {
         let tally = Some(Tally::start(&nodes, settings));
+        Self { tally, nodes }
+    }
+
+    /// Tally before relays to these nodes, in their order; never on a bare target.
+    #[track_caller]
+    pub(crate) fn behind(relays: &[Relay], nodes: Vec<Redis>, settings: Settings<'_>) -> Self {
+        let addresses: Vec<_> = relays.iter().map(|relay| (relay.address(), None)).collect();
+        let tally = Some(Tally::start_before(&addresses, settings));
         Self { tally, nodes }
     }
 

@@ -50,8 +50,8 @@ pub(crate) enum Action {
     Limit(At, i64),
     /// `MULTI` to `EXEC`.
     Transaction(Vec<Self>),
-    /// `WATCH`, and a `SET` of a value one higher than what was read, in a transaction.
-    Raise(At, Option<Vec<u8>>),
+    /// `WATCH`, and `SET`s of values one higher than what was read, in a transaction.
+    Raise(Vec<(At, Option<Vec<u8>>)>),
 }
 
 /// Values with the length of their deadline.
@@ -141,11 +141,13 @@ impl Action {
                 let [begin, end] = ends;
                 return [begin].into_iter().chain(queued).chain([end]).collect();
             }
-            Self::Raise(key, read) => {
-                let next = read.as_deref().and_then(integer).unwrap_or_default();
-                let next = next.wrapping_add(1);
-                let set = format!("SET {} {next}", name(key));
-                return vec![words("MULTI"), words(&set), words("EXEC")];
+            Self::Raise(reads) => {
+                let sets = reads.iter().map(|(key, read)| {
+                    let next = next(read.as_deref());
+                    words(&format!("SET {} {next}", name(key)))
+                });
+                let (begin, end) = (words("MULTI"), words("EXEC"));
+                return [begin].into_iter().chain(sets).chain([end]).collect();
             }
         };
         vec![words(&line)]
@@ -206,14 +208,18 @@ impl Action {
             Self::Transaction(actions) => {
                 Expected::Each(actions.iter().map(|action| action.apply(state)).collect())
             }
-            Self::Raise(key, read) => {
-                let now = state.get(key).map(|(value, _)| value);
-                if now != read.as_ref() {
+            Self::Raise(reads) => {
+                let is_as_read = |(key, read): &(At, Option<Vec<u8>>)| {
+                    state.get(key).map(|(value, _)| value) == read.as_ref()
+                };
+                if !reads.iter().all(is_as_read) {
                     return Expected::Reply(Reply::Nil);
                 }
-                let next = read.as_deref().and_then(integer).unwrap_or_default();
-                put(state, *key, &next.wrapping_add(1).to_string(), None);
-                Expected::Either([Reply::Nil, Reply::Array(vec![status()])])
+                for (key, read) in reads {
+                    put(state, *key, &next(read.as_deref()).to_string(), None);
+                }
+                let done = reads.iter().map(|_| status()).collect();
+                Expected::Either([Reply::Nil, Reply::Array(done)])
             }
         }
     }
@@ -249,6 +255,11 @@ impl Action {
             other => panic!("{other:?} is on one key"),
         }
     }
+}
+
+/// What a client sets that has read this.
+fn next(read: Option<&[u8]>) -> i64 {
+    read.and_then(integer).unwrap_or_default().wrapping_add(1)
 }
 
 fn status() -> Reply {

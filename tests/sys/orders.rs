@@ -12,7 +12,9 @@ use crate::harness::{Settings, Stack, eventually, now, pause, say, skipped_on_ba
 use crate::history::{Operation, explain};
 use crate::model::{Action, If};
 use crate::random::Random;
+use crate::relay::Relay;
 use crate::reply::Reply;
+use crate::servers::Redis;
 
 /// How clients load the stack.
 #[derive(Clone, Copy, Debug)]
@@ -21,14 +23,23 @@ struct Load {
     together: bool,
     /// Whether commands and transactions take keys of both nodes.
     split: bool,
-    /// Whether connections to the nodes are cut meanwhile.
-    cut: bool,
+    links: Links,
+}
+
+/// What becomes of connections to the nodes meanwhile.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Links {
+    Good,
+    /// They are cut now and then.
+    Cut,
+    /// Each has delays of its own.
+    Slow,
 }
 
 const ONE_NODE: Load = Load {
     together: true,
     split: true,
-    cut: false,
+    links: Links::Good,
 };
 
 /// What all clients of a round share.
@@ -42,10 +53,17 @@ struct Round<'a> {
 
 #[track_caller]
 fn check(load: Load, settings: Settings<'_>) {
-    if (load.cut || !load.together) && skipped_on_bare_redis() {
+    if (load.links != Links::Good || !load.together) && skipped_on_bare_redis() {
         return;
     }
-    let stack = Stack::start(settings);
+    let (stack, _relays) = if load.links == Links::Slow {
+        let nodes = vec![Redis::start(&[]), Redis::start(&[])];
+        let relays = nodes.iter().map(Redis::address).map(Relay::start_slow);
+        let relays: Vec<_> = relays.collect();
+        (Stack::behind(&relays, nodes, settings), relays)
+    } else {
+        (Stack::start(settings), Vec::new())
+    };
     let names = if load.together {
         ["{o}a", "{o}b", "{o}c"].map(str::to_owned)
     } else {
@@ -68,7 +86,7 @@ fn check(load: Load, settings: Settings<'_>) {
         let history = round.history.into_inner().unwrap();
         match explain(&history) {
             // Much that was never answered may have happened in too many ways.
-            Err(unexplained) if load.cut && unexplained.is_open => {
+            Err(unexplained) if load.links == Links::Cut && unexplained.is_open => {
                 say(&format!("TALLY_SUITE_SEED={seed}: not searched to the end"));
             }
             Err(unexplained) => panic!(
@@ -95,7 +113,7 @@ impl Round<'_> {
                 })
                 .collect();
             let done = &done;
-            if self.load.cut {
+            if self.load.links == Links::Cut {
                 scope.spawn(move || self.cut(stack, done));
             }
             let ended: Vec<_> = clients
@@ -125,7 +143,11 @@ impl Round<'_> {
         let mut done = 0;
         while done < OPERATIONS {
             if random.one_in(12) {
-                self.raise(client, connection, random.below(self.names.len()));
+                let key = random.below(self.names.len());
+                let other = random.below(self.names.len());
+                let keys = [key, other];
+                let is_one = key == other || !self.load.split;
+                self.raise(client, connection, &keys[..if is_one { 1 } else { 2 }]);
                 done += 2;
                 continue;
             }
@@ -165,21 +187,25 @@ impl Round<'_> {
         replies
     }
 
-    /// `WATCH`, `GET`, and a `SET` that depends on it.
-    fn raise(&self, client: usize, connection: &mut Connection, key: usize) {
-        let watched = connection.call(&words(&format!("WATCH {}", self.names[key])));
-        let read = self
-            .send(client, connection, vec![Action::Get(key)])
-            .remove(0);
-        if watched.is_error() || read.is_error() {
+    /// `WATCH`, `GET`, and a `SET` that depends on it, of several keys.
+    fn raise(&self, client: usize, connection: &mut Connection, keys: &[usize]) {
+        let names: Vec<&str> = keys.iter().map(|key| self.names[*key].as_str()).collect();
+        let watched = connection.call(&words(&format!("WATCH {}", names.join(" "))));
+        let mut reads = Vec::new();
+        for key in keys {
+            let read = self.send(client, connection, vec![Action::Get(*key)]);
+            reads.extend(read);
+        }
+        if watched.is_error() || reads.iter().any(Reply::is_error) {
             connection.run_ok("UNWATCH");
             return;
         }
-        let read = match read {
-            Reply::Bulk(value) => Some(value),
-            _ => None,
-        };
-        self.send(client, connection, vec![Action::Raise(key, read)]);
+        let reads = keys.iter().zip(reads).map(|(key, read)| match read {
+            Reply::Bulk(value) => (*key, Some(value)),
+            _ => (*key, None),
+        });
+        let raise = Action::Raise(reads.collect());
+        self.send(client, connection, vec![raise]);
     }
 
     fn note(&self, client: usize, began: u64, action: Action, reply: Reply) {
@@ -192,7 +218,7 @@ impl Round<'_> {
             reply: Some(reply),
         };
         if let Some(Reply::Error(text)) = &operation.reply
-            && self.load.cut
+            && self.load.links == Links::Cut
         {
             let text = String::from_utf8_lossy(text);
             if text.contains("may have been executed") {
@@ -367,9 +393,30 @@ fn commands_over_two_nodes_have_one_order() {
 }
 
 #[test]
+fn commands_have_one_order_however_late_each_connection_is() {
+    let late = Load {
+        links: Links::Slow,
+        ..ONE_NODE
+    };
+    check(late, &[("server.threads", "2")]);
+}
+
+#[test]
+fn commands_over_two_nodes_have_one_order_however_late_each_connection_is() {
+    let late = Load {
+        together: false,
+        links: Links::Slow,
+        ..ONE_NODE
+    };
+    let split = ("transactions.cross_node", "\"split\"");
+    check(late, &[split, ("server.threads", "2")]);
+    check(late, &[split, ("counters.mode", "\"exact\"")]);
+}
+
+#[test]
 fn commands_of_every_kind_have_one_order_while_connections_are_cut() {
     let load = Load {
-        cut: true,
+        links: Links::Cut,
         ..ONE_NODE
     };
     let soon: Settings<'_> = &[

@@ -7,7 +7,7 @@ use crate::connection::Connection;
 use crate::harness::{Stack, eventually, pause, skipped_on_bare_redis};
 use crate::relay::{Held, Relay};
 use crate::reply::Reply;
-use crate::servers::{Redis, Tally};
+use crate::servers::Redis;
 
 /// Two nodes behind relays, and the Tally before them.
 struct Field {
@@ -23,10 +23,8 @@ impl Field {
     fn start() -> Self {
         let nodes = vec![Redis::start(&[]), Redis::start(&[])];
         let relays: Vec<_> = nodes.iter().map(Redis::address).map(Relay::start).collect();
-        let addresses: Vec<_> = relays.iter().map(|relay| (relay.address(), None)).collect();
         let settings = [("transactions.cross_node", "\"split\"")];
-        let tally = Some(Tally::start_before(&addresses, &settings));
-        let stack = Stack { tally, nodes };
+        let stack = Stack::behind(&relays, nodes, &settings);
         Self {
             held: relays.iter().map(|relay| relay.hold_from(MARK)).collect(),
             keys: [stack.key_on(0, "a"), stack.key_on(1, "b")],

@@ -1,5 +1,5 @@
-//! A relay between Tally and a node that cuts connections where it hurts, and delivers the bytes
-//! of a dead one late.
+//! A relay between Tally and a node that cuts connections where it hurts, delivers the bytes of a
+//! dead one late, or those of each connection in a time of its own.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::pause;
+use crate::random::Random;
 
 /// Passes bytes on, in both directions, for every connection made to it.
 pub(crate) struct Relay {
@@ -18,6 +19,8 @@ pub(crate) struct Relay {
 
 struct State {
     node: SocketAddr,
+    /// Whether whatever passes takes a time, which nobody knows before.
+    is_slow: bool,
     pairs: Mutex<Vec<Arc<Pair>>>,
     ended: AtomicBool,
 }
@@ -26,6 +29,7 @@ struct State {
 struct Pair {
     tally: TcpStream,
     node: TcpStream,
+    is_slow: bool,
     orders: Mutex<Orders>,
 }
 
@@ -48,10 +52,20 @@ pub(crate) struct Held(Vec<Arc<Pair>>);
 impl Relay {
     /// Listens on a free port, and goes on to `node` for each connection.
     pub(crate) fn start(node: SocketAddr) -> Self {
+        Self::listen(node, false)
+    }
+
+    /// The same; what is sent on one connection may come long before what is sent on another.
+    pub(crate) fn start_slow(node: SocketAddr) -> Self {
+        Self::listen(node, true)
+    }
+
+    fn listen(node: SocketAddr, is_slow: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
             node,
+            is_slow,
             pairs: Mutex::default(),
             ended: AtomicBool::new(false),
         });
@@ -195,6 +209,7 @@ impl State {
         let pair = Arc::new(Pair {
             tally,
             node,
+            is_slow: self.is_slow,
             orders: Mutex::default(),
         });
         self.pairs.lock().unwrap().push(Arc::clone(&pair));
@@ -216,9 +231,10 @@ impl State {
 impl Pair {
     fn pass_requests(&self) -> io::Result<()> {
         let (mut tally, mut node) = (&self.tally, &self.node);
-        let mut buffer = [0; 16 << 10];
+        let (mut buffer, mut random) = ([0; 16 << 10], self.random());
         loop {
             let count = tally.read(&mut buffer).unwrap_or(0);
+            self.dawdle(&mut random);
             let mut orders = self.orders.lock().unwrap();
             let has = |part| memchr::memmem::find(&buffer[..count], part).is_some();
             if orders.held_from.is_some_and(has) {
@@ -244,9 +260,10 @@ impl Pair {
 
     fn pass_replies(&self) -> io::Result<()> {
         let (mut tally, mut node) = (&self.tally, &self.node);
-        let mut buffer = [0; 16 << 10];
+        let (mut buffer, mut random) = ([0; 16 << 10], self.random());
         loop {
             let count = node.read(&mut buffer).unwrap_or(0);
+            self.dawdle(&mut random);
             let (allowed, ends) = spend(&mut self.orders.lock().unwrap().reply_bytes, count);
             let written = tally.write_all(&buffer[..allowed]);
             let is_held = self.orders.lock().unwrap().held.is_some();
@@ -257,6 +274,18 @@ impl Pair {
             if count == 0 {
                 return Ok(());
             }
+        }
+    }
+
+    /// Another one for each connection.
+    fn random(&self) -> Random {
+        let port = self.node.local_addr().map_or(0, |address| address.port());
+        Random::new(port.into())
+    }
+
+    fn dawdle(&self, random: &mut Random) {
+        if self.is_slow && random.one_in(2) {
+            pause(Duration::from_micros(random.next() % 4000));
         }
     }
 
