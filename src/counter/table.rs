@@ -398,6 +398,8 @@ impl KeyTable {
     /// Locks the shard of `key`.
     #[inline]
     pub(super) fn lock<'a>(&'a self, key: &'a [u8]) -> Place<'a> {
+        #[cfg(test)]
+        super::search::moments::pass();
         let spot = self.spot(key);
         Place {
             table: self,

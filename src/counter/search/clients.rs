@@ -9,8 +9,8 @@ use crate::counter::lane::OVERFLOW;
 use crate::counter::{Answer, KeyTable};
 use crate::resp::{encode, parse_i64, reply};
 
-/// While a lane works, a session on another thread finds what it asks in the table: at which
-/// delivery, and which client's.
+/// While a lane works, a session on another thread finds what it asks in the table: in which
+/// moment, and which client's.
 pub(super) type ButtIn = Option<(usize, usize)>;
 
 #[derive(Clone)]
@@ -24,8 +24,8 @@ pub(super) struct Clients {
     pub(super) busy: Option<usize>,
     /// What is still to happen of it in this step.
     pub(super) butts_in: ButtIn,
-    /// Replies that the step has delivered.
-    pub(super) delivered: usize,
+    /// How many moments for it the step has had.
+    pub(super) moments: usize,
     /// The first reply that no order of the commands explains.
     pub(super) fault: Option<String>,
 }
@@ -40,7 +40,7 @@ impl Clients {
             waits: vec![0; clients],
             busy: None,
             butts_in: None,
-            delivered: 0,
+            moments: 0,
             fault: None,
         }
     }
@@ -89,19 +89,19 @@ impl Clients {
         true
     }
 
-    /// A reply is about to be delivered: the session that butts in before this one does.
+    /// A moment in which a session on another thread may use the table.
     pub(super) fn butt_in(&mut self, table: &KeyTable, now: Instant) {
-        let Some((0, client)) = self.butts_in else {
-            if let Some((before, _)) = &mut self.butts_in {
-                *before -= 1;
+        self.moments += 1;
+        match &mut self.butts_in {
+            // When it can not be done it stays, and the step is not taken in this way.
+            Some((0, client)) => {
+                let client = *client;
+                if self.may_ask(client) && self.ask_table(client, table, now) {
+                    self.butts_in = None;
+                }
             }
-            self.delivered += 1;
-            return;
-        };
-        self.delivered += 1;
-        // When it can not be done it stays, and the step is not taken in this way.
-        if self.may_ask(client) && self.ask_table(client, table, now) {
-            self.butts_in = None;
+            Some((before, _)) => *before -= 1,
+            None => {}
         }
     }
 

@@ -6,11 +6,12 @@
 //! Bounds: two keys, one node, up to three clients of up to four commands. A step is a client's
 //! command, bytes leaving, one request or transaction executed, its replies arriving, the time of a
 //! flush; and, as often as the scenario says, a lost connection, a batch refused, a timeout, another
-//! program's write. While a lane step delivers replies, a session on another thread may count or
-//! read in the table.
+//! program's write. Within a step of the lane, before it locks a shard or delivers a reply, a session
+//! on another thread may count or read in the table.
 
 mod beside;
 mod clients;
+pub(super) mod moments;
 mod monitor;
 #[expect(dead_code, reason = "the tests in `tests/it` use all of it")]
 #[path = "../../../tests/it/core/node.rs"]
@@ -129,9 +130,10 @@ impl Search {
         if world.rest().map_err(|reason| (None, reason))? {
             self.rests.push(at);
         }
+        let others: Vec<usize> = world.may_butt_in().collect();
         for action in world.actions() {
-            let mut others = vec![None];
-            while let Some(butts_in) = others.pop() {
+            let mut ways = vec![None];
+            while let Some(butts_in) = ways.pop() {
                 let way = Way { action, butts_in };
                 let mut after = world.copy();
                 let taken = after.take(action, butts_in);
@@ -139,11 +141,9 @@ impl Search {
                     continue;
                 }
                 if butts_in.is_none() {
-                    let places = 0..after.delivered();
-                    let clients = 0..self.scenario.programs.len();
-                    let each =
-                        places.flat_map(|place| clients.clone().map(move |c| Some((place, c))));
-                    others.extend(each);
+                    let places = 0..after.moments();
+                    let each = |place| others.iter().map(move |client| Some((place, *client)));
+                    ways.extend(places.flat_map(each));
                 }
                 let number = self.arrivals.len();
                 let known = *self.seen.entry(after.hash()).or_insert(number);
@@ -187,7 +187,7 @@ impl Search {
             story.push(format!("  {}", world.shown(action)));
             if let Some((place, client)) = butts_in {
                 story.push(format!(
-                    "    client {client} asks the table before reply {place}"
+                    "    client {client} asks the table in moment {place}"
                 ));
             }
             // The last step fails: that is what is told.

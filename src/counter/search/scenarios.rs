@@ -181,6 +181,13 @@ const QUEUE: Scenario = Scenario {
     ..PLAIN
 };
 
+const CANCELLED: Scenario = Scenario {
+    name: "increments that cancel each other, and a DEL",
+    programs: &[&[INCR, Add(0, -1), GET], &[DEL]],
+    warm: true,
+    ..PLAIN
+};
+
 const TWO_KEYS: Scenario = Scenario {
     name: "one command on two warm keys",
     programs: &[&[INCR, DelBoth, Get(1)], &[Add(1, 1), Add(1, 1), GET]],
@@ -394,6 +401,7 @@ fn no_interleaving_of_clients_shows_a_fault() {
         &SHARED_GET,
         &KEPT_GET,
         &QUEUE,
+        &CANCELLED,
         &WINDOW,
         &TWO_KEYS,
         &TIMEOUT,

@@ -1,14 +1,17 @@
 //! The world of the search: clients, table, lane, connection and node, and every step that any of
 //! them can take next.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::hash::{Hash as _, Hasher as _};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Hashed;
 use super::beside::Beside;
 use super::clients::{ButtIn, Clients};
+use super::moments;
 use super::monitor::{Command, Monitor};
 use super::node::script;
 use super::scenarios::Scenario;
@@ -55,7 +58,7 @@ pub(super) enum Action {
 
 pub(super) struct World {
     pub(super) lane: Lane<usize>,
-    table: KeyTable,
+    table: Rc<KeyTable>,
     pub(super) server: Server,
     clients: Clients,
     pub(super) now: Instant,
@@ -104,7 +107,7 @@ impl World {
         let mut world = Self {
             server: Server::new(scenario.values, lane.marker(), scenario.tells, broken),
             lane,
-            table: KeyTable::with_rules(limits, Rules::new(treatment, []), 1),
+            table: Rc::new(KeyTable::with_rules(limits, Rules::new(treatment, []), 1)),
             clients: Clients::new(scenario),
             now: super::now(),
             up: false,
@@ -131,7 +134,7 @@ impl World {
     pub(super) fn copy(&self) -> Self {
         Self {
             lane: self.lane.clone(),
-            table: self.table.copy(),
+            table: Rc::new(self.table.copy()),
             server: self.server.clone(),
             clients: self.clients.clone(),
             inbox: self.inbox.clone(),
@@ -219,7 +222,7 @@ impl World {
     /// a fault.
     pub(super) fn take(&mut self, action: Action, butts_in: ButtIn) -> Result<bool, String> {
         self.clients.butts_in = butts_in;
-        self.clients.delivered = 0;
+        self.clients.moments = 0;
         let taken = self.act(action);
         if let Some(fault) = self.clients.fault.take() {
             return Err(fault);
@@ -227,9 +230,19 @@ impl World {
         Ok(taken && self.clients.butts_in.is_none())
     }
 
-    /// How many replies the last step delivered.
-    pub(super) fn delivered(&self) -> usize {
-        self.clients.delivered
+    /// Clients whose next command the table may answer.
+    pub(super) fn may_butt_in(&self) -> impl Iterator<Item = usize> {
+        let clients = &self.clients;
+        let next = |(client, program): &(usize, &&'static [Command])| {
+            let next = program.get(clients.asked[*client]);
+            matches!(next, Some(Command::Add(..) | Command::Get(_)))
+        };
+        clients.programs().filter(next).map(|(client, _)| client)
+    }
+
+    /// In how many moments of the last step others could act.
+    pub(super) fn moments(&self) -> usize {
+        self.clients.moments
     }
 
     /// Whether everything asked for is done, and what must be true then.
@@ -308,7 +321,7 @@ impl World {
                 self.server.refuse(forgotten, &mut self.outbox);
             }
             Action::Hear => self.hear(),
-            Action::Flush => self.lane.begin_flush(&self.table),
+            Action::Flush => self.step(|lane, step| lane.begin_flush(step.table)),
             Action::Lose => {
                 self.losses -= 1;
                 let late = std::mem::take(&mut self.inbox);
@@ -385,12 +398,13 @@ impl World {
             Applier::Transaction
         };
         let tells = self.server.tells;
-        self.lane
-            .connected(&self.table, self.now, Some(applier), None, tells);
+        self.step(|lane, step| {
+            lane.connected(step.table, step.now, Some(applier), None, tells);
+        });
     }
 
     fn send(&mut self) {
-        let bytes = self.lane.take_wire(&self.table, self.now, Vec::new());
+        let bytes = self.step(|lane, step| lane.take_wire(step.table, step.now, Vec::new()));
         Unit::read(&bytes, &mut self.inbox);
     }
 
@@ -448,18 +462,29 @@ impl World {
         true
     }
 
-    pub(super) fn step(&mut self, run: impl FnOnce(&mut Lane<usize>, &mut Step<'_, usize>)) {
-        let (clients, table, now) = (&mut self.clients, &self.table, self.now);
+    pub(super) fn step<R>(
+        &mut self,
+        run: impl FnOnce(&mut Lane<usize>, &mut Step<'_, usize>) -> R,
+    ) -> R {
+        let others = Clients::new(self.clients.scenario);
+        let clients = std::mem::replace(&mut self.clients, others);
+        let clients = Rc::new(RefCell::new(clients));
         let mut deliver = |id, frame: &[u8]| {
-            clients.butt_in(table, now);
-            clients.told(id, frame);
+            moments::pass();
+            clients.borrow_mut().told(id, frame);
         };
         let mut step = Step {
-            table,
-            now,
+            table: &self.table,
+            now: self.now,
             deliver: &mut deliver,
         };
-        run(&mut self.lane, &mut step);
+        let (others, table, now) = (Rc::clone(&clients), Rc::clone(&self.table), self.now);
+        let butt_in = move || others.borrow_mut().butt_in(&table, now);
+        let result = moments::with(butt_in, || run(&mut self.lane, &mut step));
+        self.clients = Rc::into_inner(clients)
+            .expect("the hook is gone")
+            .into_inner();
+        result
     }
 
     /// Without anything going wrong until nothing is left to do.
