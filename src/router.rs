@@ -48,6 +48,11 @@ impl<T: Deliver> Router<T> {
         self.ring.node(key)
     }
 
+    /// Index of the node for scripts without keys.
+    pub fn keyless(&self) -> usize {
+        self.ring.keyless()
+    }
+
     /// Index of the node of a channel.
     pub fn channel(&self, name: &[u8]) -> usize {
         self.ring.channel(name)

@@ -47,8 +47,8 @@ pub(super) const FAMILIES: &[Family] = &[
             "laravel-horizon:*",
         ],
     ),
-    // python-redis-lock: `lock:<name>`, `lock-signal:<name>`
-    family("lock", &["lock:*", "lock-signal:*"]),
+    // python-redis-lock: `lock:<name>`, `lock-signal:<name>`; walrus: `lock.event:<name>`
+    family("lock", &["lock:*", "lock-signal:*", "lock.event:*"]),
     // celery-redbeat: `redbeat:<task>`, `redbeat::schedule`, `redbeat::statics`
     family("redbeat", &["redbeat:*"]),
     // streaQ: `streaq:<queue>:<part>`

@@ -122,6 +122,12 @@ impl Ring {
         self.routes.node(key).unwrap_or_else(|| self.place(key))
     }
 
+    /// Index of the node of what names no key, but may use some: that of the route `*`, else the
+    /// first one.
+    pub fn keyless(&self) -> usize {
+        self.routes.of_rest().unwrap_or(0)
+    }
+
     /// Index of the node of a channel: where a key of its name would be, but for the channels of
     /// families.
     pub fn channel(&self, name: &[u8]) -> usize {

@@ -90,6 +90,13 @@ impl Routes {
         }
     }
 
+    /// The node of whatever no route before `*` matches, if that has one.
+    pub(super) fn of_rest(&self) -> Option<usize> {
+        let mut routes = self.patterns.iter();
+        let all = |route: &&Route| route.is_prefix() && route.literal == 0;
+        routes.find(all)?.node
+    }
+
     /// What holds for every key that begins with `start`.
     pub(super) fn of_all(&self, start: &[u8]) -> All {
         for route in &self.patterns {
@@ -190,7 +197,9 @@ mod tests {
         ] {
             assert_eq!(routes.node(key.as_bytes()), node, "{key}");
         }
+        assert_eq!(routes.of_rest(), None);
         routes.push(b"*", Some(5));
+        assert_eq!(routes.of_rest(), Some(5));
         for key in ["", "bb", "a"] {
             assert_eq!(routes.node(key.as_bytes()), Some(5), "{key}");
         }

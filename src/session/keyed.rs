@@ -25,7 +25,8 @@ impl Dispatch<'_> {
             return flow;
         }
         let mut indices = keys.iter().map(|key| self.shared.router.index(key));
-        let index = indices.next().unwrap_or(0);
+        let keyless = || self.shared.router.keyless();
+        let index = indices.next().unwrap_or_else(keyless);
         if indices.any(|other| other != index) {
             if let Some(asked) = Asked::of(command, request) {
                 return self.ask_in_rounds(asked, request, &keys);

@@ -31,6 +31,8 @@ pub(super) struct Transaction {
     bytes: usize,
     /// The node of its keys, once there is one.
     node: Option<usize>,
+    /// The node of scripts without keys, as outside of a transaction, where there is none.
+    keyless: usize,
     /// A command was refused: so will be `EXEC`.
     pub(super) refused: bool,
     /// There is a command that concerns several databases.
@@ -96,8 +98,7 @@ impl Transaction {
     pub(super) fn node_of(&self, queued: &Queued) -> Option<usize> {
         match queued.part {
             Part::Node(node) => Some(node),
-            // As outside of a transaction: the first node.
-            Part::Keyless => Some(self.node.unwrap_or(0)),
+            Part::Keyless => Some(self.node.unwrap_or(self.keyless)),
             Part::Spread(_) | Part::Here | Part::Apart | Part::Nowhere(_) => None,
         }
     }
@@ -178,6 +179,7 @@ impl Dispatch<'_> {
             Bracket::Multi => {
                 self.state.transaction = Some(Transaction {
                     node: self.state.watches.first().map(|watch| watch.index),
+                    keyless: self.shared.router.keyless(),
                     ..Transaction::default()
                 });
                 self.status("OK");

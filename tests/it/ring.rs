@@ -186,7 +186,10 @@ fn the_keys_of_a_family_are_where_its_name_is() {
             "laravel",
             &["queues:mail:reserved", "laravel_database_queues:default"],
         ),
-        ("lock", &["lock:report", "lock-signal:report"]),
+        (
+            "lock",
+            &["lock:report", "lock-signal:report", "lock.event:report"],
+        ),
         ("redbeat", &["redbeat:task", "redbeat::schedule"]),
         ("streaq", &["streaq:default:queues:normal"]),
         (

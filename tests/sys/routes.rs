@@ -31,6 +31,12 @@ fn a_route_pins_all_but_the_counters() {
     );
     let body = "return redis.call('INCR', KEYS[1]) + redis.call('INCR', KEYS[2])";
     assert_eq!(client.call(&["EVAL", body, "2", "x", "y"]).integer(), 2);
+    // Without keys too.
+    let body = "return redis.call('INCR', 'x')";
+    assert_eq!(client.call(&["EVAL", body, "0"]).integer(), 2);
+    client.run("MULTI");
+    client.call(&["EVAL", &body.replace("INCR", "DECR"), "0"]);
+    assert_eq!(client.run("EXEC").elements(), [Reply::Integer(1)]);
     for line in ["WATCH x w1", "MULTI", "INCR x", "INCR y", "LPUSH b 1"] {
         client.run(line);
     }
