@@ -194,8 +194,8 @@ pub fn swept() -> Merge {
     })
 }
 
-/// In the error of a call without arguments in a script, of any version of Redis.
-const NO_ARGUMENTS: &[u8] = b"Wrong number of args calling Redis command";
+/// In the error of a call without arguments in a script. Valkey leaves out the "Redis" that follows.
+const NO_ARGUMENTS: &[u8] = b"Wrong number of args calling ";
 
 /// The parts are arrays of keys: all of them but Tally's own.
 pub fn keys() -> Merge {
