@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::connection::Connection;
 use crate::harness::{Settings, Stack, eventually, pause, skipped_on_bare_redis};
 use crate::reply::Reply;
-use crate::servers::Redis;
+use crate::servers::{Redis, is_other_server};
 
 const SPLIT: (&str, &str) = ("transactions.cross_node", "\"split\"");
 
@@ -165,10 +165,6 @@ const LINES: &[&str] = &[
     "1 MULTI",
     "1 MGET a b",
     "1 EXEC",
-    "1 MULTI",
-    "1 WATCH a b",
-    "1 MGET a b",
-    "1 EXEC",
     "1 WATCH",
     // Another database.
     "1 SELECT 3",
@@ -189,6 +185,9 @@ const LINES: &[&str] = &[
     "1 SET a 8",
     "1 EXEC",
 ];
+
+/// Valkey has other words for this, and refuses the transaction.
+const INSIDE: &[&str] = &["1 MULTI", "1 WATCH a b", "1 MGET a b", "1 EXEC"];
 
 #[test]
 fn replies_are_those_of_one_redis() {
@@ -212,7 +211,8 @@ fn replies_are_those_of_one_redis() {
             }
             pair[0].run("FLUSHALL");
         }
-        for line in LINES {
+        let inside = if is_other_server() { &[] } else { INSIDE };
+        for line in inside.iter().chain(LINES) {
             let (who, line) = line.split_once(' ').unwrap();
             let who = usize::from(who == "2");
             let words: Vec<String> = line.split(' ').map(place).collect();
