@@ -408,11 +408,15 @@ impl Counter {
             self.cooling |= self.told == Told::Changed;
             return;
         };
+        // A batch on its way may carry a newer one. So this one is not taken, and not for told.
+        if self.in_flight > 0 && deadline != Deadline::NoKey {
+            return;
+        }
         self.told = Told::on(telling);
-        // A deadline that Redis does not have yet is newer than the one it gave.
         match deadline {
             Deadline::NoKey => self.cooling = true,
-            _ if self.is_due() || self.in_flight > 0 => {}
+            // What no batch carries yet is newer than what Redis gave.
+            _ if self.is_due() => {}
             Deadline::Never => self.set_end(None, None),
             Deadline::Ms(deadline) => {
                 let closes = closes(deadline);

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::monitor::{Command, End, Monitor, Said};
+use super::monitor::{Command, End, LEFT, Monitor, Said};
 use super::scenarios::Scenario;
 use super::world::{KEYS, UNKNOWN};
 use crate::counter::lane::OVERFLOW;
-use crate::counter::{Answer, KeyTable};
+use crate::counter::{Answer, Condition, Expiry, KeyTable, Remaining, Timed, When};
 use crate::resp::{encode, parse_i64, reply};
 
 /// While a lane works, a session on another thread finds what it asks in the table: in which
@@ -82,6 +82,14 @@ impl Clients {
                 Answer::Elsewhere => return false,
             },
             Command::Get(key) if table.get(KEYS[key].as_bytes(), now, &mut frame) => {}
+            Command::Expire(key) | Command::Ttl(key) => {
+                let name = KEYS[key].as_bytes();
+                let reply = timed(command).and_then(|timed| table.timed(name, timed, now));
+                match reply {
+                    Some(reply) => encode::integer(&mut frame, reply),
+                    None => return false,
+                }
+            }
             _ => return false,
         }
         let (id, _) = self.begin(client);
@@ -128,5 +136,17 @@ impl Clients {
         {
             self.fault = Some(fault);
         }
+    }
+}
+
+/// A command about a deadline, as a session asks for it.
+pub(super) fn timed(command: Command) -> Option<Timed> {
+    match command {
+        Command::Expire(_) => Some(Timed::Expire(Expiry {
+            when: When::In(LEFT.unsigned_abs()),
+            condition: Condition::Always,
+        })),
+        Command::Ttl(_) => Some(Timed::Remaining(Remaining::Milliseconds)),
+        _ => None,
     }
 }

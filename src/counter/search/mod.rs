@@ -11,6 +11,7 @@
 
 mod beside;
 mod clients;
+mod deadlines;
 pub(super) mod moments;
 mod monitor;
 #[expect(dead_code, reason = "the tests in `tests/it` use all of it")]

@@ -9,8 +9,13 @@ use std::collections::BTreeSet;
 pub(super) enum Value {
     Nothing,
     Integer(i64),
+    /// An integer with a deadline, which is [`LEFT`] away: time does not pass.
+    Timed(i64),
     List,
 }
+
+/// Milliseconds that clients give a key.
+pub(super) const LEFT: i64 = 100_000;
 
 /// A client's command; keys by their place in [`super::world::KEYS`].
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -21,6 +26,10 @@ pub(super) enum Command {
     Del(usize),
     DelBoth,
     FlushAll,
+    /// `PEXPIRE key LEFT`
+    Expire(usize),
+    /// `PTTL`
+    Ttl(usize),
 }
 
 /// What a client is told.
@@ -49,7 +58,12 @@ pub(super) type Values = [Value; 2];
 impl Command {
     pub(super) fn concerns(self, key: usize) -> bool {
         match self {
-            Self::Add(own, _) | Self::Get(own) | Self::Set(own, _) | Self::Del(own) => own == key,
+            Self::Add(own, _)
+            | Self::Get(own)
+            | Self::Set(own, _)
+            | Self::Del(own)
+            | Self::Expire(own)
+            | Self::Ttl(own) => own == key,
             Self::DelBoth | Self::FlushAll => true,
         }
     }
@@ -62,22 +76,24 @@ impl Command {
     fn run(self, values: &mut Values) -> Said {
         match self {
             Self::Add(key, delta) => {
-                let value = match values[key] {
-                    Value::Nothing => 0,
-                    Value::Integer(value) => value,
+                let (value, timed) = match values[key] {
+                    Value::Nothing => (0, false),
+                    Value::Integer(value) => (value, false),
+                    Value::Timed(value) => (value, true),
                     Value::List => return Said::WrongType,
                 };
                 match value.checked_add(delta) {
                     None => Said::Overflow,
                     Some(sum) => {
-                        values[key] = Value::Integer(sum);
+                        let new = if timed { Value::Timed } else { Value::Integer };
+                        values[key] = new(sum);
                         Said::Integer(sum)
                     }
                 }
             }
             Self::Get(key) => match values[key] {
                 Value::Nothing => Said::Nil,
-                Value::Integer(value) => Said::Text(value),
+                Value::Integer(value) | Value::Timed(value) => Said::Text(value),
                 Value::List => Said::WrongType,
             },
             Self::Set(key, value) => {
@@ -99,6 +115,20 @@ impl Command {
                 *values = [Value::Nothing; 2];
                 Said::Ok
             }
+            Self::Expire(key) => match values[key] {
+                Value::Nothing => Said::Integer(0),
+                Value::Integer(value) | Value::Timed(value) => {
+                    values[key] = Value::Timed(value);
+                    Said::Integer(1)
+                }
+                // No scenario asks for it.
+                Value::List => Said::Integer(1),
+            },
+            Self::Ttl(key) => Said::Integer(match values[key] {
+                Value::Nothing => -2,
+                Value::Integer(_) | Value::List => -1,
+                Value::Timed(_) => LEFT,
+            }),
         }
     }
 }

@@ -56,12 +56,12 @@ impl Scenario {
     };
 }
 
-const INCR: Command = Add(0, 1);
-const GET: Command = Get(0);
-const SET: Command = Set(0, 20);
-const DEL: Command = Del(0);
+pub(super) const INCR: Command = Add(0, 1);
+pub(super) const GET: Command = Get(0);
+pub(super) const SET: Command = Set(0, 20);
+pub(super) const DEL: Command = Del(0);
 
-const PLAIN: Scenario = Scenario::PLAIN;
+pub(super) const PLAIN: Scenario = Scenario::PLAIN;
 
 const BASE: Scenario = Scenario {
     name: "two clients, nothing goes wrong",
@@ -284,7 +284,7 @@ const UNTOLD: Scenario = Scenario {
     ..PLAIN
 };
 
-const UNSCRIPTED: Scenario = Scenario {
+pub(super) const UNSCRIPTED: Scenario = Scenario {
     scripts: false,
     ..PLAIN
 };
@@ -330,7 +330,12 @@ const UNSCRIPTED_KEYS: Scenario = Scenario {
     ..UNSCRIPTED
 };
 
-/// Larger ones: minutes, and some GiB. Run when `TALLY_SUITE_DEEP` is set.
+/// Whether larger scenarios are wanted: minutes, and some GiB.
+pub(super) fn goes_deep() -> bool {
+    std::env::var_os("TALLY_SUITE_DEEP").is_some()
+}
+
+/// Larger ones.
 const DEEP: &[Scenario] = &[
     Scenario {
         name: "deep: three clients and a lost connection",
@@ -466,7 +471,7 @@ fn no_interleaving_with_other_programs_leaves_something_stale() {
 
 #[test]
 fn no_interleaving_of_larger_scenarios_shows_a_fault() {
-    if std::env::var_os("TALLY_SUITE_DEEP").is_some() {
+    if goes_deep() {
         DEEP.iter().for_each(check);
     }
 }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash as _, Hasher as _};
 
 use super::Hashed;
-use super::monitor::{Value, Values};
+use super::monitor::{LEFT, Value, Values};
 use super::node::{self, Node};
 use super::world::KEYS;
-use crate::resp::{Limits, RequestScanner, encode};
+use crate::resp::{Limits, RequestScanner, encode, reply};
 
 pub(super) type Argv = Vec<Vec<u8>>;
 
@@ -111,8 +111,11 @@ impl Server {
         let mut node = Node::default();
         node.script = true;
         for (key, value) in KEYS.iter().zip(values) {
-            if let Value::Integer(value) = value {
+            if let Value::Integer(value) | Value::Timed(value) = value {
                 node.command(&argv(&["SET", key, &value.to_string()]));
+            }
+            if let Value::Timed(_) = value {
+                node.command(&argv(&["PEXPIRE", key, &LEFT.to_string()]));
             }
         }
         Self {
@@ -130,10 +133,19 @@ impl Server {
             None => Value::Nothing,
             Some(node::Value::Text(text)) => {
                 let text = String::from_utf8_lossy(&text).into_owned();
-                Value::Integer(text.parse().unwrap())
+                let value = text.parse().unwrap();
+                match self.left(key) {
+                    -1 => Value::Integer(value),
+                    _ => Value::Timed(value),
+                }
             }
             Some(node::Value::List(_)) => Value::List,
         })
+    }
+
+    /// What a PTTL of the key gives.
+    pub(super) fn left(&mut self, key: &str) -> i64 {
+        reply::integer(&self.node.command(&argv(&["PTTL", key]))).unwrap()
     }
 
     /// What a GET of the key gives.
@@ -262,9 +274,11 @@ impl Server {
             }
             _ => false,
         };
+        let changes = matches!(name, b"SET" | b"INCRBY" | b"PEXPIRE") && !reply.starts_with(b"-");
         for (at, key) in KEYS.iter().enumerate() {
             let named = argv[1..].iter().any(|word| word == key.as_bytes());
-            if before[at] != after[at] {
+            // What is set to what it was counts as changed.
+            if before[at] != after[at] || named && changes {
                 self.tracked[at] = false;
             }
             if named && reads && self.tells {

@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use super::Hashed;
 use super::beside::Beside;
-use super::clients::{ButtIn, Clients};
+use super::clients::{ButtIn, Clients, timed};
 use super::moments;
-use super::monitor::{Command, Monitor};
+use super::monitor::{Command, LEFT, Monitor};
 use super::node::script;
 use super::scenarios::Scenario;
 use super::server::{self, Argv, Promise, Server, Unit, Watch, argv};
-use crate::counter::{Effect, Extent, KeyTable, Lane, Limits, Rules, Step, TableLimits, Treatment};
+use crate::counter::{
+    Effect, Extent, KeyTable, Lane, Limits, Remaining, Rules, Step, TableLimits, Timed, Treatment,
+};
 use crate::flush::{Applier, Apply, Series};
 use crate::resp::{encode, reply};
 
@@ -235,7 +237,11 @@ impl World {
         let clients = &self.clients;
         let next = |(client, program): &(usize, &&'static [Command])| {
             let next = program.get(clients.asked[*client]);
-            matches!(next, Some(Command::Add(..) | Command::Get(_)))
+            let by_table = |next: &Command| {
+                let value = matches!(next, Command::Add(..) | Command::Get(_));
+                value || timed(*next).is_some()
+            };
+            next.is_some_and(by_table)
         };
         clients.programs().filter(next).map(|(client, _)| client)
     }
@@ -285,6 +291,13 @@ impl World {
             if self.table.get(key.as_bytes(), now, &mut told) && told != truth {
                 let (told, truth) = (told.escape_ascii(), truth.escape_ascii());
                 return Err(format!("at rest {key} is {truth}, and {told} is told"));
+            }
+            let left = Timed::Remaining(Remaining::Milliseconds);
+            let truth = self.server.left(key);
+            if let Some(told) = self.table.timed(key.as_bytes(), left, now)
+                && told != truth
+            {
+                return Err(format!("at rest {key} has {truth} ms, and {told} is told"));
             }
         }
         Ok(true)
@@ -437,6 +450,7 @@ impl World {
         }
         let (id, command) = self.clients.begin(client);
         let key = |key: usize| KEYS[key].as_bytes();
+        let deadline = |command| timed(command).expect("it is about a deadline");
         self.clients.busy = Some(client);
         self.step(|lane, step| match command {
             Command::Add(at, delta) => lane.increment(step, key(at), delta, id),
@@ -452,6 +466,14 @@ impl World {
             Command::Del(at) => {
                 let wire = wire(&["DEL", KEYS[at]]);
                 lane.forward(step, &[key(at)], &wire, Effect::Barrier, id);
+            }
+            Command::Expire(at) => {
+                let wire = wire(&["PEXPIRE", KEYS[at], &LEFT.to_string()]);
+                lane.timed(step, key(at), deadline(command), &wire, id);
+            }
+            Command::Ttl(at) => {
+                let wire = wire(&["PTTL", KEYS[at]]);
+                lane.timed(step, key(at), deadline(command), &wire, id);
             }
             Command::DelBoth => {
                 let wire = wire(&["DEL", KEYS[0], KEYS[1]]);
