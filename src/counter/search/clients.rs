@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
+use super::limits;
 use super::monitor::{Command, End, LEFT, Monitor, Said};
 use super::scenarios::Scenario;
 use super::world::{KEYS, UNKNOWN};
 use crate::counter::lane::OVERFLOW;
-use crate::counter::{Answer, Condition, Expiry, KeyTable, Remaining, Timed, When};
-use crate::resp::{encode, parse_i64, reply};
+use crate::counter::{Answer, Condition, Decision, Expiry, KeyTable, Remaining, Timed, When};
+use crate::resp::{Protocol, encode, parse_i64, reply};
 
 /// While a lane works, a session on another thread finds what it asks in the table: in which
 /// moment, and which client's.
@@ -82,6 +83,14 @@ impl Clients {
                 Answer::Elsewhere => return false,
             },
             Command::Get(key) if table.get(KEYS[key].as_bytes(), now, &mut frame) => {}
+            Command::Limit(key, limit) => {
+                let (call, _) = limits::call(key, limit);
+                match table.limit(&call, now) {
+                    Some(Decision::Denied) => call.deny(Protocol::Resp3, &mut frame),
+                    Some(Decision::Granted(value)) => call.grant(value, &mut frame),
+                    None => return false,
+                }
+            }
             Command::Expire(key) | Command::Ttl(key) => {
                 let name = KEYS[key].as_bytes();
                 let reply = timed(command).and_then(|timed| table.timed(name, timed, now));

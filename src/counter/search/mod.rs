@@ -12,6 +12,7 @@
 mod beside;
 mod clients;
 mod deadlines;
+mod limits;
 pub(super) mod moments;
 mod monitor;
 #[expect(dead_code, reason = "the tests in `tests/it` use all of it")]

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use super::limits::DENIED;
+
 /// What a key holds.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Value {
@@ -30,6 +32,8 @@ pub(super) enum Command {
     Expire(usize),
     /// `PTTL`
     Ttl(usize),
+    /// A script that adds one unless the value has reached so much.
+    Limit(usize, i64),
 }
 
 /// What a client is told.
@@ -63,7 +67,8 @@ impl Command {
             | Self::Set(own, _)
             | Self::Del(own)
             | Self::Expire(own)
-            | Self::Ttl(own) => own == key,
+            | Self::Ttl(own)
+            | Self::Limit(own, _) => own == key,
             Self::DelBoth | Self::FlushAll => true,
         }
     }
@@ -91,6 +96,12 @@ impl Command {
                     }
                 }
             }
+            Self::Limit(key, limit) => match values[key] {
+                Value::Integer(value) | Value::Timed(value) if value >= limit => {
+                    Said::Integer(DENIED)
+                }
+                _ => Self::Add(key, 1).run(values),
+            },
             Self::Get(key) => match values[key] {
                 Value::Nothing => Said::Nil,
                 Value::Integer(value) | Value::Timed(value) => Said::Text(value),

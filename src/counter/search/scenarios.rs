@@ -21,6 +21,8 @@ pub(super) struct Scenario {
     /// The keys are warm at the start.
     pub(super) warm: bool,
     pub(super) mode: Mode,
+    /// Who grants calls of limit scripts.
+    pub(super) grants: Grants,
     /// How long the first increment waits for others.
     pub(super) window: Duration,
     /// Lost connections.
@@ -38,6 +40,15 @@ pub(super) struct Scenario {
     pub(super) scripts: bool,
 }
 
+/// Who grants calls of limit scripts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Grants {
+    /// The node.
+    There,
+    /// The table, where the key is warm.
+    Here,
+}
+
 impl Scenario {
     pub(super) const PLAIN: Self = Self {
         name: "",
@@ -46,6 +57,7 @@ impl Scenario {
         values: [Value::Nothing; 2],
         warm: false,
         mode: Mode::Buffered,
+        grants: Grants::There,
         window: Duration::ZERO,
         losses: 0,
         refusals: 0,

@@ -80,7 +80,10 @@ impl Unit {
     }
 
     pub(super) fn is_batch(&self) -> bool {
-        self.argvs[0][0].starts_with(b"EVAL")
+        let [name, script, ..] = self.argvs[0].as_slice() else {
+            return false;
+        };
+        name.starts_with(b"EVAL") && (script == node::SHA || script == node::BODY)
     }
 
     pub(super) fn into_argvs(self) -> Vec<Argv> {
@@ -141,6 +144,11 @@ impl Server {
             }
             Some(node::Value::List(_)) => Value::List,
         })
+    }
+
+    /// What a script does.
+    pub(super) fn command(&mut self, words: &[&str]) -> Vec<u8> {
+        self.node.command(&argv(words))
     }
 
     /// What a PTTL of the key gives.
@@ -231,10 +239,12 @@ impl Server {
     /// Another connection's command; returns what the lane's is told.
     pub(super) fn foreign(&mut self, argv: &Argv) -> Option<Vec<Vec<u8>>> {
         let before = self.values();
-        if argv[0].starts_with(b"EVAL") {
-            self.batch(argv);
-        } else {
-            self.node.command(argv);
+        if self.calls(argv).is_none() {
+            if argv[0].starts_with(b"EVAL") {
+                self.batch(argv);
+            } else {
+                self.node.command(argv);
+            }
         }
         self.told_of(before)
     }
@@ -257,13 +267,20 @@ impl Server {
     fn own(&mut self, argv: &Argv) -> Vec<u8> {
         let name = argv[0].as_slice();
         let before = self.values();
-        let reply = if name.starts_with(b"EVAL") {
+        let calls = self.calls(argv);
+        let has_calls = calls.as_ref().map(|(_, reads)| *reads);
+        let reply = if let Some((reply, _)) = calls {
+            reply
+        } else if name == b"CLIENT" {
+            b"+OK\r\n".to_vec()
+        } else if name.starts_with(b"EVAL") {
             self.batch(argv)
         } else {
             self.node.command(argv)
         };
         let after = self.values();
         let reads = match name {
+            _ if has_calls.is_some() => has_calls == Some(true),
             b"GET" | b"MGET" => true,
             b"PTTL" => self.broken != Some(Promise::PromotionReadsLast),
             b"EVAL" | b"EVALSHA" => {

@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 use super::Hashed;
 use super::beside::Beside;
 use super::clients::{ButtIn, Clients, timed};
+use super::limits;
 use super::moments;
 use super::monitor::{Command, LEFT, Monitor};
 use super::node::script;
-use super::scenarios::Scenario;
+use super::scenarios::{Grants, Scenario};
 use super::server::{self, Argv, Promise, Server, Unit, Watch, argv};
 use crate::counter::{
     Effect, Extent, KeyTable, Lane, Limits, Remaining, Rules, Step, TableLimits, Timed, Treatment,
 };
 use crate::flush::{Applier, Apply, Series};
-use crate::resp::{encode, reply};
+use crate::resp::{encode, parse_i64, reply};
 
 pub(super) const KEYS: [&str; 2] = ["a", "b"];
 
@@ -96,7 +97,7 @@ impl World {
             flush_interval: LEASE,
             cache_ttl: LEASE,
             window: scenario.window,
-            local_grants: false,
+            local_grants: scenario.grants == Grants::Here,
         };
         let lane = Lane::new(
             Limits {
@@ -238,7 +239,10 @@ impl World {
         let next = |(client, program): &(usize, &&'static [Command])| {
             let next = program.get(clients.asked[*client]);
             let by_table = |next: &Command| {
-                let value = matches!(next, Command::Add(..) | Command::Get(_));
+                let value = matches!(
+                    next,
+                    Command::Add(..) | Command::Get(_) | Command::Limit(..)
+                );
                 value || timed(*next).is_some()
             };
             next.is_some_and(by_table)
@@ -292,6 +296,11 @@ impl World {
                 let (told, truth) = (told.escape_ascii(), truth.escape_ascii());
                 return Err(format!("at rest {key} is {truth}, and {told} is told"));
             }
+            if let Some(limit) = self.repeats_denial(key, now) {
+                return Err(format!(
+                    "at rest {key} is not {limit}, and calls are denied"
+                ));
+            }
             let left = Timed::Remaining(Remaining::Milliseconds);
             let truth = self.server.left(key);
             if let Some(told) = self.table.timed(key.as_bytes(), left, now)
@@ -301,6 +310,22 @@ impl World {
             }
         }
         Ok(true)
+    }
+
+    /// A limit whose calls are denied here, though the node would not deny them.
+    fn repeats_denial(&mut self, key: &str, now: Instant) -> Option<i64> {
+        let scenario = self.clients.scenario;
+        let is_call = |command: &Command| matches!(command, Command::Limit(..));
+        let mut commands = scenario.programs.iter().copied().flatten();
+        // A call that is not denied would count, where it is granted here.
+        if scenario.grants == Grants::Here || !commands.any(is_call) {
+            return None;
+        }
+        let at = KEYS.iter().position(|name| *name == key)?;
+        let truth = reply::text(&self.server.get(key)).and_then(parse_i64);
+        let limit = truth.unwrap_or(0).checked_add(1)?;
+        let (call, _) = limits::call(at, limit);
+        self.table.limit(&call, now).map(|_| limit)
     }
 
     /// The step in words.
@@ -413,6 +438,7 @@ impl World {
         let tells = self.server.tells;
         self.step(|lane, step| {
             lane.connected(step.table, step.now, Some(applier), None, tells);
+            lane.set_takes_down_reads(tells);
         });
     }
 
@@ -474,6 +500,10 @@ impl World {
             Command::Ttl(at) => {
                 let wire = wire(&["PTTL", KEYS[at]]);
                 lane.timed(step, key(at), deadline(command), &wire, id);
+            }
+            Command::Limit(at, limit) => {
+                let (call, wire) = limits::call(at, limit);
+                lane.limit(step, call, &wire, id);
             }
             Command::DelBoth => {
                 let wire = wire(&["DEL", KEYS[0], KEYS[1]]);
@@ -558,6 +588,7 @@ impl Lane<usize> {
             write!(hasher, "{:?}", slot.what).unwrap_or_default();
         }
         let queues = (&self.queues, &self.parked, &self.fetches, &self.hold);
+        write!(hasher, "{:?}{}", self.bundles, self.brought.len()).unwrap_or_default();
         let flushes = (&self.series, &self.urgent, &self.dirty, self.flushing);
         self.calling.is_some().hash(hasher);
         let rest = (self.told, self.next_shard, self.shards_left, &self.windows);
