@@ -20,9 +20,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::behind_locks::Executed;
 use super::dispatch::{Dispatch, Flow};
 use super::replies::Ticket;
-use super::watch::{Executed, Watch};
+use super::watch::Watch;
 use super::{Blocked, Client};
 use crate::command::Command;
 use crate::counter::{Effect, Lane, Step};

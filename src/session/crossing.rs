@@ -3,7 +3,7 @@
 //!
 //! Lanes are stopped under one lock, so two such commands find the same order everywhere: each
 //! lane carries out first the one that came first. A session has one such command under way at
-//! most (a transaction holds one at most, too), which bounds the tasks.
+//! most, and a transaction a few, which bounds the tasks.
 
 use std::sync::Arc;
 use std::task::Waker;

@@ -8,11 +8,12 @@
 use std::sync::Arc;
 
 use super::amount::delta;
+use super::behind_locks::{self, Asked, Executed};
 use super::dispatch::{Dispatch, Flow, clamped};
 use super::replies::{Elements, Replies, Ticket};
 use super::spread::{for_keys, merge_of};
+use super::together::Together;
 use super::transaction::{Part, Queued, Transaction};
-use super::watch::Executed;
 use crate::command::{self, Class, Command};
 use crate::counter::{Effect, Extent};
 use crate::fan_out::Gather;
@@ -24,11 +25,11 @@ use crate::telemetry::Use;
 pub(super) struct Run<'a> {
     pub(super) node: usize,
     /// `MULTI` and the commands.
-    pub(super) wire: Vec<u8>,
+    wire: Vec<u8>,
     pub(super) commands: u32,
     pub(super) keys: Vec<&'a [u8]>,
     /// Who waits for each.
-    tickets: Vec<Ticket>,
+    pub(super) tickets: Vec<Ticket>,
     /// Scripts that are called by these names.
     pub(super) scripts: Vec<&'a [u8]>,
     /// Whether a command may use keys that it does not name.
@@ -38,11 +39,9 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(node: usize) -> Self {
-        let mut wire = Vec::new();
-        encode::request(&mut wire, &[b"MULTI"]);
         Self {
             node,
-            wire,
+            wire: MULTI.to_vec(),
             commands: 0,
             keys: Vec::new(),
             tickets: Vec::new(),
@@ -52,7 +51,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Adds a command whose keys are all of the node, at these positions.
+    /// The commands, without `MULTI`.
+    pub(super) fn commands_alone(&self) -> &[u8] {
+        self.wire.get(MULTI.len()..).unwrap_or_default()
+    }
+
+    /// Adds a command whose keys are all at the node, at these positions.
     fn add(&mut self, queued: &'a Queued, positions: &[usize]) {
         let request = queued.request();
         self.commands += 1;
@@ -80,6 +84,18 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What is not executed yet of a transaction.
+struct Rest<'t> {
+    /// The replies to its first stretch, if that was executed.
+    executed: Option<Vec<Executed>>,
+    /// What each stretch has at one node.
+    together: std::slice::Iter<'t, Together>,
+    /// Whether all of it is one stretch.
+    is_alone: bool,
+    /// Stretches whose locks have been asked for.
+    asked: Vec<Asked>,
+}
+
 /// Gives the run of a node to `add`, and begins it if there is none.
 fn with_run<'q>(runs: &mut Vec<Run<'q>>, node: usize, add: impl FnOnce(&mut Run<'q>)) {
     if let Some(run) = runs.iter_mut().find(|run| run.node == node) {
@@ -93,7 +109,7 @@ fn with_run<'q>(runs: &mut Vec<Run<'q>>, node: usize, add: impl FnOnce(&mut Run<
 impl Dispatch<'_> {
     /// `EXEC`. Nothing is executed while a node that is needed is away or has no room.
     pub(super) fn exec(&mut self) -> Flow {
-        let Some(transaction) = self.state.transaction.take() else {
+        let Some(mut transaction) = self.state.transaction.take() else {
             self.error("ERR EXEC without MULTI");
             return Flow::Continue;
         };
@@ -102,7 +118,9 @@ impl Dispatch<'_> {
             self.error("EXECABORT Transaction discarded because of previous errors.");
             return Flow::Continue;
         }
-        if transaction.selects && self.replies.backlog().outstanding > 0 {
+        // What is brought to one node is so by a task, of which a session has one at most.
+        let waits = transaction.selects || transaction.joins;
+        if waits && self.replies.backlog().outstanding > 0 {
             self.state.transaction = Some(transaction);
             return Flow::Await;
         }
@@ -119,12 +137,32 @@ impl Dispatch<'_> {
             }
             return flow;
         }
+        self.bring_together(&mut transaction);
         self.exec_admitted(&transaction, None)
+    }
+
+    /// Decides which keys are brought to one node, if some are.
+    fn bring_together(&self, transaction: &mut Transaction) {
+        if !transaction.joins {
+            return;
+        }
+        let is_apart = |queued: &Queued| matches!(queued.part, Part::Apart);
+        for queued in &mut transaction.commands {
+            // What it needs is not locked.
+            if command::needs_whole_node(queued.command, &queued.request()) {
+                queued.part = Part::Apart;
+            }
+        }
+        let place = |key: &[u8]| self.shared.router.index(key);
+        let changes = |queued: &Queued| self.may_change(queued.command, &queued.request());
+        let stretches = transaction.commands.split_mut(is_apart);
+        let together = stretches.map(|stretch| Together::of(stretch, place, changes));
+        transaction.together = together.collect();
     }
 
     /// `EXEC` after `WATCH`: what stands before the first command that is executed apart is sent if
     /// nothing that is watched has changed, and the rest follows if that was executed.
-    fn exec_aside(&mut self, transaction: Transaction) -> Flow {
+    fn exec_aside(&mut self, mut transaction: Transaction) -> Flow {
         if self.state.aside.is_none() {
             let mut nodes = transaction.nodes();
             nodes.extend(self.state.watches.iter().map(|watch| watch.index));
@@ -136,11 +174,12 @@ impl Dispatch<'_> {
                 }
                 return flow;
             }
+            self.bring_together(&mut transaction);
             let mut runs = Vec::new();
             for queued in transaction.watched() {
                 self.add_watched(&mut runs, queued, transaction.node_of(queued));
             }
-            self.exec_watched(runs);
+            self.exec_watched(&runs, transaction.together.first());
         }
         let Some(answer) = self.poll_aside() else {
             self.state.transaction = Some(transaction);
@@ -196,15 +235,16 @@ impl Dispatch<'_> {
     }
 
     /// Executes what is queued; the replies are the elements of the array.
-    fn execute_all(
-        &mut self,
-        transaction: &Transaction,
-        mut executed: Option<Vec<Executed>>,
-    ) -> Flow {
+    fn execute_all(&mut self, transaction: &Transaction, executed: Option<Vec<Executed>>) -> Flow {
         let mut flow = Flow::Continue;
         let mut runs: Vec<Run<'_>> = Vec::new();
         let apart = |queued: &Queued| matches!(queued.part, Part::Apart);
-        let is_all = transaction.nodes().len() == 1 && !transaction.commands.iter().any(apart);
+        let mut rest = Rest {
+            executed,
+            together: transaction.together.iter(),
+            is_alone: !transaction.commands.iter().any(apart),
+            asked: Vec::new(),
+        };
         for queued in &transaction.commands {
             let request = queued.request();
             self.command = queued.command;
@@ -225,7 +265,7 @@ impl Dispatch<'_> {
                 (Part::Nowhere(error), _) => self.error(error.to_string()),
                 (Part::Here, _) => flow = flow.and(self.run(&request)),
                 _ => {
-                    self.finish_runs(std::mem::take(&mut runs), executed.take(), is_all);
+                    self.finish_runs(std::mem::take(&mut runs), &mut rest);
                     flow = flow.and(self.run(&request));
                 }
             }
@@ -234,7 +274,8 @@ impl Dispatch<'_> {
             }
             self.count();
         }
-        self.finish_runs(runs, executed, is_all);
+        self.finish_runs(runs, &mut rest);
+        behind_locks::execute(rest.asked);
         flow
     }
 
@@ -264,10 +305,19 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Sends all runs, or hands out the replies to them if they were executed.
-    fn finish_runs(&mut self, runs: Vec<Run<'_>>, executed: Option<Vec<Executed>>, is_all: bool) {
-        let Some(executed) = executed else {
-            return self.send_runs(runs, is_all);
+    /// Ends a stretch: sends all runs, or hands out the replies to them if they were executed.
+    fn finish_runs(&mut self, runs: Vec<Run<'_>>, rest: &mut Rest<'_>) {
+        let together = rest.together.next();
+        let is_all = rest.is_alone && runs.len() == 1;
+        let Some(executed) = rest.executed.take() else {
+            match together.filter(|together| !together.guests.is_empty()) {
+                Some(together) => {
+                    let asked = self.lock_stretch(runs, together, rest.is_alone);
+                    rest.asked.extend(asked);
+                }
+                None => self.send_runs(runs, is_all),
+            }
+            return;
         };
         let came = Came {
             now: self.now,
@@ -354,10 +404,12 @@ impl Dispatch<'_> {
 }
 
 /// Who waits for the elements of one node's reply.
-fn elements(replies: &Arc<Replies>, tickets: Vec<Ticket>, is_all: bool) -> Elements {
+pub(super) fn elements(replies: &Arc<Replies>, tickets: Vec<Ticket>, is_all: bool) -> Elements {
     Elements {
         replies: Arc::clone(replies),
         tickets,
         is_all,
     }
 }
+
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";

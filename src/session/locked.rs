@@ -26,6 +26,12 @@ pub(super) struct Locked {
     parts: Vec<Part>,
 }
 
+/// Locks that have been asked for, and what each lane says.
+pub(super) struct Locking {
+    locked: Locked,
+    told: Vec<Told>,
+}
+
 /// What is locked on one node.
 struct Part {
     node: Arc<Node<Ticket>>,
@@ -122,30 +128,15 @@ impl Locked {
     /// # Errors
     ///
     /// The frame of an error: nothing is locked.
-    pub(super) async fn new(order: &Mutex<()>, mut keys: Vec<Located>) -> Result<Self, Vec<u8>> {
-        keys.sort_by(|one, other| one.order().cmp(&other.order()));
-        keys.dedup_by(|one, other| one.order() == other.order());
-        let mut nodes: Vec<(Arc<Node<Ticket>>, Vec<Key>)> = Vec::new();
-        for Located { node, key, .. } in keys {
-            match nodes.last_mut() {
-                Some((last, keys)) if Arc::ptr_eq(last, &node) => keys.push(key),
-                _ => nodes.push((node, vec![key])),
-            }
-        }
-        let (mut locked, told) = loop {
-            if let Some(asked) = ask_for_all(order, &nodes)? {
+    pub(super) async fn new(order: &Mutex<()>, keys: Vec<Located>) -> Result<Self, Vec<u8>> {
+        let nodes = by_lane(keys);
+        let asked = loop {
+            if let Some(asked) = ask_for_all(order, &nodes, Bounds::Hold)? {
                 break asked;
             }
             tokio::time::sleep(TURN).await;
         };
-        let mut refused = None;
-        for (part, told) in locked.parts.iter_mut().zip(told) {
-            if let Err(error) = answer(told).await {
-                part.keys.clear();
-                refused = refused.or(Some(error));
-            }
-        }
-        refused.map_or(Ok(locked), Err)
+        asked.granted().await
     }
 
     /// Whether all keys are still locked: no lane has lost its connection.
@@ -198,6 +189,35 @@ impl Locked {
     }
 }
 
+impl Locking {
+    /// Asks for the locks at once, by one command more than a lane takes if need be.
+    ///
+    /// # Errors
+    ///
+    /// The frame of an error: nothing was asked for.
+    pub(super) fn ask(order: &Mutex<()>, keys: Vec<Located>) -> Result<Self, Vec<u8>> {
+        let asked = ask_for_all(order, &by_lane(keys), Bounds::Pass)?;
+        asked.ok_or_else(|| error_frame("a lane has no room"))
+    }
+
+    /// Waits until what is pending on the keys is applied.
+    ///
+    /// # Errors
+    ///
+    /// The frame of an error: nothing is locked.
+    pub(super) async fn granted(self) -> Result<Locked, Vec<u8>> {
+        let Self { mut locked, told } = self;
+        let mut refused = None;
+        for (part, told) in locked.parts.iter_mut().zip(told) {
+            if let Err(error) = answer(told).await {
+                part.keys.clear();
+                refused = refused.or(Some(error));
+            }
+        }
+        refused.map_or(Ok(locked), Err)
+    }
+}
+
 impl Drop for Locked {
     fn drop(&mut self) {
         for part in &self.parts {
@@ -208,18 +228,41 @@ impl Drop for Locked {
     }
 }
 
+/// The keys of each lane, in the order in which lanes are locked.
+fn by_lane(mut keys: Vec<Located>) -> Vec<(Arc<Node<Ticket>>, Vec<Key>)> {
+    keys.sort_by(|one, other| one.order().cmp(&other.order()));
+    keys.dedup_by(|one, other| one.order() == other.order());
+    let mut nodes: Vec<(Arc<Node<Ticket>>, Vec<Key>)> = Vec::new();
+    for Located { node, key, .. } in keys {
+        match nodes.last_mut() {
+            Some((last, keys)) if Arc::ptr_eq(last, &node) => keys.push(key),
+            _ => nodes.push((node, vec![key])),
+        }
+    }
+    nodes
+}
+
+/// What a lane without room means for locks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Bounds {
+    Hold,
+    /// It takes them all the same.
+    Pass,
+}
+
 /// Asks for all locks in one step; `None` while a lane has no room.
 fn ask_for_all(
     order: &Mutex<()>,
     keys: &[(Arc<Node<Ticket>>, Vec<Key>)],
-) -> Result<Option<(Locked, Vec<Told>)>, Vec<u8>> {
+    bounds: Bounds,
+) -> Result<Option<Locking>, Vec<u8>> {
     let order = order.lock();
     let mut entries = Vec::with_capacity(keys.len());
     for (node, _) in keys {
         let mut entry = node.enter();
         match entry.admit_behind(Waker::noop()) {
-            Ok(()) => entries.push(entry),
-            Err(Refused::Full) => return Ok(None),
+            Err(Refused::Full) if bounds == Bounds::Hold => return Ok(None),
+            Ok(()) | Err(Refused::Full) => entries.push(entry),
             Err(Refused::Failed(text)) => {
                 let mut frame = Vec::new();
                 encode::error(&mut frame, text.as_bytes());
@@ -248,7 +291,8 @@ fn ask_for_all(
     for (node, _) in keys {
         node.send();
     }
-    Ok(Some((Locked { parts }, told)))
+    let locked = Locked { parts };
+    Ok(Some(Locking { locked, told }))
 }
 
 /// The answer, if it is no error.

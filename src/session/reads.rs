@@ -76,7 +76,12 @@ impl Dispatch<'_> {
             } else {
                 self.read_keys(self.command, request)
             };
-            let elsewhere = is_exec && !self.state.watches.is_empty();
+            let joins = self
+                .state
+                .transaction
+                .as_ref()
+                .is_some_and(|open| open.joins);
+            let elsewhere = is_exec && (joins || !self.state.watches.is_empty());
             let tells = |key: &[u8]| self.node(self.shared.router.index(key)).tells();
             self.reads.unsure = elsewhere || !keys.iter().all(|key| tells(key));
             if may_write {

@@ -59,15 +59,7 @@ impl Dispatch<'_> {
         request: &Request<'_>,
         positions: &[usize],
     ) -> Vec<(usize, Vec<usize>)> {
-        let mut parts: Vec<(usize, Vec<usize>)> = Vec::new();
-        for at in positions {
-            let index = self.shared.router.index(request.arg(*at));
-            match parts.iter_mut().find(|(node, _)| *node == index) {
-                Some((_, positions)) => positions.push(*at),
-                None => parts.push((index, vec![*at])),
-            }
-        }
-        parts
+        grouped(positions, |at| self.shared.router.index(request.arg(at)))
     }
 
     /// A command for all nodes.
@@ -377,6 +369,22 @@ impl Dispatch<'_> {
     pub(super) fn admit_every(&mut self) -> Option<Flow> {
         (0..self.nodes.len()).find_map(|index| self.admit(index))
     }
+}
+
+/// The positions by their places, each place in the order in which it comes first.
+pub(super) fn grouped(
+    positions: &[usize],
+    place: impl Fn(usize) -> usize,
+) -> Vec<(usize, Vec<usize>)> {
+    let mut parts: Vec<(usize, Vec<usize>)> = Vec::new();
+    for at in positions {
+        let index = place(*at);
+        match parts.iter_mut().find(|(node, _)| *node == index) {
+            Some((_, positions)) => positions.push(*at),
+            None => parts.push((index, vec![*at])),
+        }
+    }
+    parts
 }
 
 /// How many keys a `SCAN` asks for. What is malformed is for the node to refuse.

@@ -17,7 +17,8 @@ use super::aside::{Answer, on_lane};
 use super::dispatch::{Dispatch, Fate, Flow};
 use super::reads::Changed;
 use super::replies::Ticket;
-use super::spread::is_whole;
+use super::spread::{grouped, is_whole};
+use super::together::Together;
 use crate::command::{
     self, Class, Command, EveryNode, Flags, KeysError, Messages, Transaction as Bracket,
 };
@@ -35,10 +36,14 @@ pub(super) struct Transaction {
     keyless: usize,
     /// A command was refused: so will be `EXEC`.
     pub(super) refused: bool,
-    /// There is a command that concerns several databases.
-    crosses: bool,
+    /// How many commands concern several databases.
+    crossings: usize,
     /// There is a `SELECT`.
     pub(super) selects: bool,
+    /// There is a command whose own keys are of several nodes.
+    pub(super) joins: bool,
+    /// What each stretch has at one node, if there is such a command.
+    pub(super) together: Vec<Together>,
 }
 
 #[derive(Debug)]
@@ -60,6 +65,8 @@ pub(super) enum Part {
     Here,
     /// At each of these nodes for some of its keys, whose positions these are.
     Spread(Vec<(usize, Vec<usize>)>),
+    /// At one node, though its keys are of these: see [`Together`].
+    Joint(Vec<usize>),
     /// As outside of a transaction.
     Apart,
     /// Nowhere: it can only fail, with this error.
@@ -86,9 +93,7 @@ impl Transaction {
         let mut nodes = Vec::new();
         for queued in &self.commands {
             nodes.extend(self.node_of(queued));
-            if let Part::Spread(parts) = &queued.part {
-                nodes.extend(parts.iter().map(|(node, _)| *node));
-            }
+            nodes.extend(queued.part.nodes());
         }
         nodes.sort_unstable();
         nodes.dedup();
@@ -99,7 +104,28 @@ impl Transaction {
         match queued.part {
             Part::Node(node) => Some(node),
             Part::Keyless => Some(self.node.unwrap_or(self.keyless)),
-            Part::Spread(_) | Part::Here | Part::Apart | Part::Nowhere(_) => None,
+            Part::Spread(_) | Part::Joint(_) | Part::Here | Part::Apart | Part::Nowhere(_) => None,
+        }
+    }
+}
+
+impl Part {
+    /// The parts of a command whose keys, at these positions, are at these places.
+    pub(super) fn over(positions: &[usize], place: impl Fn(usize) -> usize) -> Self {
+        let parts = grouped(positions, place);
+        match parts.as_slice() {
+            [(node, _)] => Self::Node(*node),
+            _ => Self::Spread(parts),
+        }
+    }
+
+    /// The nodes of its keys.
+    fn nodes(&self) -> Vec<usize> {
+        match self {
+            Self::Node(node) => vec![*node],
+            Self::Spread(parts) => parts.iter().map(|(node, _)| *node).collect(),
+            Self::Joint(nodes) => nodes.clone(),
+            Self::Keyless | Self::Here | Self::Apart | Self::Nowhere(_) => Vec::new(),
         }
     }
 }
@@ -107,6 +133,22 @@ impl Transaction {
 impl Queued {
     pub(super) fn request(&self) -> Request<'_> {
         Request::new(&self.wire, &self.spans)
+    }
+
+    /// The node where all its keys are to be brought, if they are of several.
+    pub(super) fn joint(&self) -> Option<usize> {
+        match &self.part {
+            Part::Joint(nodes) => nodes.first().copied(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        let request = self.request();
+        let mut positions = Vec::new();
+        // Where they can not be told there are none.
+        _ = command::key_positions(self.command, &request, &mut positions);
+        positions.into_iter().map(move |at| request.arg(at))
     }
 }
 
@@ -231,15 +273,12 @@ impl Dispatch<'_> {
                 return Flow::Continue;
             }
         };
-        let nodes: Vec<usize> = match &part {
-            Part::Node(node) => vec![*node],
-            Part::Spread(parts) => parts.iter().map(|(node, _)| *node).collect(),
-            _ => Vec::new(),
-        };
+        let nodes = part.nodes();
         if let Some(flow) = self.refuse_for(&nodes) {
             return flow;
         }
         let most = self.shared.live().server.query_buffer_bytes;
+        let crosses = self.crosses(command, request);
         let Some(transaction) = &mut self.state.transaction else {
             return Flow::Continue;
         };
@@ -251,15 +290,9 @@ impl Dispatch<'_> {
                 self.reject("ERR the transaction is too large");
                 return Flow::Continue;
             }
-            match &part {
-                Part::Node(node) => _ = transaction.node.get_or_insert(*node),
-                Part::Spread(parts) => {
-                    let first = parts.first().map_or(0, |(node, _)| *node);
-                    transaction.node.get_or_insert(first);
-                }
-                _ => {}
-            }
-            transaction.crosses |= crosses(command);
+            transaction.node = transaction.node.or_else(|| nodes.first().copied());
+            transaction.joins |= matches!(part, Part::Joint(_));
+            transaction.crossings += usize::from(crosses);
             transaction.selects |= command.name == "select";
             transaction.bytes += bytes;
             transaction.commands.push(Queued {
@@ -314,21 +347,21 @@ impl Dispatch<'_> {
             // A reply that is left out would break the array.
             return Err(NOT_INSIDE.into());
         }
+        // Each stops lanes for itself, and has a task.
+        if self.crosses(command, request) && self.has(|open| open.crossings == MAX_CROSSINGS) {
+            return Err(MANY_CROSSINGS.into());
+        }
         match command.class {
-            Class::Refused(refusal) => return Err(refusal.text(command)),
+            Class::Refused(refusal) => Err(refusal.text(command)),
             // What follows goes to other lanes.
-            Class::Local if command.name == "select" => return Ok(Part::Apart),
-            Class::Local | Class::Transaction(_) => return Ok(Part::Here),
+            Class::Local if command.name == "select" => Ok(Part::Apart),
+            Class::Local | Class::Transaction(_) => Ok(Part::Here),
             // They have as many replies as channels.
             Class::PubSub(Messages::Subscribe(_) | Messages::Unsubscribe(_)) => {
-                return Err(NOT_INSIDE.into());
-            }
-            // Each stops all lanes for itself.
-            Class::EveryNode(_) if crosses(command) && self.has(|open| open.crosses) => {
-                return Err(TWICE.into());
+                Err(NOT_INSIDE.into())
             }
             Class::EveryNode(_) | Class::AnyNode | Class::PubSub(_) | Class::Own(_) => {
-                return Ok(Part::Apart);
+                Ok(Part::Apart)
             }
             Class::Increment(_)
             | Class::Get
@@ -336,13 +369,12 @@ impl Dispatch<'_> {
             | Class::Peek
             | Class::Keyed
             | Class::PerNode { .. }
-            | Class::Script => {}
+            | Class::Script => self.part_by_keys(command, request),
         }
-        let other = command::other_database(command, request);
-        let own = i64::from(self.client.database());
-        if other.is_some_and(|other| other != own || self.has(|open| open.selects)) {
-            return Err(OTHER_DATABASE.into());
-        }
+    }
+
+    /// The same for a command that may have keys.
+    fn part_by_keys(&self, command: &Command, request: &Request<'_>) -> Result<Part, String> {
         let mut positions = Vec::new();
         if let Err(error) = command::key_positions(command, request, &mut positions) {
             // Redis looks for the function first, and executes it in no case.
@@ -357,8 +389,10 @@ impl Dispatch<'_> {
             }
         }
         let parts = self.by_node(request, &positions);
+        let crosses = self.crosses(command, request);
         if parts.len() > 1 {
             return match command.class {
+                _ if crosses => Err(OTHER_DATABASE.into()),
                 Class::Script if self.shared.scripts.calls_nothing(request) => Ok(Part::Keyless),
                 Class::PerNode { .. } | Class::MultiGet if !self.splits() => Err(CROSS_SLOT.into()),
                 // Without a value for each key: its error.
@@ -366,7 +400,11 @@ impl Dispatch<'_> {
                     Ok(Part::Apart)
                 }
                 Class::PerNode { .. } | Class::MultiGet => Ok(Part::Spread(parts)),
-                _ => Err(CROSS_SLOT.into()),
+                _ if !self.splits() => Err(CROSS_SLOT.into()),
+                _ if command::needs_whole_node(command, request) => Err(CROSS_SLOT_PATTERN.into()),
+                _ => Ok(Part::Joint(
+                    parts.into_iter().map(|(node, _)| node).collect(),
+                )),
             };
         }
         let index = parts.first().map(|(index, _)| *index);
@@ -385,7 +423,22 @@ impl Dispatch<'_> {
         if node.is_some_and(|node| node != index) && !self.splits() {
             return Err(CROSS_SLOT.into());
         }
-        Ok(Part::Node(index))
+        Ok(if crosses {
+            Part::Apart
+        } else {
+            Part::Node(index)
+        })
+    }
+
+    /// Whether a command stops lanes of several databases.
+    fn crosses(&self, command: &Command, request: &Request<'_>) -> bool {
+        let own = i64::from(self.client.database());
+        let other = command::other_database(command, request);
+        let is_over_all = matches!(
+            command.class,
+            Class::EveryNode(EveryNode::FlushAll | EveryNode::SwapDb)
+        );
+        is_over_all || other.is_some_and(|other| other != own || self.has(|open| open.selects))
     }
 
     fn has(&self, what: fn(&Transaction) -> bool) -> bool {
@@ -415,24 +468,18 @@ async fn ask_for_room(nodes: Vec<Arc<Node<Ticket>>>) -> Answer {
     Answer::of(frame)
 }
 
-/// Whether a command stops lanes of several databases.
-fn crosses(command: &Command) -> bool {
-    let class = command.class;
-    matches!(
-        class,
-        Class::EveryNode(EveryNode::FlushAll | EveryNode::SwapDb)
-    )
-}
-
 /// Most commands of a transaction: as many as a request may have arguments.
 const MAX_COMMANDS: usize = 1 << 20;
 
 /// Redis's words (`processCommand` in `server.c`).
 const NOT_INSIDE: &str = "ERR Command not allowed inside a transaction";
 
-const OTHER_DATABASE: &str =
-    "ERR MOVE and COPY to another database are not available inside a transaction";
-const TWICE: &str = "ERR more than one FLUSHALL or SWAPDB in a transaction";
+/// Most commands of a transaction that concern several databases: each has a task for each node.
+const MAX_CROSSINGS: usize = 64;
+
+const OTHER_DATABASE: &str = "ERR COPY to another database of a key on another node is not available \
+    inside a transaction";
+const MANY_CROSSINGS: &str = "ERR too many commands over several databases in a transaction";
 /// The watched keys are of the database before.
 pub(super) const SELECT_WATCHED: &str =
     "ERR SELECT of another database after WATCH is not supported by Tally";

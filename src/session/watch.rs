@@ -25,16 +25,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use super::aside::{Answer, Bars, PING, on_lane};
+use super::aside::{Answer, Bars};
 use super::dispatch::{Dispatch, Flow};
 use super::exec::Run;
-use super::locked::{Located, Locked, answer, told};
+use super::locked::{Located, Locked};
 use super::replies::Ticket;
+use super::together::Together;
 use super::transaction::CROSS_SLOT;
-use crate::counter::Effect;
 use crate::key::Key;
 use crate::node::{Lost, Node, Pooled, error_frame};
 use crate::resp::{Form, Request, encode, reply};
@@ -48,39 +47,6 @@ pub(super) struct Watch {
     connection: Option<Pooled>,
     bars: Bars,
     timeout: Duration,
-}
-
-/// The reply of one node to its part of a transaction.
-#[derive(Debug)]
-pub(super) struct Executed {
-    /// Place of the node in the ring.
-    pub(super) index: usize,
-    /// A RESP3 frame: an array, or the error of a part that failed.
-    pub(super) frame: Vec<u8>,
-}
-
-/// A transaction on its way.
-struct Exec {
-    order: Arc<Mutex<()>>,
-    watches: Vec<Watch>,
-    /// Those that are watched, and those of the commands.
-    keys: Vec<Located>,
-    parts: Vec<Part>,
-    /// Scripts that these nodes have to know first.
-    loads: Vec<(Arc<Node<Ticket>>, Vec<u8>)>,
-    /// Whether it stays behind what others have sent before.
-    is_ordered: bool,
-    /// For each answer on a pooled connection while the keys are locked.
-    patience: Duration,
-}
-
-/// What a transaction has for one node.
-struct Part {
-    index: usize,
-    node: Arc<Node<Ticket>>,
-    /// From `MULTI` to `EXEC`.
-    wire: Vec<u8>,
-    commands: u32,
 }
 
 impl Dispatch<'_> {
@@ -148,62 +114,28 @@ impl Dispatch<'_> {
     }
 
     /// Begins a transaction that is executed only if nothing that is watched has changed.
-    pub(super) fn exec_watched(&mut self, runs: Vec<Run<'_>>) {
+    pub(super) fn exec_watched(&mut self, runs: &[Run<'_>], together: Option<&Together>) {
         self.leave();
         let watches = std::mem::take(&mut self.state.watches);
-        let (mut keys, mut parts, mut loads) = (Vec::new(), Vec::new(), Vec::new());
-        for watch in &watches {
-            let node = &watch.bars.node;
-            let barred = watch.bars.keys.iter();
-            keys.extend(barred.map(|key| located((watch.index, node), key.clone())));
-        }
-        for mut run in runs {
-            let (index, node) = (run.node, self.node(run.node));
-            let named = run.keys.iter().map(|key| Key::new(key));
-            keys.extend(named.map(|key| located((index, node), key)));
-            for name in run.scripts {
-                let (at, connection) = ((node.database(), index), node.enter().connection());
-                if let Some(body) = self.shared.scripts.missing(at, connection, name) {
-                    let mut load = Vec::new();
-                    encode::request(&mut load, &[b"SCRIPT".as_slice(), b"LOAD", &body]);
-                    loads.push((Arc::clone(node), load));
-                }
+        let (mut stretch, keys) = self.behind_locks(watches, runs, together);
+        let order = Arc::clone(&self.shared.crossings);
+        let run = async move {
+            let executed = match Locked::new(&order, keys).await {
+                Ok(locked) => stretch.run(&locked).await,
+                Err(error) => Err(error),
+            };
+            // Those that were not asked.
+            at_once(stretch.watches.into_iter().map(Watch::end)).await;
+            match executed {
+                Ok(executed) => Answer {
+                    frame: b"*0\r\n".to_vec(),
+                    executed,
+                    ..Answer::default()
+                },
+                Err(frame) => Answer::of(frame),
             }
-            encode::request(&mut run.wire, &[b"EXEC"]);
-            parts.push(Part {
-                index,
-                node: Arc::clone(node),
-                wire: run.wire,
-                commands: run.commands,
-            });
-        }
-        let upstream = &self.shared.live().upstream;
-        let is_one = keys
-            .iter()
-            .all(|key| Some(key.index) == keys.first().map(|key| key.index));
-        let exec = Exec {
-            order: Arc::clone(&self.shared.crossings),
-            watches,
-            keys,
-            parts,
-            loads,
-            is_ordered: self.splits(),
-            // What other nodes have to do with the keys waits for it as for a lane.
-            patience: if is_one {
-                upstream.hard_timeout
-            } else {
-                upstream.request_timeout
-            },
         };
-        self.begin_aside(exec.run(), None);
-    }
-}
-
-fn located((index, node): (usize, &Arc<Node<Ticket>>), key: Key) -> Located {
-    Located {
-        index,
-        node: Arc::clone(node),
-        key,
+        self.begin_aside(run, None);
     }
 }
 
@@ -234,13 +166,27 @@ async fn add(mut watches: Vec<Watch>, adding: Vec<(Watch, Vec<Key>)>) -> Answer 
 }
 
 /// What these come to, each on a task of its own, in the order in which they end.
-async fn at_once<T: Send + 'static>(
+pub(super) async fn at_once<T: Send + 'static>(
     tasks: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Vec<T> {
     tasks.collect::<JoinSet<T>>().join_all().await
 }
 
 impl Watch {
+    pub(super) fn node(&self) -> &Arc<Node<Ticket>> {
+        &self.bars.node
+    }
+
+    /// What is watched.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Located> {
+        let keys = self.bars.keys.iter();
+        keys.map(|key| Located {
+            index: self.index,
+            node: Arc::clone(&self.bars.node),
+            key: key.clone(),
+        })
+    }
+
     /// Watches further keys, and returns whether they are the first ones.
     async fn add(mut self, keys: Vec<Key>) -> (Self, bool, Result<(), Vec<u8>>) {
         let is_new = self.bars.keys.is_empty();
@@ -273,7 +219,7 @@ impl Watch {
     /// # Errors
     ///
     /// A null: something has changed. An error: nobody knows.
-    async fn look(&mut self, patience: Duration) -> Result<(), Vec<u8>> {
+    pub(super) async fn look(&mut self, patience: Duration) -> Result<(), Vec<u8>> {
         let mut wire = Vec::new();
         encode::request(&mut wire, &[b"MULTI"]);
         encode::request(&mut wire, &[b"EXEC"]);
@@ -286,14 +232,14 @@ impl Watch {
     /// # Errors
     ///
     /// A null: something has changed. An error: it was not executed, or nobody knows.
-    async fn execute(
+    pub(super) async fn execute(
         &mut self,
         locked: &Locked,
-        part: &Part,
+        (wire, commands): (Vec<u8>, u32),
         patience: Duration,
     ) -> Result<Vec<u8>, Vec<u8>> {
-        let replies = usize::try_from(part.commands).unwrap_or(usize::MAX);
-        match self.transact(&part.wire, replies + 2, patience).await {
+        let replies = usize::try_from(commands).unwrap_or(usize::MAX);
+        match self.transact(&wire, replies + 2, patience).await {
             Ok(frame) => self.finish(frame),
             Err(None) => Err(lost_before()),
             Err(Some((connection, lost))) => {
@@ -353,98 +299,8 @@ impl Watch {
     }
 }
 
-impl Exec {
-    async fn run(mut self) -> Answer {
-        let ended = self.attempt().await;
-        // Those that were not asked.
-        at_once(self.watches.into_iter().map(Watch::end)).await;
-        match ended {
-            Ok(executed) => Answer {
-                frame: b"*0\r\n".to_vec(),
-                executed,
-                ..Answer::default()
-            },
-            Err(frame) => Answer::of(frame),
-        }
-    }
-
-    /// The replies of all parts, or what the whole transaction is answered with.
-    async fn attempt(&mut self) -> Result<Vec<Executed>, Vec<u8>> {
-        for (node, load) in &self.loads {
-            on_lane(node, |lane, step, ticket| lane.keyless(step, load, ticket)).await;
-        }
-        let locked = Locked::new(&self.order, std::mem::take(&mut self.keys)).await?;
-        if self.is_ordered && !self.are_lanes_through(&locked).await {
-            // A node that is silent would not answer `UNWATCH` either.
-            self.watches.clear();
-            return Err(lost_before());
-        }
-        let has_both = |watch: &Watch| {
-            let part = self.parts.iter().position(|part| part.index == watch.index);
-            part.map(|part| (watch.index, part))
-        };
-        let last = self.watches.iter().find_map(has_both);
-        self.look(last.map(|(index, _)| index)).await?;
-        if !locked.holds() {
-            // Others may have changed what was unlocked since it was looked at.
-            return Err(lost_before());
-        }
-        let mut executed = Vec::with_capacity(self.parts.len());
-        if let (Some((index, part)), Some(watch)) = (last, self.watches.first_mut()) {
-            let part = self.parts.swap_remove(part);
-            let frame = watch.execute(&locked, &part, self.patience).await?;
-            executed.push(Executed { index, frame });
-        }
-        let send = |part: &Part| {
-            let effect = Effect::Transaction(part.commands);
-            (part.index, locked.send(&part.node, &part.wire, effect))
-        };
-        let asked: Vec<_> = self.parts.iter().map(send).collect();
-        for (index, asked) in asked {
-            let frame = match asked {
-                Ok(asked) => told(asked).await,
-                Err(error) => error,
-            };
-            executed.push(Executed { index, frame });
-        }
-        Ok(executed)
-    }
-
-    /// Waits until everything has been executed that was sent before to the nodes of what is
-    /// watched: what is asked on other connections would overtake it. Returns false where nobody
-    /// knows.
-    async fn are_lanes_through(&self, locked: &Locked) -> bool {
-        let nodes = self.watches.iter().map(|watch| &watch.bars.node);
-        let asked: Vec<_> = nodes
-            .map(|node| locked.send(node, PING, Effect::Barrier))
-            .collect();
-        for asked in asked {
-            let Ok(asked) = asked else { return false };
-            if answer(asked).await.is_err() {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Asks all nodes but one whether what they watch is unchanged, and forgets these.
-    async fn look(&mut self, last: Option<usize>) -> Result<(), Vec<u8>> {
-        let watches = std::mem::take(&mut self.watches).into_iter();
-        let (kept, asked): (Vec<_>, Vec<_>) = watches.partition(|watch| Some(watch.index) == last);
-        self.watches = kept;
-        let patience = self.patience;
-        let asked = asked.into_iter().map(|mut watch| async move {
-            let unchanged = watch.look(patience).await;
-            (watch, unchanged)
-        });
-        // Their keys stay barred until all have answered.
-        let answers = at_once(asked).await;
-        answers.into_iter().try_for_each(|(_, unchanged)| unchanged)
-    }
-}
-
 /// The error when the connection was lost between `WATCH` and `EXEC`.
-fn lost_before() -> Vec<u8> {
+pub(super) fn lost_before() -> Vec<u8> {
     let mut frame = Vec::new();
     encode::error(&mut frame, LOST);
     frame

@@ -34,6 +34,7 @@ mod history;
 mod hostile;
 mod http;
 mod introspection;
+mod joint;
 mod journal;
 mod keyspace;
 mod limiter;

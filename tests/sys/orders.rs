@@ -276,7 +276,7 @@ impl Round<'_> {
                 key
             };
             queued.push(match random.below(8) {
-                0 if self.load.together => several(random, key, keys),
+                0 if self.load.together || self.load.split => several(random, key, keys),
                 0..4 => Action::IncrBy(key, 1),
                 _ => single(random, key),
             });

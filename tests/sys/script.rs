@@ -56,25 +56,10 @@ pub(crate) const DATABASES: [u32; 3] = [0, 1, 9];
 /// with commands that concern two of them, or all.
 pub(crate) fn script_over_databases(random: &mut Random, length: usize) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut queues = false;
     for step in script(random, length) {
-        match &step {
-            // Not every command across is taken into a transaction.
-            Step::Send(..) if queues && random.one_in(6) => {
-                let database = DATABASES[random.below(DATABASES.len())];
-                steps.push(send(&format!("SELECT {database}")));
-            }
-            Step::Send(..) if !queues && random.one_in(6) => steps.push(across(random)),
-            // Nothing between a short deadline and its end: it would be a matter of luck what is
-            // there.
-            Step::Send(..) | Step::Read | Step::Wait(_) => {}
-        }
-        if let Step::Send(request, _) = &step {
-            queues = match request[0].as_slice() {
-                b"MULTI" => true,
-                b"EXEC" | b"DISCARD" => false,
-                _ => queues,
-            };
+        // Nothing between a short deadline and its end: it would be a matter of luck what is there.
+        if matches!(step, Step::Send(..)) && random.one_in(6) {
+            steps.push(across(random));
         }
         steps.push(step);
     }
@@ -93,6 +78,87 @@ fn across(random: &mut Random) -> Step {
         22 => "FLUSHDB".to_owned(),
         _ if random.one_in(4) => "FLUSHALL".to_owned(),
         _ => format!("EXISTS {one} {two}"),
+    })
+}
+
+/// A script with transactions on keys of all nodes, and `WATCH` before some of them.
+pub(crate) fn script_over_nodes(random: &mut Random, length: usize) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for step in script(random, length / 2) {
+        match &step {
+            // A key that was brought to another node and back may have another form.
+            Step::Send(request, _) if request[0] == b"OBJECT" => continue,
+            Step::Read if random.one_in(2) => {
+                steps.push(Step::Read);
+                steps.extend(transaction_over_nodes(random));
+            }
+            Step::Send(..) | Step::Read | Step::Wait(_) => {}
+        }
+        steps.push(step);
+    }
+    steps
+}
+
+fn transaction_over_nodes(random: &mut Random) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let watches = random.one_in(3);
+    if watches {
+        let [one, two] = [random.pick(&KEYS), random.pick(&KEYS)];
+        steps.push(send(&format!("WATCH {one} {two}")));
+        if random.one_in(4) {
+            steps.push(counter(random, two));
+        }
+    }
+    steps.push(send("MULTI"));
+    for _ in 0..random.below(9) {
+        let key = random.pick(&KEYS);
+        let step = match random.below(12) {
+            0 | 1 => counter(random, key),
+            2 => read(random, key),
+            3 => write(random, key),
+            4 => expiry(random, key),
+            5 => collection(random, key),
+            6 => many(random, &KEYS),
+            7 if random.one_in(3) => send(random.pick(&[
+                "PING",
+                "CLIENT GETNAME",
+                "SELECT 0",
+                "DBSIZE",
+                "PUBLISH c x",
+            ])),
+            8 if !watches && random.one_in(3) => send("EVAL \"return 1\" 0"),
+            _ => joint(random),
+        };
+        // Neither a form nor a running time has the same bytes.
+        let is_exact = match &step {
+            Step::Send(request, Match::Bytes) => request[0] != b"OBJECT",
+            _ => false,
+        };
+        steps.extend(is_exact.then_some(step));
+    }
+    steps.push(send(if random.one_in(8) { "DISCARD" } else { "EXEC" }));
+    steps
+}
+
+/// A command on several keys that a transaction takes wherever they are.
+fn joint(random: &mut Random) -> Step {
+    let [one, two, three] = [(); 3].map(|()| random.pick(&KEYS));
+    if random.one_in(2) {
+        return together(random, &KEYS);
+    }
+    send(&match random.below(12) {
+        0 => format!("SUNIONSTORE {one} {two} {three}"),
+        1 => format!("SINTERSTORE {one} {two} {three}"),
+        2 => format!("ZUNIONSTORE {one} 2 {two} {three}"),
+        3 => format!("ZRANGESTORE {one} {two} 0 -1"),
+        4 => format!("SORT {one} STORE {two}"),
+        5 => format!("SORT {one} ALPHA STORE {two}"),
+        6 => format!("LMPOP 2 {one} {two} LEFT"),
+        7 => format!("BLPOP {one} {two} 0.01"),
+        8 => format!("PFMERGE {one} {two}"),
+        9 => format!("PFCOUNT {one} {two}"),
+        10 => format!("SINTERCARD 2 {one} {two}"),
+        _ => format!("RPOPLPUSH {one} {two}"),
     })
 }
 
@@ -124,7 +190,7 @@ fn commands(random: &mut Random, length: usize) -> Vec<Step> {
             70..80 => steps.push(expiry(random, key)),
             80..86 => steps.push(collection(random, key)),
             86..90 => steps.push(many(random, &keys)),
-            90..94 => steps.push(together(random)),
+            90..94 => steps.push(together(random, &KEYS[4..])),
             94 => steps.push(eval(random, key)),
             95 | 96 => steps.extend(transaction(random, key)),
             97 | 98 => steps.push(faulty(random, key)),
@@ -327,10 +393,10 @@ fn many(random: &mut Random, keys: &[&str]) -> Step {
     })
 }
 
-/// Commands over several keys; those of a script have to share a node.
-fn together(random: &mut Random) -> Step {
+/// Commands over several keys; a script gets some of these.
+fn together(random: &mut Random, of_script: &[&str]) -> Step {
     let case = random.below(9);
-    let keys = if case == 8 { &KEYS[4..] } else { &KEYS };
+    let keys = if case == 8 { of_script } else { &KEYS };
     let [one, two] = [random.pick(keys), random.pick(keys)];
     send(&match case {
         0 => format!("RENAME {one} {two}"),

@@ -6,7 +6,9 @@ use crate::connection::{Connection, Request, words};
 use crate::harness::{Settings, Stack, now, pause};
 use crate::random::Random;
 use crate::reply::Reply;
-use crate::script::{DATABASES, KEYS, Match, Step, script, script_over_databases};
+use crate::script::{
+    DATABASES, KEYS, Match, Step, script, script_over_databases, script_over_nodes,
+};
 use crate::servers::{Redis, is_other_server};
 
 /// A real Redis and the stack under test, with one client each.
@@ -364,7 +366,9 @@ fn random_scripts_answer_as_redis_does_when_through() {
 }
 
 fn check_scripts_over_databases(mode: &str) {
-    let settings = [("counters.mode", mode)];
+    // With it transactions take commands on two databases whatever the nodes of their other keys.
+    let split = ("transactions.cross_node", "\"split\"");
+    let settings = [split, ("counters.mode", mode)];
     check_random(&settings, &DATABASES, script_over_databases);
 }
 
@@ -381,6 +385,26 @@ fn random_scripts_over_databases_answer_as_redis_does_when_exact() {
 #[test]
 fn random_scripts_over_databases_answer_as_redis_does_when_through() {
     check_scripts_over_databases("\"through\"");
+}
+
+fn check_scripts_over_nodes(mode: &str) {
+    let split = ("transactions.cross_node", "\"split\"");
+    check_random(&[split, ("counters.mode", mode)], &[0], script_over_nodes);
+}
+
+#[test]
+fn random_transactions_over_nodes_answer_as_redis_does_when_buffered() {
+    check_scripts_over_nodes(MODES[0]);
+}
+
+#[test]
+fn random_transactions_over_nodes_answer_as_redis_does_when_exact() {
+    check_scripts_over_nodes(MODES[1]);
+}
+
+#[test]
+fn random_transactions_over_nodes_answer_as_redis_does_when_through() {
+    check_scripts_over_nodes(MODES[2]);
 }
 
 #[test]
