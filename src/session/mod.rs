@@ -12,6 +12,7 @@ mod batch;
 mod behind_locks;
 mod brought;
 mod client;
+mod config_set;
 mod copies;
 mod crossing;
 mod dispatch;

@@ -290,20 +290,17 @@ impl Dispatch<'_> {
 
     /// `CONFIG GET` or `SET` of options that are the nodes' own.
     pub(super) fn node_config(&mut self, config: NodeConfig) {
+        if let Some(before) = config.before() {
+            return self.set_config(&config, before);
+        }
         let place = self.place(Form::Plain);
         let wire = config.wire().to_vec();
-        let sets = config.sets();
         let merge: fan_out::Merge = Box::new(move |parts, place| {
             let mut out = Vec::new();
             config.finish(parts.frames(), &mut out);
             place.fill(&out)
         });
         self.send_every(&wire, Extent::Ordered, place, merge);
-        if sets {
-            // It may have set the limit of their memory.
-            let lanes = self.shared.router.in_use();
-            lanes.for_each(|node| node.set_may_be_full(true));
-        }
     }
 
     /// Sends the same request to every node of the session's database.

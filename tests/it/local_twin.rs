@@ -269,11 +269,7 @@ CONFIG
 CONFIG GET
 CONFIG GET save
 CONFIG GET SAVE
-CONFIG GET sav?
 CONFIG GET appendonly
-CONFIG GET append[n-p]nly
-CONFIG GET nosuch
-CONFIG GET save save sav*
 CONFIG GET timeout
 CONFIG GET bind
 CONFIG GET requirepass

@@ -1,11 +1,13 @@
 //! `MONITOR` and `CLIENT PAUSE`, beside a plain Redis where it has the same to say.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::connection::Connection;
-use crate::harness::{Stack, eventually};
+use crate::harness::{Stack, eventually, skipped_on_bare_redis};
 use crate::reply::Reply;
+use crate::servers::Redis;
 
 /// The next line of a client in `MONITOR`, without its time and address.
 #[track_caller]
@@ -290,4 +292,116 @@ fn what_is_saved_is_told_of_all_nodes() {
         persistence.contains("rdb_bgsave_in_progress:1\r\n")
     };
     assert!(in_progress());
+}
+
+/// What a node has of two parameters.
+fn settings_of(node: &Redis) -> [String; 2] {
+    let mut node = node.connect();
+    ["maxmemory", "hz"].map(|name| {
+        let pair = node.run(&format!("CONFIG GET {name}"));
+        pair.elements()[1].text()
+    })
+}
+
+#[test]
+fn one_config_set_of_tally_and_its_nodes_sets_all_or_nothing() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    let set = |client: &mut Connection, pairs: &str| {
+        client.run_all(&[
+            format!("CONFIG SET {pairs}"),
+            "CONFIG GET slowlog-max-len".to_owned(),
+        ])
+    };
+    let done = set(&mut client, "maxmemory 100mb slowlog-max-len 77 hz 20");
+    assert!(done[0].is_ok(), "{done:?}");
+    assert_eq!(done[1].elements()[1].text(), "77");
+    let check = |stack: &Stack, client: &mut Connection, pairs: &str, nodes: usize, error: &str| {
+        let refused = set(client, pairs);
+        assert!(refused[0].text().contains(error), "{pairs}: {refused:?}");
+        assert_eq!(refused[1].elements()[1].text(), "77", "{pairs}");
+        for node in &stack.nodes[..nodes] {
+            assert_eq!(settings_of(node), ["104857600", "20"], "{pairs}");
+        }
+    };
+    let stays = "related to argument";
+    check(
+        &stack,
+        &mut client,
+        "maxmemory 1gb slowlog-max-len -5",
+        2,
+        stays,
+    );
+    check(
+        &stack,
+        &mut client,
+        "slowlog-max-len 5 maxmemory many",
+        2,
+        stays,
+    );
+    check(
+        &stack,
+        &mut client,
+        "slowlog-max-len 5 nosuch 1 hz 30",
+        2,
+        "Unknown option",
+    );
+    let mut node = stack.nodes[1].connect();
+    node.run_ok("ACL SETUSER default -config|set");
+    check(
+        &stack,
+        &mut client,
+        "maxmemory 1gb hz 30 slowlog-max-len 5",
+        2,
+        "NOPERM",
+    );
+    check(&stack, &mut client, "maxmemory 1gb hz 30", 2, "NOPERM");
+    stack.nodes[1].kill();
+    check(
+        &stack,
+        &mut client,
+        "slowlog-max-len 5 maxmemory 1gb hz 30",
+        1,
+        "unreachable",
+    );
+}
+
+#[test]
+fn config_get_knows_every_name_that_redis_knows_and_no_secret_of_a_node() {
+    let stack = Stack::start(&[]);
+    let redis = Redis::start(&[]);
+    for node in &stack.nodes {
+        node.connect()
+            .run_ok("CONFIG SET masterauth hush lfu-log-factor 11");
+    }
+    for hello in ["HELLO 2", "HELLO 3"] {
+        let mut clients = [stack.connect(), redis.connect()];
+        let pairs = clients.each_mut().map(|client| {
+            client.run(hello);
+            let all = client.run("CONFIG GET *");
+            let all = all.elements().chunks(2);
+            all.map(|pair| (pair[0].text(), pair[1].text()))
+                .collect::<BTreeMap<_, _>>()
+        });
+        let names = pairs
+            .each_ref()
+            .map(|pairs| pairs.keys().collect::<BTreeSet<_>>());
+        let missing: Vec<_> = names[1].difference(&names[0]).collect();
+        let more: Vec<_> = names[0].difference(&names[1]).collect();
+        assert!(
+            missing.is_empty() && more.is_empty(),
+            "{missing:?}, {more:?}"
+        );
+        assert_eq!(pairs[0]["lfu-log-factor"], "11");
+        assert!(!pairs[0].values().any(|value| value == "hush"), "{pairs:?}");
+        let port = pairs[0]["port"].parse::<u16>().unwrap();
+        assert_eq!(port, stack.address().port());
+        let some = clients[0].run("CONFIG GET REPL-backlog-size port masterauth nosuch");
+        let some: Vec<_> = some.elements().iter().map(Reply::text).collect();
+        assert_eq!(some.len(), 6, "{some:?}");
+        assert!(some.contains(&"REPL-backlog-size".to_owned()), "{some:?}");
+    }
 }

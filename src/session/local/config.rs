@@ -1,8 +1,8 @@
 //! `CONFIG`: shows what benchmarks, exporters and frameworks ask for, under Redis's names. Tally's
-//! own settings can not be changed in this way, but for a few; the settings of how the nodes keep
-//! their keys are read from and set on the nodes, see [`NODE_PARAMETERS`].
+//! own settings can not be changed in this way, but for a few; all others are read from the nodes,
+//! and those of how they keep their keys are set there, see [`NODE_PARAMETERS`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -34,12 +34,16 @@ pub(super) fn run(
     After::Continue
 }
 
-/// Every parameter that matches one of the patterns, once. A name without wildcards is shown as
-/// it was asked for (`CONFIG GET SAVE`), because Redis does and clients look it up in the map.
+/// Every parameter that matches one of the patterns, once: Tally's own, and of the others what the
+/// nodes say. A name without wildcards is shown as it was asked for (`CONFIG GET SAVE`), because
+/// Redis does and clients look it up in the map.
 fn get(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
+    let all = parameters(local);
+    let is_own = |pattern: &[u8]| all.iter().any(|(name, _)| argument::is(pattern, name));
+    let patterns = || request.args().skip(2);
+    let asked: Vec<&[u8]> = patterns().filter(|pattern| !is_own(pattern)).collect();
     let shown = |name: &str| {
-        let mut patterns = request.args().skip(2);
-        patterns.find_map(|pattern| {
+        patterns().find_map(|pattern| {
             if argument::is(pattern, name) {
                 Some(pattern.to_vec())
             } else {
@@ -48,25 +52,21 @@ fn get(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
             }
         })
     };
-    let own = parameters(local).into_iter();
-    let own: Vec<(Vec<u8>, Vec<u8>)> = own
-        .filter_map(|(name, value)| shown(name).map(|name| (name, value.into_bytes())))
-        .collect();
-    let asked: Vec<Vec<u8>> = NODE_PARAMETERS
+    let own: Vec<(Vec<u8>, Vec<u8>)> = all
         .iter()
-        .filter_map(|name| shown(name))
+        .filter_map(|(name, value)| Some((shown(name)?, value.clone().into_bytes())))
         .collect();
     if asked.is_empty() {
         write_map(local.protocol(), &own, out);
         return After::Continue;
     }
     let words: [&[u8]; 2] = [b"CONFIG", b"GET"];
-    let words = words.into_iter().chain(asked.iter().map(Vec::as_slice));
+    let words: Vec<&[u8]> = words.into_iter().chain(asked).collect();
     let mut wire = Vec::new();
-    encode::request(&mut wire, &words.collect::<Vec<_>>());
+    encode::request(&mut wire, &words);
     After::NodeConfig(NodeConfig {
         wire,
-        own: Some(own),
+        what: What::Get(own),
     })
 }
 
@@ -80,10 +80,7 @@ fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     }
     let names: Vec<&[u8]> = request.args().skip(2).step_by(2).collect();
     if names.iter().all(|name| is_nodes(name)) {
-        return After::NodeConfig(NodeConfig {
-            wire: request.wire().to_vec(),
-            own: None,
-        });
+        return After::NodeConfig(apart(request));
     }
     let own = parameters(local);
     let mut changes = Vec::new();
@@ -113,7 +110,7 @@ fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
                 }
                 None => continue,
             },
-            None => "set what is the nodes' in a command of its own",
+            None => continue,
         };
         let before = "ERR CONFIG SET failed (possibly related to argument '";
         encode::error(
@@ -122,11 +119,37 @@ fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
         );
         return After::Continue;
     }
+    if names.iter().any(|name| is_nodes(name)) {
+        return After::NodeConfig(apart(request));
+    }
     for (change, value) in changes {
         change(local, value);
     }
     encode::simple(out, "OK");
     After::Continue
+}
+
+/// A `CONFIG SET` of the nodes' parameters, and perhaps of Tally's own, taken apart.
+fn apart(request: &Request<'_>) -> NodeConfig {
+    let words = |word: &'static [u8]| vec![b"CONFIG".as_slice(), word];
+    let (mut set, mut get, mut own) = (words(b"SET"), words(b"GET"), words(b"SET"));
+    for at in (2..request.len()).step_by(2) {
+        let pair = [request.arg(at), request.arg(at + 1)];
+        if is_nodes(pair[0]) {
+            set.extend(pair);
+            get.push(pair[0]);
+        } else {
+            own.extend(pair);
+        }
+    }
+    let (mut wire, mut before) = (Vec::new(), Vec::new());
+    encode::request(&mut wire, &set);
+    encode::request(&mut before, &get);
+    let own = own.into_iter().map(<[u8]>::to_vec).collect();
+    NodeConfig {
+        wire,
+        what: What::Set { before, own },
+    }
 }
 
 /// A change of a parameter that can be set while running.
@@ -227,8 +250,19 @@ fn is_nodes(name: &[u8]) -> bool {
 #[derive(Debug)]
 pub struct NodeConfig {
     wire: Vec<u8>,
-    /// What Tally itself shows in the same reply; `None` for `SET`.
-    own: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// What Tally itself shows in the same reply.
+    Get(Vec<(Vec<u8>, Vec<u8>)>),
+    Set {
+        /// The request that tells what the parameters are now.
+        before: Vec<u8>,
+        /// The request that sets what is Tally's own, which was checked already.
+        own: Vec<Vec<u8>>,
+    },
 }
 
 impl NodeConfig {
@@ -237,27 +271,39 @@ impl NodeConfig {
         &self.wire
     }
 
-    /// Whether something is set.
-    pub fn sets(&self) -> bool {
-        self.own.is_none()
+    /// Where something is set: the request that tells what it was before.
+    pub fn before(&self) -> Option<&[u8]> {
+        match &self.what {
+            What::Set { before, .. } => Some(before),
+            What::Get(_) => None,
+        }
     }
 
-    /// Writes the reply in RESP3, made from the replies of all nodes, at least one. A setting holds
-    /// when every node took it. A value is that of the first node that tells it: nodes behind one
+    /// The request that sets what is Tally's own, once every node has taken what is theirs.
+    pub fn own_settings(&self) -> Option<&[Vec<u8>]> {
+        match &self.what {
+            What::Set { own, .. } => Some(own.as_slice()).filter(|own| own.len() > 2),
+            What::Get(_) => None,
+        }
+    }
+
+    /// Writes the reply to `CONFIG GET` in RESP3, made from the replies of all nodes, at least one.
+    /// A value that is not Tally's own is that of the first node that answers: nodes behind one
     /// Tally are meant to be alike.
     pub fn finish<'f>(self, mut nodes: impl Iterator<Item = &'f [u8]>, out: &mut Vec<u8>) {
-        let Some(mut pairs) = self.own else {
-            let mut first = None;
-            let failed = nodes.find(|frame| {
-                first = first.or(Some(*frame));
-                reply::is_error(frame)
-            });
-            return out.extend_from_slice(failed.or(first).unwrap_or_default());
+        let What::Get(mut pairs) = self.what else {
+            return;
         };
         let told = nodes.find_map(reply::elements);
         let mut told = told.into_iter().flatten().filter_map(reply::text);
+        let own: HashSet<Vec<u8>> = pairs
+            .iter()
+            .map(|(name, _)| name.to_ascii_lowercase())
+            .collect();
         while let (Some(name), Some(value)) = (told.next(), told.next()) {
-            pairs.push((name.to_vec(), value.to_vec()));
+            if !own.contains(&name.to_ascii_lowercase()) {
+                pairs.push((name.to_vec(), value.to_vec()));
+            }
         }
         write_map(Protocol::Resp3, &pairs, out);
     }
@@ -322,7 +368,8 @@ const NODE_PARAMETERS: &[&str] = &[
     "zset-max-ziplist-value",
 ];
 
-/// Parameters in force, by Redis's names; what Tally does not have is shown as turned off.
+/// Parameters in force, by Redis's names; what Tally does not have is shown as turned off. The
+/// nodes' secrets are among those: they are nobody's business here.
 fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
     let server = &local.config.server;
     let timeout = server.idle_timeout.map_or(0, |timeout| timeout.as_secs());
@@ -331,6 +378,7 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         Some(_) => "<masked>",
         None => "",
     };
+    let tls_port = local.config.tls.as_ref().map_or(0, |tls| tls.listen.port());
     let bind: BTreeSet<String> = local
         .config
         .listens()
@@ -340,6 +388,7 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
     let no = || "no".to_owned();
     let zero = || "0".to_owned();
     vec![
+        ("aclfile", String::new()),
         ("appendonly", no()),
         ("bind", bind),
         (
@@ -360,7 +409,10 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         ),
         ("latency-tracking", "yes".to_owned()),
         ("latency-tracking-info-percentiles", "50 99 99.9".to_owned()),
+        ("logfile", String::new()),
         ("loglevel", log_level(&local.config.log_level).to_owned()),
+        ("masterauth", String::new()),
+        ("masteruser", String::new()),
         ("maxclients", server.max_clients.to_string()),
         ("maxmemory-clients", zero()),
         ("port", local.client.laddr.port().to_string()),
@@ -379,9 +431,13 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         ),
         ("tcp-keepalive", "300".to_owned()),
         ("timeout", timeout.to_string()),
+        ("tls-client-key-file-pass", String::new()),
+        ("tls-key-file-pass", String::new()),
+        ("tls-port", tls_port.to_string()),
         (
             "tracking-table-max-keys",
             local.tracking.max_keys().to_string(),
         ),
+        ("unixsocket", String::new()),
     ]
 }

@@ -280,9 +280,8 @@ fn config_get_takes_patterns_and_shows_each_parameter_once() {
     let client = setup.connect();
     setup.check(
         &client,
-        &["CONFIG", "GET", "SAVE", "slowlog-*", "save", "nosuch"],
-        "*6\r\n$4\r\nSAVE\r\n$0\r\n\r\n$23\r\nslowlog-log-slower-than\r\n$5\r\n10000\r\n\
-         $15\r\nslowlog-max-len\r\n$3\r\n128\r\n",
+        &["CONFIG", "GET", "SAVE", "slowlog-max-len", "save"],
+        "*4\r\n$4\r\nSAVE\r\n$0\r\n\r\n$15\r\nslowlog-max-len\r\n$3\r\n128\r\n",
     );
     let (reply, after) = setup.ask(&client, &["CONFIG", "GET", "*"]);
     assert_eq!(reply, "");
@@ -291,9 +290,10 @@ fn config_get_takes_patterns_and_shows_each_parameter_once() {
     };
     assert!(config.wire().starts_with(b"*"));
     let mut out = Vec::new();
-    config.finish([&b"%0\r\n"[..]].into_iter(), &mut out);
+    let told = b"%2\r\n$11\r\nrequirepass\r\n$4\r\nhush\r\n$10\r\nMASTERAUTH\r\n$4\r\nhush\r\n";
+    config.finish([&told[..]].into_iter(), &mut out);
     let reply = String::from_utf8(out).unwrap();
-    assert!(!reply.contains("pw"), "{reply}");
+    assert!(!reply.contains("pw") && !reply.contains("hush"), "{reply}");
     assert!(reply.contains("<masked>"), "{reply}");
 }
 
@@ -323,27 +323,67 @@ fn parameters_of_the_nodes_are_asked_of_and_set_on_them() {
     check_node_config(&get, wire, &["-ERR away\r\n", told], whole);
     let own = "%1\r\n$4\r\nsave\r\n$0\r\n\r\n";
     check_node_config(&get, wire, &["-ERR away\r\n"], own);
-    let set = ["CONFIG", "SET", "maxmemory", "1"];
-    check_node_config(
-        &set,
-        "CONFIGSETmaxmemory1",
-        &["+OK\r\n", "+OK\r\n"],
-        "+OK\r\n",
+}
+
+/// What a `CONFIG SET` sends to the nodes, asks them before, and sets here.
+#[track_caller]
+fn check_config_set(args: &[&str], nodes: [&[&str]; 2], own: Option<&[&str]>) {
+    let setup = Setup::new(None);
+    let (nothing, after) = setup.ask(&setup.connect(), args);
+    assert_eq!(nothing, "");
+    let After::NodeConfig(config) = after else {
+        panic!("{args:?}: {after:?}");
+    };
+    let wires = nodes.map(|args| {
+        let mut wire = Vec::new();
+        encode::request(&mut wire, args);
+        wire
+    });
+    assert_eq!(
+        [config.wire(), config.before().unwrap()],
+        [&*wires[0], &*wires[1]]
     );
-    check_node_config(
-        &set,
-        "CONFIGSETmaxmemory1",
-        &["+OK\r\n", "-ERR no\r\n"],
-        "-ERR no\r\n",
-    );
+    let own = own.map(|own| {
+        own.iter()
+            .map(|arg| arg.as_bytes().to_vec())
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(config.own_settings(), own.as_deref());
 }
 
 #[test]
-fn one_config_set_does_not_mix_parameters_of_tally_and_of_its_nodes() {
+fn config_set_is_taken_apart_for_the_nodes_and_tally() {
+    check_config_set(
+        &["CONFIG", "SET", "maxmemory", "1"],
+        [
+            &["CONFIG", "SET", "maxmemory", "1"],
+            &["CONFIG", "GET", "maxmemory"],
+        ],
+        None,
+    );
+    check_config_set(
+        &[
+            "CONFIG",
+            "SET",
+            "timeout",
+            "5",
+            "maxmemory",
+            "1",
+            "save",
+            "",
+            "HZ",
+            "20",
+        ],
+        [
+            &["CONFIG", "SET", "maxmemory", "1", "HZ", "20"],
+            &["CONFIG", "GET", "maxmemory", "HZ"],
+        ],
+        Some(&["CONFIG", "SET", "timeout", "5", "save", ""]),
+    );
     let setup = Setup::new(None);
-    let error = "-ERR CONFIG SET failed (possibly related to argument 'maxmemory') - \
-                 set what is the nodes' in a command of its own\r\n";
-    let request = ["CONFIG", "SET", "save", "", "maxmemory", "1"];
+    let request = ["CONFIG", "SET", "maxmemory", "1", "timeout", "-1"];
+    let error = "-ERR CONFIG SET failed (possibly related to argument 'timeout') - \
+                 argument must be between 0 and 86400 inclusive\r\n";
     setup.check(&setup.connect(), &request, error);
 }
 
