@@ -203,6 +203,9 @@ fn no_increment_is_lost_when_its_key_is_renamed() {
             if reply.is_ok() {
                 renamed += 1;
                 sum += number(&client.run(&format!("GETDEL {to}")));
+            } else if reply.text().contains("it is at both names") {
+                // A busy machine: between two trips to the node there was always an increment.
+                assert_eq!(client.run(&format!("DEL {to}")).integer(), 1);
             } else {
                 assert_eq!(reply.text(), "ERR no such key");
             }
