@@ -48,6 +48,11 @@ impl<T: Deliver> Router<T> {
         self.ring.node(key)
     }
 
+    /// Whether a script whose first key this is, is given values in the places of its other keys.
+    pub fn passes_values(&self, first: &[u8]) -> bool {
+        self.ring.passes_values(first)
+    }
+
     /// Index of the node for scripts without keys.
     pub fn keyless(&self) -> usize {
         self.ring.keyless()

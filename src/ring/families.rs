@@ -4,6 +4,9 @@
 //!
 //! The names are those that the programs use by default. A program that was told other names needs
 //! a route of its own.
+//!
+//! Of programs that name only a few keys of one thing at once, such as the two windows of a rate
+//! limit, these few are together ([`PARTS`]), and the others are spread.
 
 /// The keys of a program.
 pub(super) struct Family {
@@ -13,6 +16,25 @@ pub(super) struct Family {
     pub(super) keys: &'static [&'static str],
     /// Patterns of further channels: what its scripts publish there is heard on their node only.
     pub(super) channels: &'static [&'static str],
+    /// Whether its scripts are given values in the places of keys. The first is a key.
+    pub(super) passes_values: bool,
+}
+
+/// Keys that are placed by another name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    /// A pattern of the keys.
+    pub(super) keys: &'static str,
+    pub(super) name: Name,
+}
+
+/// The name by which a key is placed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Name {
+    /// What comes before the last of these in the key.
+    Before(&'static str),
+    /// The key with another beginning: the first of these is replaced by the second.
+    Begins(&'static str, &'static str),
 }
 
 pub(super) const FAMILIES: &[Family] = &[
@@ -53,11 +75,55 @@ pub(super) const FAMILIES: &[Family] = &[
     family("redbeat", &["redbeat:*"]),
     // streaQ: `streaq:<queue>:<part>`
     family("streaq", &["streaq:*"]),
+    // kue: `q:job:<id>`, `q:jobs:<type>:<state>`, `q:<type>:jobs`, ...
+    family(
+        "kue",
+        &["q:job:*", "q:jobs", "q:jobs:*", "q:*:jobs", "q:ids"],
+    ),
+    // GroupMQ: `groupmq:<queue>:<part>`, most of which its scripts make of the first
+    family("groupmq", &["groupmq:*"]),
+    // RedisSMQ: `redis-smq-<version>:<namespace>:<type>:<name>`
+    family("redis-smq", &["redis-smq-*"]),
+    // Medusa's event bus, a queue of BullMQ: `RedisEventBusService:events-queue:<part>`
+    family("medusa", &["RedisEventBusService:*"]),
+    // docket: `docket:stream`, `docket:queue`, `docket:known:<task>`, ...
+    family("docket", &["docket:*"]),
+    // django-defender: `defender:failed:ip:<ip>`, `defender:blocked:username:<name>`, ...
+    family("defender", &["defender:*"]),
+    // LaunchDarkly's SDKs: `launchdarkly:features`, `launchdarkly:segments`, `launchdarkly:$inited`
+    family("launchdarkly", &["launchdarkly:*"]),
+    // self-limiters: `__self-limiters:<name>`, `__self-limiters:<name>-exists`
+    family("self-limiters", &["__self-limiters:*"]),
+    // redis-lru: `LRU-CACHE!-k-<key>`, `LRU-CACHE!-i`
+    family("redis-lru", &["LRU-CACHE!-*"]),
     // Bottleneck: `b_<id>_<part>`; channels `b_<id>`, `b_<id>_<client>`
     Family {
-        name: "bottleneck",
-        keys: &["b_*_settings", "b_*_job_*", "b_*_client_*"],
         channels: &["b_*"],
+        ..family("bottleneck", &["b_*_settings", "b_*_job_*", "b_*_client_*"])
+    },
+    // rsmq: `rsmq:<queue>`, `rsmq:<queue>:Q`, which its scripts make of the first, `rsmq:QUEUES`.
+    // They are given times and ids of messages as keys.
+    Family {
+        passes_values: true,
+        ..family("rsmq", &["rsmq:*"])
+    },
+];
+
+pub(super) const PARTS: &[Part] = &[
+    // redis-rate-limiter: `ratelimittemp:<key>` is renamed to `ratelimit:<key>`
+    Part {
+        keys: "ratelimittemp:*",
+        name: Name::Begins("ratelimittemp:", "ratelimit:"),
+    },
+    // throttled-py: a window and the one before it
+    Part {
+        keys: "throttled:v1:sliding_window:*:period:*",
+        name: Name::Before(":period:"),
+    },
+    // redis-json: `jc:<key>`, and `jc:<key>_t` with the types
+    Part {
+        keys: "jc:*_t",
+        name: Name::Before("_t"),
     },
 ];
 
@@ -66,5 +132,24 @@ const fn family(name: &'static str, keys: &'static [&'static str]) -> Family {
         name,
         keys,
         channels: &[],
+        passes_values: false,
+    }
+}
+
+impl Name {
+    /// The name by which `key` is placed. It is another one, and no longer.
+    pub(super) fn of(self, key: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Before(mark) => {
+                let at = memchr::memmem::rfind(key, mark.as_bytes());
+                key.get(..at.unwrap_or_default())
+                    .unwrap_or_default()
+                    .to_vec()
+            }
+            Self::Begins(begin, instead) => {
+                let rest = key.strip_prefix(begin.as_bytes()).unwrap_or_default();
+                [instead.as_bytes(), rest].concat()
+            }
+        }
     }
 }

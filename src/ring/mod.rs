@@ -21,8 +21,8 @@ mod routes;
 
 pub use hash::{Hash, UnknownHash};
 
-use families::FAMILIES;
-use routes::{All, Routes};
+use families::{FAMILIES, PARTS};
+use routes::{All, Routes, Target};
 
 /// Where every key belongs. Never changes; a new configuration makes a new one.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Ring {
     routes: Routes,
     /// Asked for channels, after `routes` and before the ring.
     channels: Routes,
+    /// First keys of scripts that are given values in the places of the others.
+    passing_values: Routes,
 }
 
 impl Ring {
@@ -80,6 +82,7 @@ impl Ring {
             points: points.into(),
             routes: Routes::default(),
             channels: Routes::default(),
+            passing_values: Routes::default(),
         })
     }
 
@@ -88,23 +91,32 @@ impl Ring {
     /// the ring gives. A hash tag in such a key changes nothing.
     #[must_use]
     pub fn with_route(mut self, pattern: &[u8], index: Option<usize>) -> Self {
-        self.routes.push(pattern, index);
+        let to = index.map_or(Target::Ring, Target::Node);
+        self.routes.push(pattern, to);
         self
     }
 
     /// Adds a route for each pattern of the families of keys that are kept together. The keys of a
-    /// family are on the node that the ring gives for the family's name. And kombu's queues that
-    /// differ in their priority alone are on one node, whatever their name.
+    /// family are on the node that the ring gives for the family's name, those that only belong to
+    /// another key where that is. And kombu's queues that differ in their priority alone are on one
+    /// node, whatever their name.
     #[must_use]
     pub fn with_families(mut self) -> Self {
         for family in FAMILIES {
-            let index = self.place(family.name.as_bytes());
+            let to = Target::Node(self.place(family.name.as_bytes()));
             for pattern in family.keys {
-                self.routes.push(pattern.as_bytes(), Some(index));
+                self.routes.push(pattern.as_bytes(), to);
+                if family.passes_values {
+                    self.passing_values.push(pattern.as_bytes(), to);
+                }
             }
             for pattern in family.channels {
-                self.channels.push(pattern.as_bytes(), Some(index));
+                self.channels.push(pattern.as_bytes(), to);
             }
+        }
+        for part in PARTS {
+            let to = Target::Named(part.name);
+            self.routes.push(part.keys.as_bytes(), to);
         }
         self.routes.join_priorities();
         self
@@ -119,7 +131,21 @@ impl Ring {
             return 0;
         }
         let key = self.routes.name(key);
-        self.routes.node(key).unwrap_or_else(|| self.place(key))
+        match self.routes.target(key) {
+            None | Some(Target::Ring) => self.place(key),
+            Some(Target::Node(index)) => index,
+            Some(Target::Named(name)) => self.node_of_name(&name.of(key)),
+        }
+    }
+
+    #[inline(never)]
+    fn node_of_name(&self, name: &[u8]) -> usize {
+        self.node(name)
+    }
+
+    /// Whether a script whose first key this is, is given values in the places of its other keys.
+    pub fn passes_values(&self, first: &[u8]) -> bool {
+        self.passing_values.target(first).is_some()
     }
 
     /// Index of the node of what names no key, but may use some: that of the route `*`, else the
@@ -134,8 +160,10 @@ impl Ring {
         if self.points.is_empty() {
             return 0;
         }
-        let route = self.routes.node(name).or_else(|| self.channels.node(name));
-        route.unwrap_or_else(|| self.node(name))
+        match (self.routes.target(name), self.channels.target(name)) {
+            (None | Some(Target::Ring), Some(Target::Node(index))) => index,
+            _ => self.node(name),
+        }
     }
 
     /// Whether every key that `pattern` can name, which has one `*` or none, belongs to the node

@@ -1,6 +1,7 @@
 //! Keys that are placed by their names, before the ring is asked: those of a pattern are together
 //! on one node, or left to the ring.
 
+use super::families::Name;
 use crate::glob::{self, Case};
 
 /// The patterns in their order; the first that matches a key decides.
@@ -22,13 +23,23 @@ struct Route {
     /// match differ here, and the pattern need not be looked at.
     head: u64,
     mask: u64,
-    /// Index of the node; `None`: the ring places the keys.
-    node: Option<usize>,
+    to: Target,
+}
+
+/// Where a key belongs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target {
+    /// Index of the node.
+    Node(usize),
+    /// Where the ring has it.
+    Ring,
+    /// Where another name belongs.
+    Named(Name),
 }
 
 impl Routes {
     /// Adds a route behind those that are there.
-    pub(super) fn push(&mut self, pattern: &[u8], node: Option<usize>) {
+    pub(super) fn push(&mut self, pattern: &[u8], to: Target) {
         let special = |byte: &u8| b"*?[\\".contains(byte);
         let literal = pattern.iter().position(special).unwrap_or(pattern.len());
         match pattern.get(..literal) {
@@ -41,7 +52,7 @@ impl Routes {
             literal,
             head: head(pattern.get(..literal).unwrap_or_default()),
             mask: head(&vec![0xff; literal]),
-            node,
+            to,
         });
     }
 
@@ -60,11 +71,11 @@ impl Routes {
         }
     }
 
-    /// The node of the first route that matches `key`; `None`: the ring places it.
+    /// What the first route says that matches `key`, if there is one.
     ///
     /// Costs one look for a key that begins as no pattern does, else a comparison with each.
     #[inline]
-    pub(super) fn node(&self, key: &[u8]) -> Option<usize> {
+    pub(super) fn target(&self, key: &[u8]) -> Option<Target> {
         let may_match = match key {
             [first, second, ..] => {
                 let (word, bit) = place(*first, *second);
@@ -76,11 +87,11 @@ impl Routes {
     }
 
     #[inline(never)]
-    fn search(&self, key: &[u8]) -> Option<usize> {
+    fn search(&self, key: &[u8]) -> Option<Target> {
         let begin = head(key);
         let mut routes = self.patterns.iter();
         let found = routes.find(|route| begin & route.mask == route.head && route.matches(key));
-        found?.node
+        Some(found?.to)
     }
 
     fn set(&mut self, first: u8, second: u8) {
@@ -94,7 +105,10 @@ impl Routes {
     pub(super) fn of_rest(&self) -> Option<usize> {
         let mut routes = self.patterns.iter();
         let all = |route: &&Route| route.is_prefix() && route.literal == 0;
-        routes.find(all)?.node
+        match routes.find(all)?.to {
+            Target::Node(node) => Some(node),
+            _ => None,
+        }
     }
 
     /// What holds for every key that begins with `start`.
@@ -102,7 +116,11 @@ impl Routes {
         for route in &self.patterns {
             let literal = route.literal();
             if route.is_prefix() && start.starts_with(literal) {
-                return route.node.map_or(All::Ring, All::Node);
+                return match route.to {
+                    Target::Node(node) => All::Node(node),
+                    Target::Ring => All::Ring,
+                    Target::Named(_) => All::Differs,
+                };
             }
             if literal.starts_with(start) || start.starts_with(literal) {
                 return All::Differs;
@@ -161,9 +179,16 @@ mod tests {
     fn routes(patterns: &[(&str, Option<usize>)]) -> Routes {
         let mut routes = Routes::default();
         for (pattern, node) in patterns {
-            routes.push(pattern.as_bytes(), *node);
+            routes.push(pattern.as_bytes(), node.map_or(Target::Ring, Target::Node));
         }
         routes
+    }
+
+    fn node(routes: &Routes, key: &str) -> Option<usize> {
+        match routes.target(key.as_bytes()) {
+            Some(Target::Node(node)) => Some(node),
+            _ => None,
+        }
     }
 
     #[test]
@@ -175,7 +200,7 @@ mod tests {
             (r"\*c", Some(3)),
             ("[de]f", Some(4)),
         ]);
-        for (key, node) in [
+        for (key, expected) in [
             ("a:x:1", None),
             ("a:y", Some(1)),
             ("a", None),
@@ -187,23 +212,23 @@ mod tests {
             ("", None),
             ("a\0:y", None),
         ] {
-            assert_eq!(routes.node(key.as_bytes()), node, "{key}");
+            assert_eq!(node(&routes, key), expected, "{key}");
         }
-        routes.push(b"long:prefix:*", Some(6));
-        for (key, node) in [
+        routes.push(b"long:prefix:*", Target::Node(6));
+        for (key, expected) in [
             ("long:prefix:1", Some(6)),
             ("long:pre", None),
             ("long:prefab", None),
         ] {
-            assert_eq!(routes.node(key.as_bytes()), node, "{key}");
+            assert_eq!(node(&routes, key), expected, "{key}");
         }
         assert_eq!(routes.of_rest(), None);
-        routes.push(b"*", Some(5));
+        routes.push(b"*", Target::Node(5));
         assert_eq!(routes.of_rest(), Some(5));
         for key in ["", "bb", "a"] {
-            assert_eq!(routes.node(key.as_bytes()), Some(5), "{key}");
+            assert_eq!(node(&routes, key), Some(5), "{key}");
         }
-        assert_eq!(Routes::default().node(b"a"), None);
+        assert_eq!(node(&Routes::default(), "a"), None);
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Dispatch<'_> {
         let mut indices = keys.iter().map(|key| self.shared.router.index(key));
         let keyless = || self.shared.router.keyless();
         let index = indices.next().unwrap_or_else(keyless);
-        if indices.any(|other| other != index) {
+        if indices.any(|other| other != index) && !self.passes_values(command, &keys) {
             if let Some(asked) = Asked::of(command, request) {
                 return self.ask_in_rounds(asked, request, &keys);
             }
@@ -83,6 +83,12 @@ impl Dispatch<'_> {
         }
         self.send_keyed(command, request, index, &keys);
         Flow::Continue
+    }
+
+    /// Whether what a script is given as keys are values, but for the first.
+    fn passes_values(&self, command: &Command, keys: &[&[u8]]) -> bool {
+        let first = keys.first().filter(|_| command.class == Class::Script);
+        first.is_some_and(|first| self.shared.router.passes_values(first))
     }
 
     /// A command whose keys can not be told.

@@ -156,48 +156,76 @@ fn a_route_comes_before_the_ring() {
     assert!(keys(1_000).iter().all(|key| everything.node(key) == 1));
 }
 
+/// Names of families, and keys of theirs.
+const FAMILIES: &[(&str, &[&str])] = &[
+    (
+        "bull",
+        &["bull:mail:wait", "bull:mail:7", "bull:other:wait"],
+    ),
+    ("bq", &["bq:mail:jobs", "bq:mail:waiting"]),
+    (
+        "celery",
+        &[
+            "celery",
+            "celery-task-meta-1",
+            "unacked_index",
+            "_kombu.binding.celery",
+        ],
+    ),
+    ("rq", &["rq:queues", "rq:job:1"]),
+    ("dramatiq", &["dramatiq:default.msgs"]),
+    ("huey", &["huey.redis.mail"]),
+    ("arq", &["arq:queue", "arq:job:1"]),
+    ("resque", &["resque:queues"]),
+    ("saq", &["saq:job:default:1"]),
+    (
+        "laravel",
+        &["queues:mail:reserved", "laravel_database_queues:default"],
+    ),
+    (
+        "lock",
+        &["lock:report", "lock-signal:report", "lock.event:report"],
+    ),
+    ("redbeat", &["redbeat:task", "redbeat::schedule"]),
+    ("streaq", &["streaq:default:queues:normal"]),
+    (
+        "kue",
+        &[
+            "q:ids",
+            "q:jobs",
+            "q:job:1:log",
+            "q:jobs:mail:inactive",
+            "q:mail:jobs",
+        ],
+    ),
+    ("docket", &["docket:stream", "docket:known:1"]),
+    (
+        "defender",
+        &["defender:failed:ip:10.0.0.1", "defender:blocked:username:a"],
+    ),
+    ("redis-smq", &["redis-smq-800.26:default:9:mail"]),
+    ("groupmq", &["groupmq:mail:ready"]),
+    ("medusa", &["RedisEventBusService:events-queue:wait"]),
+    (
+        "launchdarkly",
+        &["launchdarkly:features", "launchdarkly:$inited"],
+    ),
+    ("self-limiters", &["__self-limiters:a-exists"]),
+    ("redis-lru", &["LRU-CACHE!-i", "LRU-CACHE!-k-a"]),
+    ("rsmq", &["rsmq:mail", "rsmq:mail:Q", "rsmq:QUEUES"]),
+    (
+        "bottleneck",
+        &["b_x_settings", "b_x_job_weights", "b_x_client_last_seen"],
+    ),
+];
+
 #[test]
 fn the_keys_of_a_family_are_where_its_name_is() {
     let nodes = [("a", 1), ("b", 1), ("c", 1)];
     let plain = ring(&nodes, None);
     let together = plain.clone().with_families();
-    for (family, names) in [
-        (
-            "bull",
-            &["bull:mail:wait", "bull:mail:7", "bull:other:wait"][..],
-        ),
-        ("bq", &["bq:mail:jobs", "bq:mail:waiting"]),
-        (
-            "celery",
-            &[
-                "celery",
-                "celery-task-meta-1",
-                "unacked_index",
-                "_kombu.binding.celery",
-            ],
-        ),
-        ("rq", &["rq:queues", "rq:job:1"]),
-        ("dramatiq", &["dramatiq:default.msgs"]),
-        ("huey", &["huey.redis.mail"]),
-        ("arq", &["arq:queue", "arq:job:1"]),
-        ("resque", &["resque:queues"]),
-        ("saq", &["saq:job:default:1"]),
-        (
-            "laravel",
-            &["queues:mail:reserved", "laravel_database_queues:default"],
-        ),
-        (
-            "lock",
-            &["lock:report", "lock-signal:report", "lock.event:report"],
-        ),
-        ("redbeat", &["redbeat:task", "redbeat::schedule"]),
-        ("streaq", &["streaq:default:queues:normal"]),
-        (
-            "bottleneck",
-            &["b_x_settings", "b_x_job_weights", "b_x_client_last_seen"],
-        ),
-    ] {
-        for name in names {
+    for (family, names) in FAMILIES {
+        for name in *names {
             let place = plain.node(family.as_bytes());
             assert_eq!(together.node(name.as_bytes()), place, "{name}");
         }
@@ -218,10 +246,50 @@ fn the_keys_of_a_family_are_where_its_name_is() {
             assert_eq!(together.node(key.as_bytes()), place, "{key:?}");
         }
     }
-    let others = ["bulls:1", "unack", "Celery", "b_views", "huey:1"].map(str::as_bytes);
+    let others = [
+        "bulls:1", "unack", "Celery", "b_views", "huey:1", "q:jobsx", "jc:a",
+    ];
+    let others = others.map(str::as_bytes);
     let others = others.into_iter().map(<[u8]>::to_vec).chain(keys(5_000));
     for key in others {
         assert_eq!(together.node(&key), plain.node(&key), "{key:?}");
+    }
+}
+
+#[test]
+fn keys_of_one_thing_are_where_it_is() {
+    let together = ring(&[("a", 1), ("b", 1), ("c", 1)], None).with_families();
+    let mut places = std::collections::HashSet::new();
+    for number in 0..50 {
+        for (thing, keys) in [
+            (
+                format!("ratelimit:{number}"),
+                vec![format!("ratelimittemp:{number}")],
+            ),
+            (
+                format!("throttled:v1:sliding_window:{number}"),
+                vec![
+                    format!("throttled:v1:sliding_window:{number}:period:7"),
+                    format!("throttled:v1:sliding_window:{number}:period:8"),
+                ],
+            ),
+            (format!("jc:{number}"), vec![format!("jc:{number}_t")]),
+            (format!("jc:{number}_t"), vec![format!("jc:{number}_t_t")]),
+        ] {
+            let place = together.node(thing.as_bytes());
+            places.insert(place);
+            for key in keys {
+                assert_eq!(together.node(key.as_bytes()), place, "{key}");
+            }
+        }
+    }
+    assert_eq!(places.len(), 3);
+    // A route of the user's holds for both.
+    let routed = ring(&[("a", 1), ("b", 1), ("c", 1)], None)
+        .with_route(b"ratelimit:*", Some(1))
+        .with_families();
+    for number in 0..50 {
+        assert_eq!(routed.node(format!("ratelimittemp:{number}").as_bytes()), 1);
     }
 }
 

@@ -93,6 +93,29 @@ fn the_keys_of_a_job_queue_are_together_unless_they_are_spread() {
     assert_eq!(places(&Stack::start(&[("ring.families", "\"spread\"")])), 2);
 }
 
+/// rsmq's scripts make the name of a hash of their first key, and are given times as the others.
+#[test]
+fn scripts_of_rsmq_are_given_values_as_keys() {
+    let body = "redis.call('HSET', KEYS[1] .. ':Q', KEYS[2], KEYS[3]) \
+                return redis.call('ZADD', KEYS[1], KEYS[3], KEYS[2])";
+    let stack = Stack::start(&[]);
+    let mut client = stack.connect();
+    for number in 0..16 {
+        let (queue, id) = (format!("rsmq:{number}"), format!("id{number}"));
+        let time = (1_700_000_000_000_u64 + number).to_string();
+        let added = client.call(&["EVAL", body, "3", &queue, &id, &time]);
+        assert_eq!(added.integer(), 1, "{queue}");
+        let told = client.run(&format!("HGET {queue}:Q {id}"));
+        assert_eq!(told, bulk(&time), "{queue}");
+    }
+    // Other programs' keys are keys.
+    if !skipped_on_bare_redis() {
+        let keys = [stack.key_on(0, "rs"), stack.key_on(1, "rs")];
+        let refused = client.call(&["EVAL", body, "3", &keys[0], &keys[1], "1"]);
+        assert!(refused.text().starts_with("CROSSSLOT "), "{refused:?}");
+    }
+}
+
 /// Where Tally says that a key is.
 fn node(client: &mut Connection, key: &str) -> String {
     client.run(&format!("TALLY WHERE {key}")).elements()[1].text()
