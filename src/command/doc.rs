@@ -118,7 +118,6 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
         Class::Own(inside) => (HERE, own_detail(inside)),
         Class::Transaction(bracket) => (TRANSACTION, transaction_detail(bracket)),
         Class::Refused(Refusal::Never) => (NEVER, ""),
-        Class::Refused(Refusal::Users) => (NEVER, "users are in Tally's configuration"),
         Class::Refused(Refusal::AclFile) => (NEVER, "there is no such file"),
         Class::PerNode { merge, peek } => {
             let detail = match (merge, peek) {

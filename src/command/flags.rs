@@ -42,6 +42,8 @@ impl Flags {
     pub const NO_MANDATORY_KEYS: Self = Self(1 << 14);
     /// Not one of Redis's: the first argument names a subcommand, which has its own entry.
     pub const CONTAINER: Self = Self(1 << 15);
+    /// Not one of Redis's: Redis 7.0 has no such command.
+    pub const NEWER: Self = Self(1 << 16);
 
     /// Whether all flags of `other` are set.
     pub const fn contains(self, other: Self) -> bool {

@@ -135,6 +135,16 @@ pub fn resolve(request: &Request<'_>) -> Result<&'static Command, LookupError> {
     .ok_or(LookupError::UnknownSubcommand)
 }
 
+/// The command of a full name, in any case, as access rules write it: `get`, `config|get`.
+pub fn named(name: &[u8]) -> Option<&'static Command> {
+    if name.is_empty() || name.len() > LONGEST_NAME {
+        return None;
+    }
+    probe(fold(0, name), |entry| {
+        name.eq_ignore_ascii_case(entry.as_bytes())
+    })
+}
+
 /// The command of a name of up to eight letters, in any case, if it has its place in [`SHORT`].
 #[inline]
 fn short(name: &[u8]) -> Option<&'static Command> {

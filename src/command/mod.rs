@@ -4,6 +4,7 @@
 //! The one place where a command is classified; a command that is not in the table is unknown and
 //! gets Redis's error. `tests/it/command_table.rs` compares the table with a live server.
 
+mod categories;
 mod copying;
 mod doc;
 mod flags;
@@ -13,12 +14,15 @@ mod options;
 mod secrets;
 mod table;
 
+pub use categories::{Categories, KeyAccess, Uses, key_access};
 pub use copying::Copying;
 pub use doc::markdown;
 pub use flags::Flags;
 pub use keys::{CountRule, Keys, KeysError, key_positions};
-pub use lookup::{LookupError, lookup, resolve};
-pub use options::{block_option, blocks, key_patterns, needs_whole_node, other_database};
+pub use lookup::{LookupError, lookup, named, resolve};
+pub use options::{
+    block_option, blocks, key_patterns, looking_option, needs_whole_node, other_database,
+};
 pub use secrets::{is_secret, shown, shown_prefix};
 
 use crate::resp::{Form, Request};
@@ -32,8 +36,12 @@ pub struct Command {
     pub arity: i32,
     /// What Redis says about it.
     pub flags: Flags,
+    /// Its categories in access rules.
+    pub categories: Categories,
     /// Where its keys are.
     pub keys: Keys,
+    /// What it does with them; [`key_access`] tells it of a request.
+    pub uses: Uses,
     /// What Tally does with it.
     pub class: Class,
     /// How a reply is converted for a client that speaks RESP2. A session asks
@@ -251,8 +259,6 @@ pub enum Inside {
 pub enum Refusal {
     /// Is about one server, so makes no sense behind a proxy.
     Never,
-    /// Changes users, which are Tally's, and in its configuration.
-    Users,
     /// Is about a file of users, which there is none.
     AclFile,
 }
@@ -264,11 +270,6 @@ impl Refusal {
         match self {
             Self::Never => {
                 format!("ERR {name} is not available through Tally, send it to the Redis node")
-            }
-            Self::Users => {
-                format!(
-                    "ERR {name} is not available, users are in Tally's configuration ([[users]])"
-                )
             }
             // Redis's words without one (`aclCommand` in `acl.c`).
             Self::AclFile => "ERR This Redis instance is not configured to use an ACL file. You \

@@ -88,6 +88,16 @@ pub fn key_patterns<'r>(
     patterns.into_iter().map(move |at| request.arg(at))
 }
 
+/// The option of `SORT` that first names such a pattern, as Redis calls it.
+pub fn looking_option(command: &Command, request: &Request<'_>) -> Option<&'static str> {
+    if !matches!(command.name, "sort" | "sort_ro") {
+        return None;
+    }
+    let at = *sort(request).patterns.first()?;
+    let is_by = request.arg(at - 1).eq_ignore_ascii_case(b"by");
+    Some(if is_by { "BY" } else { "GET" })
+}
+
 /// What the options of `SORT` say.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SortOptions {

@@ -10,7 +10,7 @@ pub fn is_secret(request: &Request<'_>, index: usize) -> bool {
     let after = |at: usize, name: &str| index > at && word(index - at, name);
     match request.arg(0).first().map(u8::to_ascii_lowercase) {
         Some(b'a') if word(0, "auth") => index > 0,
-        Some(b'a') if word(0, "acl") => index > 2 && word(1, "setuser"),
+        Some(b'a') if word(0, "acl") => index > 1 && word(1, "setuser"),
         Some(b'c') if word(0, "config") => {
             let is_value = index > 2 && index % 2 == 1;
             is_value && word(1, "set") && is_password(request.arg(index - 1))
@@ -157,7 +157,10 @@ mod tests {
             "CONFIG SET maxclients 3 RequirePass (redacted)",
         );
         check("CONFIG GET requirepass", "CONFIG GET requirepass");
-        check("ACL SETUSER u on >p", "ACL SETUSER u (redacted) (redacted)");
+        check(
+            "ACL SETUSER u on >p",
+            "ACL SETUSER (redacted) (redacted) (redacted)",
+        );
         check(
             "MIGRATE h 1 k 0 9 AUTH2 u p COPY",
             "MIGRATE h 1 k 0 9 AUTH2 (redacted) (redacted) COPY",

@@ -5,6 +5,7 @@
 //! is wrong is reported at once. Owns no time; reads only its own file and those of passwords,
 //! certificates and keys.
 
+mod allow;
 mod fault;
 mod load;
 mod nodes;
@@ -28,10 +29,10 @@ use std::time::Duration;
 
 pub use fault::{Fault, Faults};
 pub use load::{load, parse};
-pub use password::{Argon2Hash, PasswordHash, UserPassword};
+pub use password::Argon2Hash;
 pub use reload::Changes;
 
-use crate::access::Access;
+use crate::access::Account;
 pub use crate::counter::Mode;
 use crate::counter::{Rules, Treatment};
 use crate::limit::{self, Definition, Denied, Granted, Kind, Source, TtlArg, Unit};
@@ -117,14 +118,18 @@ pub struct Server {
 pub struct User {
     /// What `AUTH` gives before the password; never `default`.
     pub name: String,
-    /// What the password is compared with.
-    pub password: UserPassword,
-    /// What it may do.
-    pub access: Access,
-    /// The names of its categories.
+    /// A password that takes long to compare, beside those of the account.
+    pub argon2: Option<Argon2Hash>,
+    /// Its passwords, and what it may do.
+    pub account: Account,
+    /// Whether it may run scripts although it may not do everything: what they call is not checked.
+    pub trusts_scripts: bool,
+    /// Names of kinds of commands, see [`users`].
     pub allow: Vec<String>,
     /// The patterns of its keys.
     pub keys: Vec<String>,
+    /// Its further rules; passwords are masked.
+    pub rules: Vec<String>,
     /// Most connections at once; 0: as many as there may be.
     pub max_connections: usize,
     /// Most commands within a second; 0: no limit.

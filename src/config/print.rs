@@ -7,7 +7,7 @@ use super::{Config, LogFormat, Mode, Secret};
 use crate::limit::Unit;
 
 /// What stands for a password.
-const MASK: &str = "<masked>";
+pub(super) const MASK: &str = "<masked>";
 
 impl Config {
     /// This configuration as TOML with every key; loads again, except that passwords are masked.
@@ -155,11 +155,13 @@ impl Config {
         for user in &self.users {
             out.section("[[users]]");
             out.text("name", &user.name);
-            out.text("password", MASK);
+            let has_password = user.argon2.is_some() || !user.account.passwords().is_empty();
+            out.text("password", if has_password { MASK } else { "" });
             out.text("password_sha256", "");
             out.text("password_argon2", "");
             out.texts("allow", &user.allow);
             out.texts("keys", &user.keys);
+            out.texts("rules", &user.rules);
             out.plain("max_connections", user.max_connections);
             out.plain("max_commands_per_second", user.max_commands_per_second);
         }

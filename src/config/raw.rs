@@ -65,7 +65,7 @@ section! {
 section! {
     /// One of `[[users]]`
     User {
-        name, password, password_file, password_sha256, password_argon2, allow, keys,
+        name, password, password_file, password_sha256, password_argon2, allow, keys, rules,
         max_connections, max_commands_per_second,
     }
 }

@@ -101,7 +101,9 @@ impl Config {
         }
         for user in &self.users {
             let new = next.users.iter().find(|new| new.name == user.name);
-            let differs = new.is_some_and(|new| new.password != user.password);
+            let differs = new.is_some_and(|new| {
+                new.argon2 != user.argon2 || new.account.passwords() != user.account.passwords()
+            });
             compare("users.password", differs);
         }
         keys

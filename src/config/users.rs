@@ -1,11 +1,14 @@
 //! `[[users]]`: who may give which password, and what they may do then.
+//!
+//! `allow` and `keys` are short for rules, see [`Allow`]; `rules` are Redis's own and follow them.
 
 use config::{Value, ValueKind};
 
+use super::allow::{Allow, fault_text, key_words, masked, rules};
 use super::raw;
 use super::reader::Reader;
-use super::{Argon2Hash, PasswordHash, User, UserPassword};
-use crate::access::{Access, Category};
+use super::{Argon2Hash, User};
+use crate::access::{Account, PasswordHash, has_spaces};
 use crate::glob::MAX_PATTERN_BYTES;
 
 /// Checks the users; names are unique.
@@ -51,34 +54,17 @@ fn user(reader: &mut Reader, at: usize, raw: raw::User) -> User {
         (raw.password, raw.password_file),
         (raw.password_sha256, raw.password_argon2),
     );
-    let categories = Category::ALL.map(|category| format!("{:?}", category.name()));
-    let allow = list(
-        reader,
-        &path("allow"),
-        raw.allow,
-        &["read", "write"],
-        &categories.join(", "),
-        &|text| Category::ALL.iter().any(|known| known.name() == text),
-    );
-    let keys = list(
-        reader,
-        &path("keys"),
-        raw.keys,
-        &["*"],
-        &format!("patterns as in KEYS, of 1 to {MAX_PATTERN_BYTES} bytes"),
-        &|text| (1..=MAX_PATTERN_BYTES).contains(&text.len()),
-    );
-    let categories = Category::ALL
-        .into_iter()
-        .filter(|known| allow.iter().any(|name| name == known.name()))
-        .collect();
+    let (account, argon2, short) =
+        account(reader, &path, password, (raw.allow, raw.keys, raw.rules));
+    let Short { allow, keys, rules } = short;
     User {
         name,
-        // A user without a password is a fault.
-        password: password.unwrap_or(UserPassword::Sha256(PasswordHash::NOBODY)),
-        access: Access::new(categories, &keys),
+        argon2,
+        account,
+        trusts_scripts: allow.iter().any(|name| name == "script"),
         allow,
         keys,
+        rules,
         max_connections: reader.number(
             &path("max_connections"),
             raw.max_connections,
@@ -94,13 +80,92 @@ fn user(reader: &mut Reader, at: usize, raw: raw::User) -> User {
     }
 }
 
-/// What a user's password is compared with: one of four keys gives it.
+/// What the file says of a user's rights.
+struct Short {
+    allow: Vec<String>,
+    keys: Vec<String>,
+    rules: Vec<String>,
+}
+
+/// What a user may do, and its password, unless the account has it.
+fn account(
+    reader: &mut Reader,
+    path: &dyn Fn(&str) -> String,
+    password: Option<Password>,
+    (allow, keys, given): (Option<Value>, Option<Value>, Option<Value>),
+) -> (Account, Option<Argon2Hash>, Short) {
+    let rules = rules(reader, &path("rules"), given);
+    // What is not said is as in a file without rules, or nothing.
+    let has_rules = !rules.is_empty();
+    let or_nothing = |texts: &'static [&'static str]| if has_rules { &[] } else { texts };
+    let (has_allow, has_keys) = (allow.is_some(), keys.is_some());
+    let names = Allow::ALL.map(|allow| format!("{:?}", allow.name));
+    let allow = list(
+        reader,
+        &path("allow"),
+        allow,
+        or_nothing(&["read", "write"]),
+        &names.join(", "),
+        &|text| Allow::ALL.iter().any(|known| known.name == text),
+    );
+    let keys = list(
+        reader,
+        &path("keys"),
+        keys,
+        or_nothing(&["*"]),
+        &format!("patterns as in KEYS, of 1 to {MAX_PATTERN_BYTES} bytes without a space"),
+        &|text| (1..=MAX_PATTERN_BYTES).contains(&text.len()) && !has_spaces(text.as_bytes()),
+    );
+    let mut words = vec!["on".to_owned()];
+    if !has_rules || has_allow {
+        words.extend(Allow::words(&allow));
+    }
+    if !has_rules || has_keys {
+        words.extend(key_words(&keys));
+    }
+    let mut account = Account::default();
+    let argon2 = match password {
+        None => None,
+        Some(Password::Sha256(hash)) => {
+            words.push(format!("#{}", hash.to_hex()));
+            None
+        }
+        Some(Password::Argon2(hash)) => {
+            account.set_other_password();
+            Some(hash)
+        }
+    };
+    // The short forms are always valid.
+    for words in [&words, &rules] {
+        if let Err(text) = account.apply(words.iter().map(String::as_bytes)) {
+            reader.fault(&path("rules"), fault_text(&text));
+        }
+    }
+    let argon2 = argon2.filter(|_| account.has_other_password());
+    let has_password = !account.passwords().is_empty() || account.takes_any_password();
+    let keys_of_it = ["password", "password_sha256", "password_argon2", "rules"];
+    let is_faulty = |reader: &Reader| keys_of_it.iter().any(|key| reader.is_faulty(&path(key)));
+    if argon2.is_none() && !has_password && !is_faulty(reader) {
+        let ways = "allowed: password, password_file, password_sha256 or password_argon2";
+        reader.fault(&path("password"), format!("missing; {ways}"));
+    }
+    let rules = rules.iter().filter_map(|rule| masked(rule)).collect();
+    (account, argon2, Short { allow, keys, rules })
+}
+
+/// What a password is compared with.
+enum Password {
+    Sha256(PasswordHash),
+    Argon2(Argon2Hash),
+}
+
+/// What a user's password is compared with: at most one of four keys gives it.
 fn password(
     reader: &mut Reader,
     path: &dyn Fn(&str) -> String,
     (given, file): (Option<Value>, Option<Value>),
     (sha, slow): (Option<Value>, Option<Value>),
-) -> Option<UserPassword> {
+) -> Option<Password> {
     let secret = reader.secret(&path("password"), given, file);
     let secret = secret.map(|secret| PasswordHash::of(secret.reveal().as_bytes()));
     let sha256 = sha256(reader, &path("password_sha256"), sha);
@@ -117,14 +182,8 @@ fn password(
             reader.fault(&path(key), problem);
         }
     }
-    let password = secret.or(sha256).map(UserPassword::Sha256);
-    let password = password.or_else(|| argon2.map(UserPassword::Argon2));
-    let keys = ["password", "password_sha256", "password_argon2"];
-    if password.is_none() && !keys.iter().any(|key| reader.is_faulty(&path(key))) {
-        let ways = "allowed: password, password_file, password_sha256 or password_argon2";
-        reader.fault(&path("password"), format!("missing; {ways}"));
-    }
-    password
+    let password = secret.or(sha256).map(Password::Sha256);
+    password.or_else(|| argon2.map(Password::Argon2))
 }
 
 /// A password's hash. Something else may be a password itself, so it is not shown.

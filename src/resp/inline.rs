@@ -33,8 +33,8 @@ pub(super) fn encode_line(
     Ok(())
 }
 
-/// The words of `line`, or `None` when a quote is not closed or is followed by text.
-fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+/// The words of `line` (`sdssplitargs`), or `None` when a quote is not closed or is followed by text.
+pub fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut rest = line;
     loop {

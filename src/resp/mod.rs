@@ -14,6 +14,7 @@ mod request;
 mod scan;
 
 pub use form::{Form, to_resp2};
+pub use inline::split;
 pub use limits::{Limits, ProtocolError};
 pub use number::{parse_double, parse_i64};
 pub use reply::{ReplyError, ReplyScanner};

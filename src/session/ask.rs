@@ -9,7 +9,7 @@ use super::dispatch::{Dispatch, Flow, Known};
 use super::replies::Replies;
 use super::state::State;
 use super::timing::{Notes, Requests};
-use super::{Client, Shared};
+use super::{Client, Gate, Shared};
 use crate::flush::Wait;
 use crate::resp::{Limits, Protocol, RequestScanner, encode};
 use crate::telemetry::clock::now;
@@ -32,7 +32,7 @@ pub struct Answer {
 pub async fn ask(shared: &Shared, database: u32, request: &[&[u8]], counted: bool) -> Answer {
     let now = now();
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let client = Client::new(0, nowhere, nowhere, now, true);
+    let client = Client::new(0, nowhere, nowhere, now, Gate::Open);
     client.set_protocol(Protocol::Resp3);
     client.set_database(database);
     shared.router.open(database);

@@ -76,7 +76,7 @@ struct Facts {
 /// What stands between a client and its commands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Gate {
-    /// Nothing: it is the default user.
+    /// Nothing: its user may do everything.
     Open,
     /// It has given no password yet.
     Outside,
@@ -85,7 +85,7 @@ pub enum Gate {
 }
 
 impl Gate {
-    fn bits(self) -> u8 {
+    pub(super) fn bits(self) -> u8 {
         match self {
             Self::Open => 0,
             Self::Outside => 1,
@@ -93,7 +93,7 @@ impl Gate {
         }
     }
 
-    fn from_bits(bits: u8) -> Self {
+    pub(super) fn from_bits(bits: u8) -> Self {
         match bits {
             0 => Self::Open,
             2 => Self::User,
@@ -121,7 +121,7 @@ impl Client {
         addr: SocketAddr,
         laddr: SocketAddr,
         now: Instant,
-        is_inside: bool,
+        gate: Gate,
     ) -> Self {
         Self {
             id,
@@ -130,11 +130,7 @@ impl Client {
             created: now,
             kill: CancellationToken::new(),
             resp3: AtomicBool::new(false),
-            gate: AtomicU8::new(Gate::bits(if is_inside {
-                Gate::Open
-            } else {
-                Gate::Outside
-            })),
+            gate: AtomicU8::new(gate.bits()),
             database: AtomicU32::new(0),
             replies: AtomicU8::new(ReplyMode::default().bits()),
             waiting: AtomicBool::new(false),
@@ -275,35 +271,45 @@ impl Client {
     pub(super) fn is_user(&self, name: &[u8]) -> bool {
         let facts = self.facts.lock();
         let user = facts.user.as_ref().map(Membership::user);
-        user.map_or(DEFAULT_USER, |user| user.name().as_bytes()) == name
+        user.map_or(DEFAULT_USER, |user| user.name()) == name
     }
 
     /// Lets it in as this user.
     pub fn log_in(&self, login: Login) {
         let (gate, user) = match login {
-            Login::Default => (Gate::Open, None),
-            Login::As(membership) => (Gate::User, Some(membership)),
+            Login::Default(gate) => (gate, None),
+            Login::As(membership) => (membership.user().gate(), Some(membership)),
         };
-        self.facts.lock().user = user;
+        let mut facts = self.facts.lock();
+        facts.user = user;
+        self.set_gate(gate);
+    }
+
+    /// Sets what stands before a client that is nobody yet, or the default user.
+    pub(super) fn set_gate(&self, gate: Gate) {
         self.gate.store(gate.bits(), Ordering::Relaxed);
     }
 
-    /// Gives it the present rights of its user. It is closed when there is no such user any more.
-    pub(super) fn renew(&self, users: &Users) {
+    /// Gives it the present rights of its user. False: there is no such user any more, and it is
+    /// nobody now.
+    #[must_use = "it is to be closed"]
+    pub(super) fn renew(&self, users: &Users) -> bool {
         let mut facts = self.facts.lock();
         if let Some(membership) = &mut facts.user {
-            match users.named(membership.user().name()) {
-                Some(user) if membership.is_of(user) => membership.renew(user),
-                _ => self.kill.cancel(),
-            }
-            return;
+            let user = users.named(membership.user().name());
+            let Some(user) = user.filter(|user| membership.is_of(user)) else {
+                facts.user = None;
+                self.set_gate(Gate::Outside);
+                return false;
+            };
+            membership.renew(user);
+            self.set_gate(user.gate());
+        } else if self.gate() == Gate::Outside {
+            self.set_gate(users.entry());
+        } else {
+            self.set_gate(users.default_user().gate());
         }
-        drop(facts);
-        match self.gate() {
-            Gate::Outside if users.is_open() => self.log_in(Login::Default),
-            Gate::Open if !users.has_default() => self.kill.cancel(),
-            _ => {}
-        }
+        true
     }
 
     /// Takes its user away again (`RESET`), where a password is asked for.
@@ -425,7 +431,7 @@ mod tests {
     #[test]
     fn a_skip_mutes_one_command_of_this_client() {
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
-        let client = Client::new(1, addr, addr, Clock::now().into_std(), true);
+        let client = Client::new(1, addr, addr, Clock::now().into_std(), Gate::Open);
         client.change_reply_mode(ReplyMode::skip);
         let answered: Vec<_> = (0..3).map(|_| client.finish_command()).collect();
         assert_eq!(answered, [false, false, true]);

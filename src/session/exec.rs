@@ -109,6 +109,10 @@ fn with_run<'q>(runs: &mut Vec<Run<'q>>, node: usize, add: impl FnOnce(&mut Run<
 impl Dispatch<'_> {
     /// `EXEC`. Nothing is executed while a node that is needed is away or has no room.
     pub(super) fn exec(&mut self) -> Flow {
+        // Not once it is under way.
+        if self.state.aside.is_none() {
+            self.recheck_queued();
+        }
         let Some(mut transaction) = self.state.transaction.take() else {
             self.error("ERR EXEC without MULTI");
             return Flow::Continue;
@@ -262,7 +266,7 @@ impl Dispatch<'_> {
                     });
                 }
                 (Part::Spread(parts), _) => self.spread_over(&mut runs, queued, parts),
-                (Part::Nowhere(error), _) => self.error(error.to_string()),
+                (Part::Nowhere(error), _) => self.error(error),
                 (Part::Here, _) => flow = flow.and(self.run(&request)),
                 _ => {
                     self.finish_runs(std::mem::take(&mut runs), &mut rest);

@@ -48,13 +48,15 @@ impl Dispatch<'_> {
             registry: &shared.registry,
             users: &users,
             client: self.client,
+            in_multi: self.state.executing,
             nodes: &|| shared.router.statuses(),
             topics: &|kind| shared.hub.topics(kind),
             change_config: &|change| {
                 let mut config = (*shared.live()).clone();
                 change(&mut config);
-                shared.adopt(config);
+                shared.set_live(config);
             },
+            directory: &shared.directory,
             pause: &shared.pause,
             tracking: &shared.tracking,
             scripts: &shared.scripts,
@@ -72,7 +74,7 @@ impl Dispatch<'_> {
         if self.made.get(start) == Some(&b'-') {
             self.fate = Fate::Failed;
         }
-        self.renew(&users);
+        let is_gone = !self.renew(&users);
         if awaits {
             self.enter_database();
         }
@@ -80,6 +82,16 @@ impl Dispatch<'_> {
             self.state.transaction = None;
             self.unwatch();
         }
+        if is_gone {
+            self.mute_from(start);
+            return Flow::Close;
+        }
+        self.follow(after, start)
+    }
+
+    /// Goes on after an answer that begins at `start`.
+    fn follow(&mut self, after: After, start: usize) -> Flow {
+        let shared = self.shared;
         match after {
             After::Continue => self.mute_from(start),
             After::Close => {

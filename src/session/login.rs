@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use super::Refused;
 use super::aside::Answer;
 use super::dispatch::{Dispatch, Flow};
 use super::local::credentials;
 use super::users::SlowCheck;
+use super::{Denial, Refused};
 use crate::command::Command;
 use crate::node::error_frame;
 use crate::resp::{Form, Request, encode, reply};
@@ -98,6 +98,14 @@ impl Dispatch<'_> {
                 return Some(Flow::Stall);
             };
             if reply::is_error(&answer.frame) {
+                if let Some((user, _)) = credentials(command.name, request) {
+                    let denial = Denial {
+                        reason: "auth",
+                        in_multi: false,
+                        object: request.arg(0).to_vec(),
+                    };
+                    self.log_denial(denial, user, (command.name, request));
+                }
                 self.pass(&answer.frame, Form::Plain);
                 return Some(Flow::Continue);
             }

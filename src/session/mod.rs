@@ -4,6 +4,7 @@
 //! `Client`, others read it (`CLIENT LIST`) or cancel it (`CLIENT KILL`). [`local`] writes the
 //! replies that need no node; it is synchronous and does no I/O.
 
+mod access_log;
 mod ahead;
 mod amount;
 mod aside;
@@ -15,6 +16,7 @@ mod client;
 mod config_set;
 mod copies;
 mod crossing;
+mod directory;
 mod dispatch;
 mod exec;
 mod expiry;
@@ -55,8 +57,10 @@ mod transaction;
 mod users;
 mod watch;
 
+pub use access_log::{AccessLog, Denial, Entry};
 pub use ask::{Answer, ask};
 pub use client::{Activity, Blocked, Client, Gate};
+pub use directory::Directory;
 pub use monitor::Monitors;
 pub use pause::{Pause, Paused};
 pub use registry::Registry;

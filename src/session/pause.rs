@@ -142,13 +142,14 @@ mod tests {
 
     use super::*;
     use crate::command::commands;
+    use crate::session::Gate;
 
     #[test]
     fn a_pause_gets_longer_and_stricter_and_ends_in_time() {
         let start = tokio::time::Instant::now().into_std();
         let at = |seconds| start + Duration::from_secs(seconds);
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let client = Client::new(7, addr, addr, start, true);
+        let client = Client::new(7, addr, addr, start, Gate::Open);
         let command = |name| commands().iter().find(|entry| entry.name == name).unwrap();
         let pause = Pause::default();
         let holds = |name| pause.holds(&client, may_change(command(name)), Waker::noop());

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use dashmap::DashMap;
 
-use super::client::Client;
+use super::client::{Client, Gate};
 
 /// All clients connected now, at most a fixed number. Shared by every session.
 ///
@@ -20,27 +20,34 @@ pub struct Registry {
     /// Kept beside the map, whose length is not exact while others insert.
     count: AtomicUsize,
     max_clients: AtomicUsize,
-    password_required: AtomicBool,
+    /// What stands before a client that comes.
+    entry: AtomicU8,
 }
 
 impl Registry {
-    /// An empty registry for at most `max_clients` at a time, which have to give a password first
-    /// when `password_required`.
-    pub fn new(max_clients: usize, password_required: bool) -> Self {
+    /// An empty registry for at most `max_clients` at a time, with this before each of them.
+    pub fn new(max_clients: usize, entry: Gate) -> Self {
         Self {
             clients: DashMap::new(),
             last_id: AtomicU64::new(0),
             count: AtomicUsize::new(0),
             max_clients: AtomicUsize::new(max_clients),
-            password_required: AtomicBool::new(password_required),
+            entry: AtomicU8::new(entry.bits()),
         }
     }
 
-    /// Sets other bounds for clients that come from now on.
-    pub fn set_bounds(&self, max_clients: usize, password_required: bool) {
+    /// Sets how many clients there may be from now on.
+    pub fn set_max_clients(&self, max_clients: usize) {
         self.max_clients.store(max_clients, Ordering::Relaxed);
-        self.password_required
-            .store(password_required, Ordering::Relaxed);
+    }
+
+    /// Sets what stands before clients that come from now on.
+    pub fn set_entry(&self, entry: Gate) {
+        self.entry.store(entry.bits(), Ordering::SeqCst);
+    }
+
+    fn entry(&self) -> Gate {
+        Gate::from_bits(self.entry.load(Ordering::SeqCst))
     }
 
     /// Adds a client that connected from `addr` to `laddr`; `None` when there are too many.
@@ -56,9 +63,10 @@ impl Registry {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below_limit)
             .ok()?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let is_inside = !self.password_required.load(Ordering::Relaxed);
-        let client = Arc::new(Client::new(id, addr, laddr, now, is_inside));
+        let client = Arc::new(Client::new(id, addr, laddr, now, self.entry()));
         self.clients.insert(id, Arc::clone(&client));
+        // Whoever changes users looks at all clients after this is set: either finds the other.
+        client.set_gate(self.entry());
         Some(client)
     }
 
@@ -117,7 +125,7 @@ mod tests {
 
     #[test]
     fn ids_rise_from_one_and_are_not_reused() {
-        let registry = Registry::new(2, false);
+        let registry = Registry::new(2, Gate::Open);
         assert_eq!(register(&registry).unwrap().id, 1);
         assert_eq!(register(&registry).unwrap().id, 2);
         registry.remove(2);
@@ -128,7 +136,7 @@ mod tests {
 
     #[test]
     fn there_are_never_more_than_allowed() {
-        let registry = Registry::new(1, false);
+        let registry = Registry::new(1, Gate::Open);
         let first = register(&registry).unwrap();
         assert!(register(&registry).is_none());
         registry.remove(first.id);
@@ -140,7 +148,7 @@ mod tests {
 
     #[test]
     fn one_that_parted_is_counted_and_not_shown() {
-        let registry = Registry::new(1, false);
+        let registry = Registry::new(1, Gate::Open);
         let client = register(&registry).unwrap();
         client.set_parted();
         assert!(registry.get(client.id).is_none());
@@ -154,7 +162,15 @@ mod tests {
 
     #[test]
     fn a_required_password_leaves_new_clients_outside() {
-        assert!(register(&Registry::new(1, false)).unwrap().authenticated());
-        assert!(!register(&Registry::new(1, true)).unwrap().authenticated());
+        assert!(
+            register(&Registry::new(1, Gate::Open))
+                .unwrap()
+                .authenticated()
+        );
+        assert!(
+            !register(&Registry::new(1, Gate::Outside))
+                .unwrap()
+                .authenticated()
+        );
     }
 }

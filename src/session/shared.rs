@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::login::Logins;
-use super::{Monitors, Pause, Registry, Scripts, Ticket, Tracking, Users};
+use super::{Directory, Monitors, Pause, Registry, Scripts, Ticket, Tracking, Users};
 use crate::config::Config;
 use crate::flush::Commits;
 use crate::limit::Catalogue;
@@ -34,7 +34,8 @@ pub struct Shared {
     pub registry: Arc<Registry>,
     /// Who is subscribed to what.
     pub hub: Arc<Hub>,
-    users: Arc<RwLock<Arc<Users>>>,
+    /// Who may be a client.
+    pub directory: Arc<Directory>,
     /// Who watches all commands.
     pub monitors: Arc<Monitors>,
     /// Who keeps copies of which keys.
@@ -74,8 +75,9 @@ impl Shared {
         sender: SendSoon,
     ) -> Self {
         let server = &config.server;
-        let users = Arc::new(Users::new(&config));
-        let registry = Arc::new(Registry::new(server.max_clients, !users.is_open()));
+        let directory = Arc::new(Directory::new(&config));
+        let entry = directory.users().entry();
+        let registry = Arc::new(Registry::new(server.max_clients, entry));
         let tracking = Arc::new(Tracking::new(Arc::clone(&registry)));
         for node in router.all() {
             let listener: Arc<dyn Changes> = tracking.clone();
@@ -89,7 +91,7 @@ impl Shared {
             stats,
             registry,
             tracking,
-            users: Arc::new(RwLock::new(users)),
+            directory,
             router,
             run_id: random_run_id().into(),
             started,
@@ -112,23 +114,21 @@ impl Shared {
 
     /// Who may be a client.
     pub fn users(&self) -> Arc<Users> {
-        Arc::clone(&self.users.read())
+        self.directory.users()
     }
 
     /// Puts another configuration in force as far as sessions are concerned: bounds on buffers hold
     /// for new connections, the rest for all. A client whose user is gone is closed; the others get
     /// their users' present rights. Clients that were let in without a password stay.
     pub fn adopt(&self, config: Config) {
-        let before = self.users();
-        let users = Arc::new(Users::renewed(&config, &before));
-        let server = &config.server;
-        self.registry
-            .set_bounds(server.max_clients, !users.is_open());
-        *self.users.write() = Arc::clone(&users);
+        self.directory.adopt(&config, &self.registry);
+        self.set_live(config);
+    }
+
+    /// The same for a configuration of the same users.
+    pub fn set_live(&self, config: Config) {
+        self.registry.set_max_clients(config.server.max_clients);
         *self.live.write() = Arc::new(config);
-        for client in self.registry.clients() {
-            client.renew(&users);
-        }
     }
 
     /// The same for another worker.

@@ -35,7 +35,10 @@ impl Dispatch<'_> {
         match messages {
             // What the client published or asked before is no concern of the subscription.
             Messages::Subscribe(_) if self.replies.backlog().outstanding > 0 => return Flow::Await,
-            Messages::Subscribe(kind) => self.subscribe(kind, request),
+            Messages::Subscribe(kind) => {
+                self.subscribe(kind, request);
+                self.recheck_subscription(request);
+            }
             Messages::Unsubscribe(kind) => self.unsubscribe(kind, request),
             Messages::Publish(kind) => return self.publish(kind, request),
             Messages::List(_) if request.len() > 3 => return self.wrong_subcommand(request),

@@ -236,6 +236,7 @@ const MAX_KEPT_BYTES: usize = 64 << 10;
 mod tests {
     use super::*;
     use crate::resp::{Limits, RequestScanner, encode};
+    use crate::session::Gate;
 
     fn keep(requests: &mut Requests, number: u64, key: &str) {
         let mut wire = Vec::new();
@@ -290,7 +291,7 @@ mod tests {
         let stats = Stats::default();
         stats.commands.add(command, 7);
         let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let client = Client::new(1, addr, addr, at, true);
+        let client = Client::new(1, addr, addr, at, Gate::Open);
         notes.report(&stats, &Requests::default(), &client);
         assert!(notes.is_empty());
         let sample = stats.commands.samples().next().unwrap();

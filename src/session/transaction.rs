@@ -19,9 +19,7 @@ use super::reads::Changed;
 use super::replies::Ticket;
 use super::spread::{grouped, is_whole};
 use super::together::Together;
-use crate::command::{
-    self, Class, Command, EveryNode, Flags, KeysError, Messages, Transaction as Bracket,
-};
+use crate::command::{self, Class, Command, EveryNode, Flags, Messages, Transaction as Bracket};
 use crate::node::{Node, is_full, try_full};
 use crate::resp::{Request, Span, encode, reply};
 
@@ -70,7 +68,7 @@ pub(super) enum Part {
     /// As outside of a transaction.
     Apart,
     /// Nowhere: it can only fail, with this error.
-    Nowhere(KeysError),
+    Nowhere(String),
 }
 
 impl Transaction {
@@ -381,7 +379,7 @@ impl Dispatch<'_> {
             if command.name.starts_with("fcall") {
                 return Ok(Part::Keyless);
             }
-            return Ok(Part::Nowhere(error));
+            return Ok(Part::Nowhere(error.to_string()));
         }
         for at in &positions {
             if let Some(error) = Self::reserved(request.arg(*at)) {

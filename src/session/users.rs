@@ -1,40 +1,58 @@
 //! Who may be a client, by name and password.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use crate::access::Access;
 use parking_lot::Mutex;
 
-use crate::config::{self, Argon2Hash, Config, PasswordHash, UserPassword};
+use super::Gate;
+use crate::access::{Account, PasswordHash, has_spaces};
+use crate::config::{self, Argon2Hash, Config};
 use crate::telemetry::random_run_id;
 
-/// All users: the default one, who may do everything, and those with a name.
+/// All users, by name. The default one is always there; what it is at the start:
 ///
 /// ```text
 /// [[users]]   server.password   the default user
 ///    none          none         is everybody, without a password
 ///    any           given        needs that password
-///    some          none         does not exist
+///    some          none         is off
 /// ```
 #[derive(Debug)]
 pub struct Users {
-    default: Option<PasswordHash>,
-    named: HashMap<String, Arc<User>>,
+    default: Arc<User>,
+    /// The default one too.
+    all: BTreeMap<Box<[u8]>, Arc<User>>,
     /// One of the passwords that take long to check, if there is any.
     slow: Option<Argon2Hash>,
 }
 
-/// A user with a name, and what its connections share.
+/// A user, and what its connections share. To change one is to put another in its place.
+#[derive(Clone)]
 pub struct User {
-    settings: config::User,
-    /// Kept when the settings change.
+    name: Box<[u8]>,
+    account: Account,
+    argon2: Option<Argon2Hash>,
+    settings: Settings,
+    /// Kept when the user changes.
     load: Arc<Load>,
     /// Kept as long as the password is the same.
     proven: Arc<Proven>,
+    /// Its rules, once somebody asked for them.
+    words: OnceLock<Vec<u8>>,
+}
+
+/// What only a configuration says of a user.
+#[derive(Clone, Copy, Debug, Default)]
+struct Settings {
+    /// It is of the configuration at all.
+    is_of_file: bool,
+    trusts_scripts: bool,
+    max_connections: usize,
+    max_commands_per_second: u32,
 }
 
 /// A password that took long to check, and was right. It is kept as a hash with a key of this run's
@@ -63,8 +81,8 @@ struct Load {
 /// What a right password makes the client.
 #[derive(Debug)]
 pub enum Login {
-    /// The default user.
-    Default,
+    /// The default user, which this may do.
+    Default(Gate),
     /// A user with a name.
     As(Membership),
 }
@@ -85,61 +103,118 @@ pub enum Refused {
 impl Users {
     /// The users of a configuration.
     pub fn new(config: &Config) -> Self {
-        Self::after(config, &HashMap::new())
+        let mut users = Self::of(Arc::new(default_user(config)), BTreeMap::new());
+        for settings in &config.users {
+            users.put(Arc::new(User::of_file(settings)));
+        }
+        users
     }
 
-    /// The users of another configuration, with the connections that there are.
+    /// The users of another configuration. Those that are there by `ACL SETUSER` alone stay, as does
+    /// a default user that neither configuration says anything of; so do connections.
     pub fn renewed(config: &Config, before: &Self) -> Self {
-        Self::after(config, &before.named)
+        let mut users = Self::new(config);
+        let says_nothing = !users.default.settings.is_of_file;
+        if says_nothing && !before.default.settings.is_of_file {
+            users.put(Arc::clone(&before.default));
+        }
+        let known: Vec<_> = users.all.values().map(Arc::clone).collect();
+        for user in known {
+            if let Some(before) = before.named(&user.name) {
+                users.put(Arc::new((*user).clone().after(before)));
+            }
+        }
+        for user in before.all.values() {
+            if !user.settings.is_of_file && !users.all.contains_key(&user.name) {
+                users.put(Arc::clone(user));
+            }
+        }
+        users
     }
 
-    fn after(config: &Config, before: &HashMap<String, Arc<User>>) -> Self {
-        let default = config.server.password.as_ref();
-        let named = config.users.iter().map(|settings| {
-            let before = before.get(&settings.name);
-            let same = before.filter(|user| user.settings.password == settings.password);
-            let user = User {
-                settings: settings.clone(),
-                load: before.map_or_else(Arc::default, |user| Arc::clone(&user.load)),
-                proven: same.map_or_else(Arc::default, |user| Arc::clone(&user.proven)),
-            };
-            (settings.name.clone(), Arc::new(user))
-        });
-        let slow = config.users.iter().find_map(|user| match &user.password {
-            UserPassword::Argon2(hash) => Some(hash.clone()),
-            UserPassword::Sha256(_) => None,
-        });
-        Self {
-            default: default.map(|secret| PasswordHash::of(secret.reveal().as_bytes())),
-            named: named.collect(),
-            slow,
+    fn of(default: Arc<User>, all: BTreeMap<Box<[u8]>, Arc<User>>) -> Self {
+        let mut users = Self {
+            default: Arc::clone(&default),
+            all,
+            slow: None,
+        };
+        users.put(default);
+        users
+    }
+
+    fn put(&mut self, user: Arc<User>) {
+        if *user.name == *DEFAULT_USER {
+            self.default = Arc::clone(&user);
+        }
+        self.all.insert(user.name.clone(), user);
+        self.slow = self.all.values().find_map(|user| user.argon2.clone());
+    }
+
+    /// The same with a user that these rules have changed, or made.
+    ///
+    /// # Errors
+    ///
+    /// The text for the client, without its code.
+    pub fn with_rules<'a>(
+        &self,
+        name: &[u8],
+        rules: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Self, Vec<u8>> {
+        if has_spaces(name) {
+            return Err(b"Usernames can't contain spaces or null characters".to_vec());
+        }
+        let before = self.named(name);
+        if before.is_none() && (self.all.len() >= MAX_USERS || name.len() > MAX_NAME_BYTES) {
+            let text =
+                format!("at most {MAX_USERS} users, of names of at most {MAX_NAME_BYTES} bytes");
+            return Err(text.into_bytes());
+        }
+        let mut user = before.map_or_else(|| User::new(name), |user| User::clone(user));
+        user.account.apply(rules)?;
+        user.words = OnceLock::new();
+        if !user.account.has_other_password() {
+            user.argon2 = None;
+        }
+        let mut users = Self::of(Arc::clone(&self.default), self.all.clone());
+        users.put(Arc::new(user));
+        Ok(users)
+    }
+
+    /// The same without the users of these names, and how many of them there were.
+    pub fn without<'a>(&self, names: impl Iterator<Item = &'a [u8]>) -> (Self, usize) {
+        let mut all = self.all.clone();
+        let removed = names.filter(|name| *name != DEFAULT_USER && all.remove(*name).is_some());
+        let count = removed.count();
+        (Self::of(Arc::clone(&self.default), all), count)
+    }
+
+    /// What stands before a client that has just come.
+    pub fn entry(&self) -> Gate {
+        if self.is_open() {
+            self.default.gate()
+        } else {
+            Gate::Outside
         }
     }
 
     /// Whether every client is let in without a password.
     pub fn is_open(&self) -> bool {
-        self.default.is_none() && self.named.is_empty()
+        self.default.account.is_open()
     }
 
-    /// Whether there is a default user.
-    pub fn has_default(&self) -> bool {
-        self.default.is_some() || self.named.is_empty()
+    /// The default user.
+    pub fn default_user(&self) -> &Arc<User> {
+        &self.default
     }
 
-    /// What the default user's password is compared with. `None`: any password is taken, or there
-    /// is no such user.
-    pub fn default_password(&self) -> Option<PasswordHash> {
-        self.default
-    }
-
-    /// The users with a name, in no order.
-    pub fn all_named(&self) -> impl Iterator<Item = &User> {
-        self.named.values().map(AsRef::as_ref)
+    /// All of them, by name.
+    pub fn all(&self) -> impl ExactSizeIterator<Item = &Arc<User>> {
+        self.all.values()
     }
 
     /// The user of this name.
-    pub fn named(&self, name: &str) -> Option<&Arc<User>> {
-        self.named.get(name)
+    pub fn named(&self, name: &[u8]) -> Option<&Arc<User>> {
+        self.all.get(name)
     }
 
     /// What has to be run first, on a thread that serves nobody, before [`Users::log_in`] can
@@ -148,14 +223,11 @@ impl Users {
     /// unknown name, which then take the same time.
     pub(super) fn slow_check(&self, name: &[u8], password: &[u8]) -> Option<SlowCheck> {
         let slow = self.slow.as_ref().filter(|_| name != DEFAULT_USER)?;
-        let user = self.with_name(name);
+        let user = self.named(name).filter(|user| user.account.is_on());
         if user.is_some_and(|user| user.takes(password)) {
             return None;
         }
-        let own = user.and_then(|user| match &user.settings.password {
-            UserPassword::Argon2(hash) => Some((hash, &user.proven)),
-            UserPassword::Sha256(_) => None,
-        });
+        let own = user.and_then(|user| Some((user.argon2.as_ref()?, &user.proven)));
         Some(SlowCheck {
             hash: own.map_or(slow, |(hash, _)| hash).clone(),
             proven: own.map(|(_, proven)| Arc::clone(proven)),
@@ -163,53 +235,121 @@ impl Users {
         })
     }
 
-    /// The user of this name, as a client wrote it.
-    pub(super) fn with_name(&self, name: &[u8]) -> Option<&Arc<User>> {
-        self.named.get(std::str::from_utf8(name).ok()?)
-    }
-
-    /// Lets a client in. Without any password the default user takes any, as in Redis (`nopass`).
+    /// Lets a client in.
     ///
     /// # Errors
     ///
     /// See [`Refused`].
     pub fn log_in(&self, name: &[u8], password: &[u8]) -> Result<Login, Refused> {
-        if name == DEFAULT_USER {
-            let is_right = self.default == Some(PasswordHash::of(password)) || self.is_open();
-            return is_right.then_some(Login::Default).ok_or(Refused::Wrong);
-        }
-        let Some(user) = self.with_name(name) else {
+        let Some(user) = self.named(name) else {
             // Done for unknown names too: else the time would tell which names there are.
             black_box(PasswordHash::of(black_box(password)));
             return Err(Refused::Wrong);
         };
-        let user = Some(user).filter(|user| user.takes(password));
-        User::join(user.ok_or(Refused::Wrong)?).map(Login::As)
+        if !user.takes(password) {
+            return Err(Refused::Wrong);
+        }
+        if *user.name == *DEFAULT_USER {
+            return Ok(Login::Default(user.gate()));
+        }
+        User::join(user).map(Login::As)
     }
 }
 
+/// The default user of a configuration.
+fn default_user(config: &Config) -> User {
+    let mut user = User::new(DEFAULT_USER);
+    user.account = Account::everything();
+    user.settings.is_of_file = true;
+    let rule = match &config.server.password {
+        Some(secret) => format!("#{}", PasswordHash::of(secret.reveal().as_bytes()).to_hex()),
+        None if config.users.is_empty() => {
+            user.settings.is_of_file = false;
+            return user;
+        }
+        None => "off".to_owned(),
+    };
+    let rules = ["resetpass", &rule];
+    let applied = user.account.apply(rules.iter().map(|rule| rule.as_bytes()));
+    debug_assert!(applied.is_ok(), "{applied:?}");
+    user
+}
+
 impl User {
+    fn new(name: &[u8]) -> Self {
+        Self {
+            name: name.into(),
+            account: Account::default(),
+            argon2: None,
+            settings: Settings::default(),
+            load: Arc::default(),
+            proven: Arc::default(),
+            words: OnceLock::new(),
+        }
+    }
+
+    fn of_file(settings: &config::User) -> Self {
+        Self {
+            account: settings.account.clone(),
+            argon2: settings.argon2.clone(),
+            settings: Settings {
+                is_of_file: true,
+                trusts_scripts: settings.trusts_scripts,
+                max_connections: settings.max_connections,
+                max_commands_per_second: settings.max_commands_per_second,
+            },
+            ..Self::new(settings.name.as_bytes())
+        }
+    }
+
+    /// The same with the connections that `before` has.
+    fn after(mut self, before: &Self) -> Self {
+        self.load = Arc::clone(&before.load);
+        if self.argon2 == before.argon2 {
+            self.proven = Arc::clone(&before.proven);
+        }
+        self
+    }
+
     /// Its name.
-    pub fn name(&self) -> &str {
-        &self.settings.name
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Its name in a line of text.
+    pub fn shown_name(&self) -> String {
+        String::from_utf8_lossy(&self.name).into_owned()
     }
 
     /// What it may do.
-    pub fn access(&self) -> &Access {
-        &self.settings.access
+    pub fn account(&self) -> &Account {
+        &self.account
     }
 
-    /// What its password is compared with.
-    pub fn password(&self) -> &UserPassword {
-        &self.settings.password
+    /// Its rules, as `ACL LIST` shows them behind its name.
+    pub fn words(&self) -> &[u8] {
+        self.words.get_or_init(|| self.account.words())
     }
 
-    /// Whether a password is right, as far as can be told at once.
-    fn takes(&self, password: &[u8]) -> bool {
-        match &self.settings.password {
-            UserPassword::Sha256(hash) => *hash == PasswordHash::of(password),
-            UserPassword::Argon2(_) => self.proven.holds(password),
+    /// What stands between its clients and their commands.
+    pub fn gate(&self) -> Gate {
+        if self.account.is_unrestricted() && self.settings.max_commands_per_second == 0 {
+            Gate::Open
+        } else {
+            Gate::User
         }
+    }
+
+    /// Whether it may run scripts, whose calls are not checked.
+    pub fn may_run_scripts(&self) -> bool {
+        self.settings.trusts_scripts || self.account.is_unrestricted()
+    }
+
+    /// Whether a password is right, as far as can be told at once, and lets anybody in.
+    fn takes(&self, password: &[u8]) -> bool {
+        let is_right = self.account.has_password(PasswordHash::of(password))
+            || (self.argon2.is_some() && self.proven.holds(password));
+        self.account.is_on() && (is_right || self.account.takes_any_password())
     }
 
     fn join(user: &Arc<Self>) -> Result<Membership, Refused> {
@@ -312,13 +452,19 @@ impl Refused {
 impl fmt::Debug for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("User")
-            .field("name", &self.settings.name)
+            .field("name", &self.shown_name())
             .finish_non_exhaustive()
     }
 }
 
 /// The name of a client that gives none.
 pub const DEFAULT_USER: &[u8] = b"default";
+
+/// Most users, the default one among them: all are copied when one is changed.
+pub(super) const MAX_USERS: usize = 1001;
+
+/// Longest name of a user, in bytes.
+const MAX_NAME_BYTES: usize = 255;
 
 #[cfg(test)]
 mod tests {
@@ -331,8 +477,8 @@ mod tests {
 
     fn outcome(users: &Users, name: &str, password: &str) -> String {
         match users.log_in(name.as_bytes(), password.as_bytes()) {
-            Ok(Login::Default) => "default".to_owned(),
-            Ok(Login::As(membership)) => membership.user().name().to_owned(),
+            Ok(Login::Default(gate)) => format!("default {gate:?}"),
+            Ok(Login::As(membership)) => membership.user().shown_name(),
             Err(refused) => format!("{refused:?}"),
         }
     }
@@ -341,11 +487,11 @@ mod tests {
     fn the_default_user_is_there_unless_there_are_others_and_no_password() {
         let open = users("");
         assert!(open.is_open());
-        assert_eq!(outcome(&open, "default", "anything"), "default");
+        assert_eq!(outcome(&open, "default", "anything"), "default Open");
         assert_eq!(outcome(&open, "app", "anything"), "Wrong");
         let closed = users("[server]\npassword = \"p\"");
         assert!(!closed.is_open());
-        assert_eq!(outcome(&closed, "default", "p"), "default");
+        assert_eq!(outcome(&closed, "default", "p"), "default Open");
         assert_eq!(outcome(&closed, "default", "P"), "Wrong");
         let named = "[[users]]\nname = \"app\"\npassword = \"q\"";
         let without = users(named);
@@ -354,7 +500,7 @@ mod tests {
         assert_eq!(outcome(&without, "app", "q"), "app");
         assert_eq!(outcome(&without, "app", "qq"), "Wrong");
         let both = users(&format!("[server]\npassword = \"p\"\n{named}"));
-        assert_eq!(outcome(&both, "default", "p"), "default");
+        assert_eq!(outcome(&both, "default", "p"), "default Open");
         assert_eq!(outcome(&both, "app", "q"), "app");
         assert_eq!(outcome(&both, "app", "p"), "Wrong");
     }

@@ -3,12 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use tally::command::{self, Class, Flags, LookupError};
+use tally::command::{self, Categories, Class, Flags, KeyAccess, LookupError};
 
 use crate::redis_server::{Client, RedisServer, Value, split, with_request};
-
-/// Entries that Redis 7.0 does not have; see the table.
-const NEWER: &[&str] = &["client|no-touch", "client|setinfo"];
 
 #[test]
 fn the_table_says_what_the_server_says() {
@@ -28,7 +25,7 @@ fn the_table_says_what_the_server_says() {
         let known: BTreeSet<_> = ours
             .keys()
             .copied()
-            .filter(|n| !NEWER.contains(n) && !matches!(ours[n].class, Class::Own(_)))
+            .filter(|n| !ours[n].flags.contains(Flags::NEWER))
             .collect();
         let names: BTreeSet<_> = live.keys().map(String::as_str).collect();
         faults.extend(
@@ -54,6 +51,15 @@ fn the_table_says_what_the_server_says() {
             "range",
             &format!("{:?}", mine.keys.static_range()),
             &theirs.range,
+        );
+        let kinds = Categories::ALL.iter();
+        let kinds = kinds.filter(|(kind, _)| mine.categories.contains(*kind));
+        let names: BTreeSet<_> = kinds.map(|(_, name)| format!("@{name}")).collect();
+        let expected: BTreeSet<_> = theirs.categories.iter().cloned().collect();
+        check(
+            "categories",
+            &format!("{names:?}"),
+            &format!("{expected:?}"),
         );
         let container = mine.flags.contains(Flags::CONTAINER);
         check(
@@ -112,14 +118,17 @@ fn keys_are_where_the_server_finds_them() {
     assert!(cases.len() >= 60);
     for line in cases {
         let args = split(line);
-        let mut question = vec![b"COMMAND".to_vec(), b"GETKEYS".to_vec()];
+        let mut question = vec![b"COMMAND".to_vec(), b"GETKEYSANDFLAGS".to_vec()];
         question.extend(args.iter().cloned());
-        let mut theirs: Vec<String> = match Value::parse(&client.call(&question)) {
-            Value::Array(keys) => keys.iter().map(|key| key.text().to_owned()).collect(),
+        let mut theirs: Vec<_> = match Value::parse(&client.call(&question)) {
+            Value::Array(keys) => keys
+                .iter()
+                .map(|key| (key.array()[0].text().to_owned(), access_of(&key.array()[1])))
+                .collect(),
             Value::Text(text) if text.contains("no key arguments") => Vec::new(),
             other => panic!("{line}: {other:?}"),
         };
-        let mut ours = keys_of(&args).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let mut ours = keys_and_access(&args).unwrap_or_else(|error| panic!("{line}: {error}"));
         // The order of a destination and its sources differs by command.
         theirs.sort();
         ours.sort();
@@ -260,7 +269,7 @@ fn every_arity_is_the_servers() {
     }
     for entry in command::commands()
         .iter()
-        .filter(|c| !NEWER.contains(&c.name) && !matches!(c.class, Class::Own(_)))
+        .filter(|c| !c.flags.contains(Flags::NEWER))
         .filter(|c| c.arity.abs() > 1)
     {
         let mut args: Vec<_> = entry
@@ -356,8 +365,14 @@ struct Live {
     arity: i64,
     /// Those that we keep.
     flags: Vec<String>,
+    categories: Vec<String>,
     range: String,
     container: bool,
+}
+
+fn texts(reply: &Value) -> Vec<String> {
+    let parts = reply.array().iter();
+    parts.map(|part| part.text().to_owned()).collect()
 }
 
 fn live_commands(client: &mut Client) -> BTreeMap<String, Live> {
@@ -370,6 +385,7 @@ fn live_commands(client: &mut Client) -> BTreeMap<String, Live> {
             let live = Live {
                 arity: fields[1].integer(),
                 flags: flags.filter(|flag| Flags::named(flag).is_some()).collect(),
+                categories: texts(&fields[6]),
                 range: format!(
                     "({}, {}, {})",
                     fields[3].integer(),
@@ -382,6 +398,37 @@ fn live_commands(client: &mut Client) -> BTreeMap<String, Live> {
         }
     }
     found
+}
+
+/// What the flags of a key say that access rules ask about (`ACLSelectorCheckKey` in `acl.c`).
+fn access_of(flags: &Value) -> &'static str {
+    let flags = texts(flags);
+    let has = |names: &[&str]| flags.iter().any(|flag| names.contains(&flag.as_str()));
+    match (has(&["access"]), has(&["update", "insert", "delete"])) {
+        (false, false) => "neither",
+        (true, false) => "reads",
+        (false, true) => "writes",
+        (true, true) => "both",
+    }
+}
+
+type KeyUses = Vec<(String, &'static str)>;
+
+fn keys_and_access(args: &[Vec<u8>]) -> Result<KeyUses, command::KeysError> {
+    let keys = keys_of(args)?;
+    with_request(args, |request| {
+        let found = command::lookup(request).unwrap();
+        let uses = keys.into_iter().enumerate().map(|(at, key)| {
+            let access = match command::key_access(found, request, at) {
+                KeyAccess::NONE => "neither",
+                KeyAccess::READ => "reads",
+                KeyAccess::WRITE => "writes",
+                _ => "both",
+            };
+            (key, access)
+        });
+        Ok(uses.collect())
+    })
 }
 
 fn keys_of(args: &[Vec<u8>]) -> Result<Vec<String>, command::KeysError> {
@@ -398,6 +445,13 @@ fn keys_of(args: &[Vec<u8>]) -> Result<Vec<String>, command::KeysError> {
 const KEYED: &str = "
 GET a
 set a b EX 10
+SET a b NX get
+BITFIELD a GET u8 0
+BITFIELD a OVERFLOW SAT GET u8 0
+BITFIELD a GET u8 0 INCRBY u8 0 1
+GETEX a
+STRLEN a
+PERSIST a
 INCRBY a 1
 MGET a b c
 MSET a 1 b 2

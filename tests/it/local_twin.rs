@@ -17,7 +17,7 @@ use tally::config::{self, Config, Secret};
 use tally::limit::Catalogue;
 use tally::resp::{Request, Span, encode};
 use tally::session::local::{After, Local, NO_AUTH, allowed_before_auth, answer, finish_info};
-use tally::session::{Pause, Registry, Scripts, Tracking, Users};
+use tally::session::{Directory, Pause, Registry, Scripts, Tracking};
 use tally::telemetry::Stats;
 use tokio::time::Instant;
 
@@ -440,10 +440,12 @@ fn parse_request(text: &str) -> Vec<Vec<u8>> {
 fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
     let config = config(password);
     let stats = Stats::default();
-    let registry = Arc::new(Registry::new(10, password.is_some()));
+    let directory = Directory::new(&config);
+    let entry = directory.users().entry();
+    let registry = Arc::new(Registry::new(10, entry));
     let tracking = Tracking::new(Arc::clone(&registry));
     let scripts = Scripts::new(Catalogue::new([]).unwrap());
-    let users = Users::new(&config);
+    let users = directory.users();
     let now = Instant::now().into_std();
     let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let client = registry.register(addr(5000), addr(6380), now).unwrap();
@@ -453,7 +455,9 @@ fn run_here(password: Option<&str>, script: &[Vec<Vec<u8>>]) -> Vec<u8> {
         stats: &stats,
         registry: &registry,
         users: &users,
+        directory: &directory,
         client: &client,
+        in_multi: false,
         nodes: &Vec::new,
         topics: &|_| 0,
         change_config: &|_| {},

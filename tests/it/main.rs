@@ -8,6 +8,7 @@
     reason = "a test's failure is its report"
 )]
 
+mod access;
 mod allocations;
 mod command_table;
 mod config;

@@ -115,12 +115,17 @@ fn a_redis_takes_the_users_as_they_are_listed() {
     let stack = start(&[("server.password", "\"boss\"")]);
     let redis = Redis::start(&[]);
     let (mut here, mut there) = (log_in(stack.address(), "boss"), redis.connect());
-    // Redis has an order of its own for categories, and `reset` gives the default user a flag.
+    // Redis has no fixed order for single commands, does not know Tally's own, and `reset` gives a
+    // user a flag.
+    let is_redis = |word: &str| {
+        !word.contains("|no-touch") && !word.contains("|setinfo") && !word.contains("tally")
+    };
     let sorted = |reply: Reply| {
         let text = |part: &Reply| match part {
             Reply::Bulk(text) => {
                 let text = String::from_utf8_lossy(text).into_owned();
                 let words = text.split(' ').filter(|word| *word != "sanitize-payload");
+                let words = words.filter(|word| is_redis(word));
                 let mut words: Vec<_> = words.map(str::to_owned).collect();
                 words.sort();
                 words.join(" ")
@@ -134,6 +139,8 @@ fn a_redis_takes_the_users_as_they_are_listed() {
         let rules = line.text();
         let rules = rules.strip_prefix("user ").expect("a line of a user");
         let (name, rules) = rules.split_once(' ').expect("a name");
+        let rules: Vec<_> = rules.split(' ').filter(|word| is_redis(word)).collect();
+        let rules = rules.join(" ");
         assert!(
             there
                 .run(&format!("ACL SETUSER {name} reset {rules}"))
@@ -159,10 +166,7 @@ fn a_redis_takes_the_users_as_they_are_listed() {
     ] {
         assert_eq!(here.run(line), there.run(line), "{line}");
     }
-    // To change them is refused, and to see them is for those who may.
-    assert!(here.run("ACL SETUSER reader off").is_error());
-    assert!(here.run("ACL DELUSER reader").is_error());
-    assert!(here.run("ACL DELUSER nobody reader").is_error());
+    // To see them is for those who may.
     let seen = log_in(stack.address(), "app").run("ACL LIST").text();
     assert!(seen.starts_with("NOPERM"), "{seen}");
 }
@@ -266,7 +270,8 @@ fn scripts_and_what_tally_adds_are_checked_too() {
         &["DBSIZE"],
         &["RANDOMKEY"],
     ] {
-        check("app", request, Some(keys));
+        let name = format!("'{}'", request[0].to_ascii_lowercase());
+        check("app", request, Some(&name));
         check("reader", request, None);
     }
     check("boss", &["FLUSHALL"], None);

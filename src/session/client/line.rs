@@ -52,7 +52,7 @@ impl Client {
             facts
                 .user
                 .as_ref()
-                .map_or("default", |member| member.user().name()),
+                .map_or_else(|| "default".to_owned(), |member| member.user().shown_name()),
             if self.tracks().is_on() {
                 i64::try_from(self.redirect()).unwrap_or(i64::MAX)
             } else {
@@ -101,12 +101,13 @@ mod tests {
 
     use super::*;
     use crate::session::Activity;
+    use crate::session::Gate;
 
     #[test]
     fn a_line_tells_what_the_session_noted() {
         let start = Clock::now().into_std();
         let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let client = Client::new(7, addr(5000), addr(6380), start, true);
+        let client = Client::new(7, addr(5000), addr(6380), start, Gate::Open);
         client.set_name(Some("web".to_owned()));
         client.set_lib_name("redis-py".to_owned());
         client.set_protocol(Protocol::Resp3);

@@ -1,78 +1,224 @@
-//! `ACL`: the users of the configuration, told as rules of Redis (`aclCommand` in `acl.c` of
-//! 7.0). They are changed in the configuration only.
+//! `ACL`: users, their rules, and what they were denied (`aclCommand` in `acl.c` of 7.0).
 //!
-//! Tally's categories are wider than a rule can say (`[[users]]`, see `src/access.rs`), so
-//! `+@read` and its kin are the nearest words. A password behind argon2 has none and is left out.
+//! A password behind argon2 has no word among the rules and is left out.
 
-use super::{Local, argument};
-use crate::access::{Access, Category, Denied};
-use crate::command::{self, LookupError};
-use crate::config::{PasswordHash, UserPassword};
-use crate::resp::{Limits, Protocol, Request, RequestScanner, encode};
-use crate::session::{DEFAULT_USER, Users};
+use super::argument::{self, NOT_AN_INTEGER};
+use super::{After, Local};
+use crate::access::{self, Denied};
+use crate::command::{self, Categories, Class, LookupError};
+use crate::resp::{Limits, Protocol, Request, RequestScanner, encode, parse_i64};
+use crate::session::{DEFAULT_USER, Denial, Entry, User};
 
 /// The subcommands that are answered here; arity is right.
-pub(super) fn run(local: &Local<'_>, subcommand: &str, request: &Request<'_>, out: &mut Vec<u8>) {
+pub(super) fn run(
+    local: &Local<'_>,
+    subcommand: &str,
+    request: &Request<'_>,
+    out: &mut Vec<u8>,
+) -> After {
     match subcommand {
         "whoami" => {
             let user = local.client.user();
-            let name = user
-                .as_ref()
-                .map_or(DEFAULT_USER, |user| user.name().as_bytes());
-            encode::bulk(out, name);
+            encode::bulk(out, user.as_ref().map_or(DEFAULT_USER, |user| user.name()));
         }
         "users" => {
-            let users = described(local.users);
-            encode::array(out, users.len());
-            for user in users {
-                encode::bulk(out, user.name);
+            encode::array(out, local.users.all().len());
+            for user in local.users.all() {
+                encode::bulk(out, user.name());
             }
         }
         "list" => {
-            let users = described(local.users);
-            encode::array(out, users.len());
-            for user in users {
-                encode::bulk(out, &user.line());
+            encode::array(out, local.users.all().len());
+            for user in local.users.all() {
+                encode::bulk(out, &[b"user ", user.name(), b" ", user.words()].concat());
             }
         }
-        "getuser" => {
-            let users = described(local.users);
-            let user = users.iter().find(|user| user.name == request.arg(2));
-            match user {
-                Some(user) => user.write(local.protocol(), out),
-                None => encode::null(out, local.protocol()),
-            }
-        }
-        "deluser" => delete(local.users, request, out),
+        "getuser" => match local.users.named(request.arg(2)) {
+            Some(user) => write_user(user, local.protocol(), out),
+            None => encode::null(out, local.protocol()),
+        },
+        "setuser" => set_user(local, request, out),
+        "deluser" => delete_users(local, request, out),
         "dryrun" => dry_run(local, request, out),
+        "cat" => categories(request, out),
+        "log" => log(local, request, out),
         _ => encode::error(out, argument::not_supported(&format!("acl|{subcommand}"))),
+    }
+    // It may have taken away its own user, or its own channels.
+    if local.client.is_leaving() {
+        After::Close
+    } else {
+        After::Continue
     }
 }
 
-/// `ACL DELUSER user [user ...]`: of those that do not exist none is deleted, as in Redis; others
-/// are refused.
-fn delete(users: &Users, request: &Request<'_>, out: &mut Vec<u8>) {
-    let described = described(users);
-    let mut names = request.args().skip(2);
-    let known =
-        names.find(|name| *name == DEFAULT_USER || described.iter().any(|user| user.name == *name));
-    match known {
-        None => encode::integer(out, 0),
-        Some(name) if name == DEFAULT_USER => {
-            encode::error(out, "ERR The 'default' user cannot be removed");
-        }
-        Some(_) => encode::error(
-            out,
-            "ERR ACL DELUSER is not available, users are in Tally's configuration ([[users]])",
-        ),
+/// `ACL SETUSER user [rule ...]`
+fn set_user(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
+    let rules = request.args().skip(3);
+    let changed = local
+        .directory
+        .change(local.registry, local.client, |users| {
+            users
+                .with_rules(request.arg(2), rules)
+                .map(|users| (users, ()))
+        });
+    match changed {
+        Ok(()) => encode::simple(out, "OK"),
+        Err(text) => encode::error(out, [b"ERR ", &*text].concat()),
     }
+}
+
+/// `ACL DELUSER user [user ...]`
+fn delete_users(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
+    let mut names = request.args().skip(2);
+    if names.any(|name| name == DEFAULT_USER) {
+        return encode::error(out, "ERR The 'default' user cannot be removed");
+    }
+    let removed = local
+        .directory
+        .change(local.registry, local.client, |users| {
+            let (users, count) = users.without(request.args().skip(2));
+            // Nothing changes without one.
+            if count == 0 {
+                Err(())
+            } else {
+                Ok((users, count))
+            }
+        });
+    encode::integer(out, i64::try_from(removed.unwrap_or(0)).unwrap_or(i64::MAX));
+}
+
+/// The reply to `ACL GETUSER`.
+fn write_user(user: &User, protocol: Protocol, out: &mut Vec<u8>) {
+    let account = user.account();
+    encode::map(out, protocol, 6);
+    encode::bulk(out, b"flags");
+    let flags: Vec<_> = account.flags().collect();
+    encode::set(out, protocol, flags.len());
+    for flag in flags {
+        encode::bulk(out, flag.as_bytes());
+    }
+    encode::bulk(out, b"passwords");
+    encode::array(out, account.passwords().len());
+    for hash in account.passwords() {
+        encode::bulk(out, hash.to_hex().as_bytes());
+    }
+    let mut described = account.described();
+    if let Some(root) = described.next() {
+        write_selector(&root, out);
+    }
+    encode::bulk(out, b"selectors");
+    let selectors: Vec<_> = described.collect();
+    encode::array(out, selectors.len());
+    for selector in &selectors {
+        encode::map(out, protocol, 3);
+        write_selector(selector, out);
+    }
+}
+
+fn write_selector(selector: &access::Described, out: &mut Vec<u8>) {
+    for (name, words) in [
+        (&b"commands"[..], &selector.commands),
+        (b"keys", &selector.keys),
+        (b"channels", &selector.channels),
+    ] {
+        encode::bulk(out, name);
+        encode::bulk(out, words);
+    }
+}
+
+/// `ACL CAT [category]`
+fn categories(request: &Request<'_>, out: &mut Vec<u8>) {
+    let names: Vec<&str> = match request.len() {
+        2 => Categories::ALL.iter().map(|(_, name)| *name).collect(),
+        3 => {
+            let Some(category) = Categories::named(request.arg(2)) else {
+                let text = argument::naming("ERR Unknown category '", request.arg(2), "'");
+                return encode::error(out, text);
+            };
+            let commands = access::of_category(category);
+            commands.map(|command| command.name).collect()
+        }
+        _ => return encode::error(out, argument::wrong_subcommand("ACL", request)),
+    };
+    encode::array(out, names.len());
+    for name in names {
+        encode::bulk(out, name.as_bytes());
+    }
+}
+
+/// `ACL LOG [count | RESET]`
+fn log(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
+    let log = &local.directory.log;
+    let count = match request.len() {
+        2 => Some(10),
+        3 if argument::is(request.arg(2), "reset") => {
+            log.reset();
+            return encode::simple(out, "OK");
+        }
+        3 => parse_i64(request.arg(2)).map(|count| usize::try_from(count).unwrap_or(0)),
+        _ => return encode::error(out, argument::wrong_subcommand("ACL", request)),
+    };
+    let Some(count) = count else {
+        return encode::error(out, NOT_AN_INTEGER);
+    };
+    let entries = log.last(count);
+    encode::array(out, entries.len());
+    for entry in &entries {
+        write_entry(local, entry, out);
+    }
+}
+
+fn write_entry(local: &Local<'_>, entry: &Entry, out: &mut Vec<u8>) {
+    let protocol = local.protocol();
+    let context = if entry.denial.in_multi {
+        "multi"
+    } else {
+        "toplevel"
+    };
+    encode::map(out, protocol, 7);
+    encode::bulk(out, b"count");
+    encode::integer(out, i64::try_from(entry.count).unwrap_or(i64::MAX));
+    for (name, text) in [
+        ("reason", entry.denial.reason.as_bytes()),
+        ("context", context.as_bytes()),
+        ("object", &entry.denial.object),
+        ("username", &entry.user),
+    ] {
+        encode::bulk(out, name.as_bytes());
+        encode::bulk(out, text);
+    }
+    encode::bulk(out, b"age-seconds");
+    let age = local.now.saturating_duration_since(entry.at);
+    let (seconds, millis) = (age.as_secs(), age.subsec_millis());
+    let seconds = format!("{seconds}.{millis:03}");
+    let seconds = seconds.trim_end_matches('0').trim_end_matches('.');
+    match protocol {
+        Protocol::Resp2 => encode::bulk(out, seconds.as_bytes()),
+        Protocol::Resp3 => out.extend_from_slice(format!(",{seconds}\r\n").as_bytes()),
+    }
+    encode::bulk(out, b"client-info");
+    encode::bulk(out, entry.client.trim_end().as_bytes());
+}
+
+/// Notes in `ACL LOG` that a password was wrong.
+pub(super) fn log_wrong_password(local: &Local<'_>, user: &[u8], request: &Request<'_>) {
+    let denial = Denial {
+        reason: "auth",
+        in_multi: local.in_multi,
+        object: request.arg(0).to_vec(),
+    };
+    let name = command::lookup(request).map_or("auth", |command| command.name);
+    let mut line = String::new();
+    let asking = Some((name, request.wire().len()));
+    local.client.write_line(&mut line, local.now, asking);
+    local.directory.log.add(denial, user, line, local.now);
 }
 
 /// `ACL DRYRUN user command [argument ...]`
 fn dry_run(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
     let name = request.arg(2);
-    let users = described(local.users);
-    let Some(user) = users.into_iter().find(|user| user.name == name) else {
+    let Some(user) = local.users.named(name) else {
         return encode::error(out, argument::naming("ERR User '", name, "' not found"));
     };
     let args: Vec<&[u8]> = request.args().skip(3).collect();
@@ -96,159 +242,16 @@ fn dry_run(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
             return encode::error(out, text);
         }
     };
-    let denied = match user.access {
-        Some(access) => access.check(command, &tried, &mut Vec::new()).err(),
-        None => None,
+    let checked = user.account().check(command, &tried, &mut Vec::new());
+    let is_script = command.class == Class::Script && !user.may_run_scripts();
+    let before = b"This user has no permissions to ".as_slice();
+    let text = match checked {
+        Ok(()) if !is_script => return encode::simple(out, "OK"),
+        Ok(()) | Err(Denied::Command) => {
+            [before, b"run the '", command.name.as_bytes(), b"' command"].concat()
+        }
+        Err(Denied::Key(at)) => [before, b"access the '", tried.arg(at), b"' key"].concat(),
+        Err(Denied::Channel(at)) => [before, b"access the '", tried.arg(at), b"' channel"].concat(),
     };
-    match denied {
-        None => encode::simple(out, "OK"),
-        Some(Denied::Command) => {
-            let before = "This user has no permissions to run the '";
-            encode::bulk(out, format!("{before}{}' command", command.name).as_bytes());
-        }
-        Some(Denied::Keys) => {
-            let mut positions = Vec::new();
-            _ = command::key_positions(command, &tried, &mut positions);
-            let mut keys = positions.iter().map(|at| tried.arg(*at));
-            let key = keys.find(|key| user.access.is_some_and(|access| !access.allows_key(key)));
-            // What looks at all keys names none.
-            let key = key.unwrap_or(b"*");
-            let before = b"This user has no permissions to access the '";
-            encode::bulk(out, &[before, key, b"' key"].concat());
-        }
-    }
-}
-
-/// A user in the words of Redis.
-struct Described<'u> {
-    name: &'u [u8],
-    password: Password,
-    /// What the user may do; `None`: everything.
-    access: Option<&'u Access>,
-}
-
-enum Password {
-    /// Any password is taken.
-    Any,
-    /// SHA-256 of it.
-    Hash(PasswordHash),
-    /// An argon2 hash, for which Redis has no word.
-    Untold,
-}
-
-/// All users, by name.
-fn described(users: &Users) -> Vec<Described<'_>> {
-    let named = users.all_named().map(|user| Described {
-        name: user.name().as_bytes(),
-        password: match user.password() {
-            UserPassword::Sha256(hash) => Password::Hash(*hash),
-            UserPassword::Argon2(_) => Password::Untold,
-        },
-        access: Some(user.access()),
-    });
-    let default = users.has_default().then(|| Described {
-        name: DEFAULT_USER,
-        password: users
-            .default_password()
-            .map_or(Password::Any, Password::Hash),
-        access: None,
-    });
-    let mut all: Vec<_> = named.chain(default).collect();
-    all.sort_by_key(|user| user.name);
-    all
-}
-
-impl Described<'_> {
-    fn flags(&self) -> &'static [&'static str] {
-        // The default user of Redis has no word about payloads; others have one by default.
-        match (self.access, &self.password) {
-            (Some(_), _) => &["on", "sanitize-payload"],
-            (None, Password::Any) => &["on", "nopass"],
-            (None, _) => &["on"],
-        }
-    }
-
-    fn commands(&self) -> String {
-        let Some(access) = self.access else {
-            return "+@all".to_owned();
-        };
-        if Category::ALL
-            .iter()
-            .all(|category| access.allows(*category))
-        {
-            return "+@all".to_owned();
-        }
-        let words = Category::ALL
-            .into_iter()
-            .filter(|&category| access.allows(category));
-        let words = words.map(|category| match category {
-            Category::Read => " +@read",
-            Category::Write => " +@write",
-            Category::Script => " +@scripting",
-            Category::Admin => " +@admin",
-        });
-        // What is in no category of Tally, everybody may use.
-        std::iter::once("-@all +@connection +@transaction")
-            .chain(words)
-            .collect()
-    }
-
-    fn keys(&self) -> Vec<u8> {
-        let patterns = match self.access {
-            Some(access) => access.patterns(),
-            None => None,
-        };
-        let Some(patterns) = patterns else {
-            return b"~*".to_vec();
-        };
-        let patterns: Vec<Vec<u8>> = patterns
-            .iter()
-            .map(|text| [b"~", &**text].concat())
-            .collect();
-        patterns.join(&b' ')
-    }
-
-    /// Its line in a file of users.
-    fn line(&self) -> Vec<u8> {
-        let mut line = b"user ".to_vec();
-        line.extend_from_slice(self.name);
-        for flag in self.flags() {
-            line.extend([b" ", flag.as_bytes()].concat());
-        }
-        if let Password::Hash(hash) = self.password {
-            line.extend(format!(" #{}", hash.to_hex()).bytes());
-        }
-        let (keys, commands) = (self.keys(), self.commands());
-        if !keys.is_empty() {
-            line.push(b' ');
-        }
-        line.extend([&keys, &b" &* "[..], commands.as_bytes()].concat());
-        line
-    }
-
-    /// The reply to `ACL GETUSER`.
-    fn write(&self, protocol: Protocol, out: &mut Vec<u8>) {
-        encode::map(out, protocol, 6);
-        encode::bulk(out, b"flags");
-        encode::set(out, protocol, self.flags().len());
-        for flag in self.flags() {
-            encode::bulk(out, flag.as_bytes());
-        }
-        encode::bulk(out, b"passwords");
-        match self.password {
-            Password::Hash(hash) => {
-                encode::array(out, 1);
-                encode::bulk(out, hash.to_hex().as_bytes());
-            }
-            Password::Any | Password::Untold => encode::array(out, 0),
-        }
-        encode::bulk(out, b"commands");
-        encode::bulk(out, self.commands().as_bytes());
-        encode::bulk(out, b"keys");
-        encode::bulk(out, &self.keys());
-        encode::bulk(out, b"channels");
-        encode::bulk(out, b"&*");
-        encode::bulk(out, b"selectors");
-        encode::array(out, 0);
-    }
+    encode::bulk(out, &text);
 }

@@ -10,6 +10,7 @@ use super::argument::{self, SYNTAX_ERROR};
 use super::{After, Local};
 use crate::glob::{self, Case};
 use crate::resp::{Protocol, Request, encode, parse_i64, reply};
+use crate::session::DEFAULT_USER;
 use crate::telemetry::log;
 
 /// Any subcommand but `HELP`; its arity is right.
@@ -84,6 +85,7 @@ fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     }
     let own = parameters(local);
     let mut changes = Vec::new();
+    let mut password = None;
     for (at, name) in names.iter().enumerate() {
         let known = own.iter().find(|(known, _)| argument::is(name, known));
         let earlier = names.iter().take(at);
@@ -98,6 +100,10 @@ fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
                 .any(|earlier| earlier.eq_ignore_ascii_case(name)) =>
             {
                 "duplicate parameter"
+            }
+            Some(("requirepass", _)) => {
+                password = Some(request.arg(3 + 2 * at));
+                continue;
             }
             Some((known, now)) => match settable(known, request.arg(3 + 2 * at)) {
                 Some(Ok(change)) => {
@@ -124,6 +130,9 @@ fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     }
     for (change, value) in changes {
         change(local, value);
+    }
+    if let Some(password) = password {
+        set_password(local, password);
     }
     encode::simple(out, "OK");
     After::Continue
@@ -152,6 +161,24 @@ fn apart(request: &Request<'_>) -> NodeConfig {
     }
 }
 
+/// Gives the default user this password alone; an empty one takes it away.
+fn set_password(local: &Local<'_>, password: &[u8]) {
+    let given = [b">", password].concat();
+    let rule: &[u8] = if password.is_empty() {
+        b"nopass"
+    } else {
+        &given
+    };
+    let rules: [&[u8]; 2] = [b"resetpass", rule];
+    let changed = local
+        .directory
+        .change(local.registry, local.client, |users| {
+            let users = users.with_rules(DEFAULT_USER, rules.into_iter());
+            users.map(|users| (users, ()))
+        });
+    debug_assert!(changed.is_ok(), "{changed:?}");
+}
+
 /// A change of a parameter that can be set while running.
 type Change = (fn(&Local<'_>, i64), i64);
 
@@ -174,6 +201,14 @@ fn settable(name: &str, value: &[u8]) -> Option<Result<Change, &'static str>> {
             |local, us| local.stats.slow_log.set_slower_than_us(us),
             -1..=i64::MAX,
             "argument must be between -1 and 9223372036854775807 inclusive",
+        ),
+        "acllog-max-len" => (
+            |local, len| {
+                let len = usize::try_from(len).unwrap_or(0);
+                local.directory.log.set_max_len(len);
+            },
+            0..=65_536,
+            "argument must be between 0 and 65536 inclusive",
         ),
         "slowlog-max-len" => (
             |local, len| local.stats.slow_log.set_max_len(len),
@@ -374,9 +409,10 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
     let server = &local.config.server;
     let timeout = server.idle_timeout.map_or(0, |timeout| timeout.as_secs());
     let output = server.output_buffer_bytes;
-    let password = match &server.password {
-        Some(_) => "<masked>",
-        None => "",
+    let password = if local.users.default_user().account().passwords().is_empty() {
+        ""
+    } else {
+        "<masked>"
     };
     let tls_port = local.config.tls.as_ref().map_or(0, |tls| tls.listen.port());
     let bind: BTreeSet<String> = local
@@ -389,6 +425,7 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
     let zero = || "0".to_owned();
     vec![
         ("aclfile", String::new()),
+        ("acllog-max-len", local.directory.log.max_len().to_string()),
         ("appendonly", no()),
         ("bind", bind),
         (

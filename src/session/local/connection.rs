@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::argument::{self, NOT_AN_INTEGER, SYNTAX_ERROR};
-use super::{Local, clients};
+use super::{Local, acl, clients};
 use crate::resp::{Protocol, Request, encode, parse_i64};
 use crate::session::{DEFAULT_USER, Login, Refused, ReplyMode};
 
@@ -28,7 +28,7 @@ pub(super) fn reset(local: &Local<'_>, out: &mut Vec<u8>) {
     client.set_name(None);
     client.set_database(0);
     if local.users.is_open() {
-        client.log_in(Login::Default);
+        client.log_in(Login::Default(local.users.entry()));
     } else {
         client.log_out();
     }
@@ -60,12 +60,14 @@ pub(super) fn select(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>
 
 pub(super) fn auth(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
     let (user, password) = match request.len() {
-        2 if local.users.is_open() => return encode::error(out, NO_PASSWORD_SET),
+        2 if local.users.default_user().account().takes_any_password() => {
+            return encode::error(out, NO_PASSWORD_SET);
+        }
         2 => (DEFAULT_USER, request.arg(1)),
         3 => (request.arg(1), request.arg(2)),
         _ => return encode::error(out, SYNTAX_ERROR),
     };
-    match log_in(local, user, password) {
+    match log_in(local, user, password, request) {
         Ok(()) => encode::simple(out, "OK"),
         Err(refused) => encode::error(out, refused.text()),
     }
@@ -94,7 +96,7 @@ pub(super) fn hello(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>)
     let client = local.client;
     match greeting.credentials {
         Some((user, password)) => {
-            if let Err(refused) = log_in(local, user, password) {
+            if let Err(refused) = log_in(local, user, password, request) {
                 return encode::error(out, refused.text());
             }
         }
@@ -198,9 +200,18 @@ fn compare_versions(a: &str, b: &str) -> Ordering {
 
 /// Lets the client in. A client that is in already as that user keeps its place among the
 /// connections that the user may have.
-fn log_in(local: &Local<'_>, user: &[u8], password: &[u8]) -> Result<(), Refused> {
+fn log_in(
+    local: &Local<'_>,
+    user: &[u8],
+    password: &[u8],
+    request: &Request<'_>,
+) -> Result<(), Refused> {
     let login = match local.users.log_in(user, password) {
         Err(Refused::TooMany) if local.client.is_user(user) => return Ok(()),
+        Err(Refused::Wrong) => {
+            acl::log_wrong_password(local, user, request);
+            return Err(Refused::Wrong);
+        }
         login => login?,
     };
     local.client.log_in(login);

@@ -3,7 +3,7 @@
 use super::argument::{self, SYNTAX_ERROR};
 use super::{After, Local, clients};
 use crate::resp::{Request, encode, parse_i64};
-use crate::session::{Client, DEFAULT_USER, Users};
+use crate::session::{Client, Users};
 
 /// Closes the clients that match. A client that kills itself gets its reply first.
 pub(super) fn kill(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
@@ -86,8 +86,7 @@ impl<'a> Filter<'a> {
         } else if argument::is(option, "laddr") {
             self.laddr = Some(value);
         } else if argument::is(option, "user") {
-            let is_known = value == DEFAULT_USER || users.with_name(value).is_some();
-            if !is_known {
+            if users.named(value).is_none() {
                 return Err(argument::naming("ERR No such user '", value, "'"));
             }
             self.user = Some(value);

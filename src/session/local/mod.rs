@@ -24,7 +24,7 @@ pub use config::NodeConfig;
 pub(super) use connection::credentials;
 pub use keyspace::{InfoText, NodeKeyspace, finish_info};
 
-use super::{Blocked, Client, Pause, Registry, Scripts, Tracking, Users};
+use super::{Blocked, Client, Directory, Pause, Registry, Scripts, Tracking, Users};
 use crate::command::Topics;
 use crate::config::Config;
 use crate::resp::{Protocol, Request, encode};
@@ -44,8 +44,12 @@ pub struct Local<'a> {
     pub registry: &'a Registry,
     /// Who may be a client.
     pub users: &'a Users,
+    /// Where users are changed.
+    pub directory: &'a Directory,
     /// The client that asks.
     pub client: &'a Client,
+    /// Whether it asks in a transaction.
+    pub in_multi: bool,
     /// The nodes' states; called only by the few commands that show them.
     pub nodes: &'a dyn Fn() -> Vec<NodeStatus>,
     /// Changes the configuration in force.
@@ -163,7 +167,7 @@ fn run(local: &Local<'_>, name: &str, request: &Request<'_>, out: &mut Vec<u8>) 
         }
         "select" => connection::select(local, request, out),
         _ => match name.split_once('|') {
-            Some(("acl", subcommand)) => acl::run(local, subcommand, request, out),
+            Some(("acl", subcommand)) => return acl::run(local, subcommand, request, out),
             Some(("client", subcommand)) => clients::run(local, subcommand, request, out),
             Some(("config", subcommand)) => return config::run(local, subcommand, request, out),
             Some((_, "help")) if help::write(name, out) => {}

@@ -10,6 +10,7 @@ use crate::command;
 use crate::config::{self, Secret};
 use crate::limit::Catalogue;
 use crate::resp::Span;
+use crate::session::Gate;
 use crate::telemetry::NodeState;
 use crate::telemetry::histogram::Sample;
 
@@ -20,21 +21,26 @@ struct Setup {
     registry: Arc<Registry>,
     tracking: Tracking,
     scripts: Scripts,
-    users: Users,
+    directory: Directory,
     nodes: Vec<NodeStatus>,
     started: Instant,
 }
 
 impl Setup {
     fn new(password: Option<&str>) -> Self {
-        let registry = Arc::new(Registry::new(10, password.is_some()));
+        let entry = if password.is_some() {
+            Gate::Outside
+        } else {
+            Gate::Open
+        };
+        let registry = Arc::new(Registry::new(10, entry));
         Self {
             config: config(password),
             stats: Stats::default(),
             tracking: Tracking::new(Arc::clone(&registry)),
             scripts: Scripts::new(Catalogue::new([]).unwrap()),
             registry,
-            users: Users::new(&config(password)),
+            directory: Directory::new(&config(password)),
             nodes: vec![node("a", "7.2.4"), node("b", "7.0.9")],
             started: Clock::now().into_std(),
         }
@@ -53,8 +59,10 @@ impl Setup {
             config: &self.config,
             stats: &self.stats,
             registry: &self.registry,
-            users: &self.users,
+            users: &self.directory.users(),
+            directory: &self.directory,
             client,
+            in_multi: false,
             nodes: &nodes,
             topics: &|_| 0,
             change_config: &|_| {},

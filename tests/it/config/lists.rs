@@ -191,7 +191,7 @@ fn all_faults_of_users_are_reported_at_once() {
             ),
             "users[2].password_sha256: given together with another password; allowed: one of them",
             "users[2].keys: not allowed; allowed: a list of at most 100, of patterns as in KEYS, of \
-             1 to 1024 bytes",
+             1 to 1024 bytes without a space",
             "users[3].password_sha256: not allowed; allowed: 64 hexadecimal digits, as ACL SETUSER \
              takes after #",
             "users[3].name: \"a\" is the name of users[2] too",
