@@ -1,3 +1,5 @@
+//! What accounts allow, without a server.
+
 use super::*;
 use crate::resp::{Limits, RequestScanner, encode};
 

@@ -124,7 +124,7 @@ pub struct User {
     pub account: Account,
     /// Whether it may run scripts although it may not do everything: what they call is not checked.
     pub trusts_scripts: bool,
-    /// Names of kinds of commands, see [`users`].
+    /// Names of kinds of commands, see `config/allow.rs`.
     pub allow: Vec<String>,
     /// The patterns of its keys.
     pub keys: Vec<String>,

@@ -153,7 +153,8 @@ impl Dispatch<'_> {
         let is_apart = |queued: &Queued| matches!(queued.part, Part::Apart);
         for queued in &mut transaction.commands {
             // What it needs is not locked.
-            if command::needs_whole_node(queued.command, &queued.request()) {
+            let is_sent = !matches!(queued.part, Part::Nowhere(_));
+            if is_sent && command::needs_whole_node(queued.command, &queued.request()) {
                 queued.part = Part::Apart;
             }
         }

@@ -16,6 +16,7 @@
     reason = "a test's failure is its report"
 )]
 
+mod acl;
 mod apps;
 mod audit;
 mod blocking;

@@ -403,17 +403,21 @@ const NODE_PARAMETERS: &[&str] = &[
     "zset-max-ziplist-value",
 ];
 
+/// Whether the default user has a password, as far as it may be told.
+fn shown_password(local: &Local<'_>) -> &'static str {
+    if local.users.default_user().account().passwords().is_empty() {
+        ""
+    } else {
+        "<masked>"
+    }
+}
+
 /// Parameters in force, by Redis's names; what Tally does not have is shown as turned off. The
 /// nodes' secrets are among those: they are nobody's business here.
 fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
     let server = &local.config.server;
     let timeout = server.idle_timeout.map_or(0, |timeout| timeout.as_secs());
     let output = server.output_buffer_bytes;
-    let password = if local.users.default_user().account().passwords().is_empty() {
-        ""
-    } else {
-        "<masked>"
-    };
     let tls_port = local.config.tls.as_ref().map_or(0, |tls| tls.listen.port());
     let bind: BTreeSet<String> = local
         .config
@@ -455,7 +459,7 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         ("port", local.client.laddr.port().to_string()),
         ("proto-max-bulk-len", server.max_bulk_bytes.to_string()),
         ("replicaof", String::new()),
-        ("requirepass", password.to_owned()),
+        ("requirepass", shown_password(local).to_owned()),
         ("save", String::new()),
         ("slaveof", String::new()),
         (
