@@ -90,7 +90,7 @@ impl<T> Lane<T> {
             let mut place = step.table.lock(key.as_bytes());
             if let Some(counter) = place.counter() {
                 counter.cooling = false;
-                let before = counter.value;
+                let (before, end) = (counter.value, counter.deadline());
                 let policy = step.table.policy(key.as_bytes());
                 let closes = |deadline: u64| {
                     let left = deadline.saturating_sub(settled.time_ms);
@@ -98,7 +98,11 @@ impl<T> Lane<T> {
                 };
                 let fresh_until = policy.counter_fresh_until(at);
                 counter.rebase(reading, fresh_until, self.telling(), closes);
-                if counter.cooling || counter.value != before {
+                // Whoever keeps the key was told another end of it, or none.
+                let ends_earlier = counter
+                    .deadline()
+                    .is_some_and(|now| end.is_none_or(|end| now < end));
+                if counter.cooling || counter.value != before || ends_earlier {
                     self.revised.push(key.clone());
                 }
                 // It was acknowledged under another rule, by a process before this one.

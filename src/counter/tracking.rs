@@ -60,6 +60,16 @@ impl<T> Lane<T> {
         }
     }
 
+    /// A client is about to read `key`, and keeps it until it is told of a change or of its end: the
+    /// value has to come from the node, behind the question for its end. A kept one, or one on its
+    /// way, may be of a key that has ended there meanwhile, and nobody would tell.
+    pub fn read_afresh(&mut self, step: &mut Step<'_, T>, key: &[u8]) {
+        let mut place = step.table.lock(key);
+        if let Some(State::Cached { .. } | State::Fetching { .. }) = place.state() {
+            place.clear();
+        }
+    }
+
     /// Somebody else changed every key, or the node lost track of them: as [`Lane::invalidate`] for
     /// all. Cost: one pass over the table.
     pub fn invalidate_all(&mut self, step: &mut Step<'_, T>) {

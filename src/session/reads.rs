@@ -114,6 +114,7 @@ impl Dispatch<'_> {
             if entry.admit(waker).is_ok() {
                 let timed = Timed::Remaining(Remaining::Milliseconds);
                 entry.step(now, woken, |lane, step| {
+                    lane.read_afresh(step, key);
                     lane.timed(step, key, timed, &wire, ticket);
                 });
             } else {

@@ -16,8 +16,8 @@
 //! is told of at once: the client then keeps nothing.
 //!
 //! A node does not tell of a key whose time was over when the lane itself asked for it (Redis takes
-//! that for a change by the lane). So before a key is read its time to live is asked for, and its
-//! end is told here.
+//! that for a change by the lane). So before a key is read its time to live is asked for, behind which
+//! the first reader is answered by the node, not from the cache, and its end is told here.
 //!
 //! With `BCAST` the lanes of database 0 ask their nodes for all changes by others.
 
