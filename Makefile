@@ -18,7 +18,7 @@ run:
 	$(or $(CARGO_TARGET_DIR),target)/release/tally --dev
 
 test:
-	@sh scripts/install.sh redis tools clients
+	@sh scripts/install.sh redis tools clients valkey
 	$(CARGO) test
 
 test-browser:

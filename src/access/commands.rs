@@ -1,4 +1,5 @@
-//! Which commands a selector allows, as bits of the command table, and the words for them.
+//! Which commands a selector allows, as bits of the command table, and the words for them. What is
+//! learned from a node later ([`command::learn`]) is allowed by the rules for its categories.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -16,6 +17,51 @@ pub(super) struct Commands {
     from_all: bool,
     /// First arguments with which a command is allowed that is not otherwise, by its place.
     first_args: BTreeMap<usize, Vec<Box<[u8]>>>,
+    learned: Learned,
+}
+
+/// What the rules say of commands that the table lacks.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Learned {
+    /// Categories since `+@all` or `-@all`, each once, the latest last.
+    categories: Vec<(Categories, bool)>,
+    /// Commands since then and since their categories, by their places.
+    single: BTreeMap<usize, bool>,
+}
+
+impl Learned {
+    fn set_category(&mut self, category: Categories, on: bool) {
+        self.categories.retain(|(known, _)| *known != category);
+        self.categories.push((category, on));
+        self.single
+            .retain(|at, _| command::at(*at).is_some_and(|command| !is_of(command, category)));
+    }
+
+    /// Whether a rule for one of its categories allows or forbids it.
+    fn by_category(&self, command: &Command) -> Option<bool> {
+        let mut latest = self.categories.iter().rev();
+        let found = latest.find(|(category, _)| is_of(command, *category));
+        found.map(|(_, on)| *on)
+    }
+
+    /// Whether some rule does. One for a container is for its subcommands too.
+    fn allows(&self, command: &'static Command) -> Option<bool> {
+        let outer = command.name.split_once('|');
+        let outer = outer.and_then(|(outer, _)| command::named(outer.as_bytes()));
+        [Some(command), outer]
+            .into_iter()
+            .flatten()
+            .find_map(|command| self.single.get(&command.index()).copied())
+            .or_else(|| self.by_category(command))
+    }
+}
+
+fn is_of(command: &Command, category: Categories) -> bool {
+    command.categories.contains(category)
+}
+
+fn is_learned(at: usize) -> bool {
+    at >= command::commands().len()
 }
 
 type Bits = [u64; WORDS];
@@ -28,12 +74,19 @@ impl Commands {
             is_all: on,
             from_all: on,
             first_args: BTreeMap::new(),
+            learned: Learned::default(),
         };
     }
 
     /// Allows or forbids a command and its subcommands.
     pub(super) fn set(&mut self, command: &'static Command, on: bool) {
-        self.first_args.remove(&command.index());
+        let at = command.index();
+        self.first_args.remove(&at);
+        if is_learned(at) {
+            self.learned.single.insert(at, on);
+            self.is_all &= on;
+            return;
+        }
         self.set_bits(&with_subcommands(command), on);
     }
 
@@ -41,6 +94,7 @@ impl Commands {
     pub(super) fn set_category(&mut self, category: Categories, on: bool) {
         let kind = Kind::of(category);
         self.first_args.retain(|at, _| !is_in(&kind.direct, *at));
+        self.learned.set_category(category, on);
         self.set_bits(&kind.whole, on);
     }
 
@@ -73,7 +127,7 @@ impl Commands {
     pub(super) fn allows(&self, command: &'static Command, request: &Request<'_>) -> bool {
         self.is_all
             || command.flags.contains(Flags::NO_AUTH)
-            || self.has(command.index())
+            || self.has(command)
             || self.allows_first_arg(command, request)
     }
 
@@ -83,8 +137,13 @@ impl Commands {
         request.len() > 1 && args.any(|arg| arg.eq_ignore_ascii_case(request.arg(1)))
     }
 
-    fn has(&self, at: usize) -> bool {
-        is_in(&self.bits, at)
+    fn has(&self, command: &'static Command) -> bool {
+        let at = command.index();
+        if is_learned(at) {
+            self.learned.allows(command).unwrap_or(self.from_all)
+        } else {
+            is_in(&self.bits, at)
+        }
     }
 
     /// The rules that make it (`ACLDescribeSelectorCommandRules` in `acl.c`): the categories that
@@ -105,8 +164,8 @@ impl Commands {
             words.extend(format!(" {sign}@{}", kind.name).bytes());
         }
         for (at, command) in command::commands().iter().enumerate() {
-            let is_on = self.has(at);
-            if is_on != told.has(at) {
+            let is_on = is_in(&self.bits, at);
+            if is_on != is_in(&told.bits, at) {
                 let sign = if is_on { '+' } else { '-' };
                 words.extend(format!(" {sign}{}", command.name).bytes());
                 told.set(command, is_on);
@@ -115,6 +174,15 @@ impl Commands {
             for arg in args.into_iter().flatten() {
                 words.extend(format!(" +{}|", command.name).bytes());
                 words.extend_from_slice(arg);
+            }
+        }
+        for (at, on) in &self.learned.single {
+            let Some(command) = command::at(*at) else {
+                continue;
+            };
+            if self.learned.by_category(command).unwrap_or(self.from_all) != *on {
+                let sign = if *on { '+' } else { '-' };
+                words.extend(format!(" {sign}{}", command.name).bytes());
             }
         }
         words
@@ -164,7 +232,8 @@ impl Kind {
 static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
     let kind = |&(category, name): &(Categories, &'static str)| {
         let (mut direct, mut whole, mut counted) = (NONE, NONE, NONE);
-        for command in of_category(category) {
+        let in_table = |command: &&'static Command| !is_learned(command.index());
+        for command in of_category(category).filter(in_table) {
             insert(&mut direct, command.index());
             if !command.flags.contains(Flags::NEWER) {
                 insert(&mut counted, command.index());
@@ -186,8 +255,9 @@ static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
 
 /// All commands and subcommands of a category.
 pub fn of_category(category: Categories) -> impl Iterator<Item = &'static Command> {
-    let is_in = move |command: &&Command| command.categories.contains(category);
-    command::commands().iter().filter(is_in)
+    let learned = (command::commands().len()..command::PLACES).filter_map(command::at);
+    let all = command::commands().iter().chain(learned);
+    all.filter(move |command| is_of(command, category))
 }
 
 /// The command, and its subcommands if it is a container.

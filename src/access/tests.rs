@@ -1,7 +1,7 @@
 //! What accounts allow, without a server.
 
 use super::*;
-use crate::resp::{Limits, RequestScanner, encode};
+use crate::resp::testing::with_request;
 
 fn account(rules: &str) -> Account {
     let mut account = Account::default();
@@ -10,18 +10,10 @@ fn account(rules: &str) -> Account {
 }
 
 fn check(account: &Account, line: &str) -> Result<(), Denied> {
-    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-    let mut wire = Vec::new();
-    encode::request(&mut wire, &words);
-    let mut scanner = RequestScanner::new();
-    let limits = Limits {
-        authenticated: true,
-        ..Limits::default()
-    };
-    scanner.scan(&wire, &limits).unwrap();
-    let request = scanner.request(&wire);
-    let command = command::lookup(&request).unwrap_or_else(|_| panic!("{line}"));
-    account.check(command, &request, &mut Vec::new())
+    with_request(line, |request| {
+        let command = command::lookup(request).unwrap_or_else(|_| panic!("{line}"));
+        account.check(command, request, &mut Vec::new())
+    })
 }
 
 #[test]

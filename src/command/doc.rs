@@ -32,9 +32,20 @@ const INTRODUCTION: &str = "\
 # Commands
 
 Every command and subcommand of Redis 7.0, and what Tally does with it; `CLIENT SETINFO` and
-`CLIENT NO-TOUCH` are of 7.2, `TALLY` is Tally's own. A command that is not here gets Redis's own
-error for unknown commands; the connection lives on, as it does after every refusal. Arguments are
-counted as Redis counts them, with Redis's error.
+`CLIENT NO-TOUCH` are of 7.2, `TALLY` is Tally's own. Arguments are counted as Redis counts them, with
+Redis's error.
+
+A command that is not here, but in a node's own reply to `COMMAND` (a newer one, or a module's), is
+**forwarded** like others if it names keys: `HEXPIRE`, `HSETEX`, `MSETEX`. Without keys it is
+**refused**, because no node could be told for it. Also of the commands here the nodes' numbers of
+arguments hold where they are greater and the command is forwarded: `ZRANK key member WITHSCORE`. A node
+is asked when Tally connects to it, so a module that is loaded later is known after the next start of
+either. To clients that speak RESP2 such a reply is converted by its types alone: what is a null array
+there is a null string here. Access rules in the configuration file can not name such a command, because
+they are read before any node is asked; its categories hold, and `ACL SETUSER` can name it.
+
+Anything else gets Redis's own error for unknown commands; the connection lives on, as it does after every
+refusal.
 
 ";
 

@@ -2,6 +2,7 @@
 
 use super::Command;
 use super::options::{self, find_option};
+use super::specs::{self, KeySpec};
 use crate::resp::{Request, parse_i64};
 
 /// Where the keys of a command are among its arguments; the name is argument 0. The channels of
@@ -35,6 +36,8 @@ pub enum Keys {
     GeoRadius,
     /// `MIGRATE`: argument 3, or those after `KEYS` if that is empty.
     Migrate,
+    /// As a node says it of a command that the table lacks.
+    Specified(&'static [KeySpec]),
 }
 
 /// Who counts its keys, and so what is an error.
@@ -126,7 +129,7 @@ impl Keys {
                 ..
             } => (1, 1, 1),
             Self::Migrate => (3, 3, 1),
-            Self::None | Self::Streams | Self::Counted { .. } => (0, 0, 0),
+            Self::None | Self::Streams | Self::Counted { .. } | Self::Specified(_) => (0, 0, 0),
         }
     }
 }
@@ -156,7 +159,10 @@ pub fn key_positions(
             } else {
                 request.len().min(usize::from(last.unsigned_abs()) + 1)
             };
-            if !end.saturating_sub(first).is_multiple_of(step) {
+            if first >= end {
+                return Err(KeysError::Syntax);
+            }
+            if !(end - first).is_multiple_of(step) {
                 return Err(KeysError::OddPairs(command.name));
             }
             out.extend((first..end).step_by(step));
@@ -189,6 +195,9 @@ pub fn key_positions(
         Keys::Migrate => {
             migrated(request, out);
             Ok(())
+        }
+        Keys::Specified(specs) => {
+            specs::positions(specs, request, out).inspect_err(|_| out.clear())
         }
     }
 }

@@ -1,7 +1,7 @@
 //! From a request to its entry in the table, and Redis's errors where there is none.
 
 use super::table::TABLE;
-use super::{Command, Flags};
+use super::{Command, Flags, learned};
 use crate::resp::Request;
 
 /// Why a request has no command to execute.
@@ -30,7 +30,7 @@ pub fn lookup(request: &Request<'_>) -> Result<&'static Command, LookupError> {
         Some(command) => command,
         None => resolve(request)?,
     };
-    if command.accepts(request.len()) {
+    if command.accepts(request.len()) || learned::accepts(command, request.len()) {
         Ok(command)
     } else {
         Err(LookupError::Arity)
@@ -110,13 +110,11 @@ pub fn resolve(request: &Request<'_>) -> Result<&'static Command, LookupError> {
     if name.is_empty() || name.len() > LONGEST_NAME {
         return Err(LookupError::Unknown);
     }
-    let found = probe(fold(0, name), |entry| {
-        name.eq_ignore_ascii_case(entry.as_bytes())
-    });
     // `config|get` is a name of ours, not one that a client may use.
-    let command = found
-        .filter(|_| !name.contains(&SEPARATOR))
-        .ok_or(LookupError::Unknown)?;
+    if name.contains(&SEPARATOR) {
+        return Err(LookupError::Unknown);
+    }
+    let command = named(name).ok_or(LookupError::Unknown)?;
     if !command.flags.contains(Flags::CONTAINER) || request.len() == 1 {
         return Ok(command);
     }
@@ -125,18 +123,25 @@ pub fn resolve(request: &Request<'_>) -> Result<&'static Command, LookupError> {
         return Err(LookupError::UnknownSubcommand);
     }
     let hash = fold(fold(fold(0, name), &[SEPARATOR]), sub);
-    probe(hash, |entry| match entry.split_once('|') {
+    let in_table = probe(hash, |entry| match entry.split_once('|') {
         Some((container, known)) => {
             name.eq_ignore_ascii_case(container.as_bytes())
                 && sub.eq_ignore_ascii_case(known.as_bytes())
         }
         None => false,
-    })
-    .ok_or(LookupError::UnknownSubcommand)
+    });
+    in_table
+        .or_else(|| learned::find(&[name, sub].join(&SEPARATOR)))
+        .ok_or(LookupError::UnknownSubcommand)
 }
 
 /// The command of a full name, in any case, as access rules write it: `get`, `config|get`.
 pub fn named(name: &[u8]) -> Option<&'static Command> {
+    named_in_table(name).or_else(|| learned::find(name))
+}
+
+/// The same, without what was learned.
+pub(super) fn named_in_table(name: &[u8]) -> Option<&'static Command> {
     if name.is_empty() || name.len() > LONGEST_NAME {
         return None;
     }
@@ -233,7 +238,7 @@ const fn is_letters(mut name: &[u8]) -> bool {
 const SEPARATOR: u8 = b'|';
 
 /// No entry's name is longer, so nothing longer is hashed.
-const LONGEST_NAME: usize = 32;
+pub(super) const LONGEST_NAME: usize = 32;
 
 /// Slots of the index: a power of two, under half full.
 const SLOTS: usize = 1 << SLOT_BITS;
@@ -290,6 +295,11 @@ const fn fold(mut hash: u64, mut name: &[u8]) -> u64 {
         name = rest;
     }
     hash
+}
+
+/// A number for a name in any case, below [`SLOTS`].
+pub(super) fn spread(name: &[u8]) -> usize {
+    slot(fold(0, name))
 }
 
 /// The high bits of a product with 2^64 / golden ratio (Knuth's multiplicative hashing).

@@ -1,29 +1,35 @@
 //! Every command of Redis 7.0, and Tally's own: arity, flags, key positions, form of the reply, and what Tally does
 //! with it. Pure: no I/O, no clock.
 //!
-//! The one place where a command is classified; a command that is not in the table is unknown and
-//! gets Redis's error. `tests/it/command_table.rs` compares the table with a live server.
+//! The one place where a command is classified. What is not in the table may have been learned from a
+//! node's own `COMMAND` ([`learn`]); what was not is unknown and gets Redis's error.
+//! `tests/it/command_table.rs` compares the table with a live server.
 
 mod categories;
 mod copying;
 mod doc;
 mod flags;
 mod keys;
+mod learned;
 mod lookup;
 mod options;
 mod secrets;
+mod specs;
 mod table;
+mod told;
 
 pub use categories::{Categories, KeyAccess, Uses, key_access};
 pub use copying::Copying;
 pub use doc::markdown;
 pub use flags::Flags;
 pub use keys::{CountRule, Keys, KeysError, key_positions};
+pub use learned::{Learned, learn};
 pub use lookup::{LookupError, lookup, named, resolve};
 pub use options::{
     block_option, blocks, key_patterns, looking_option, needs_whole_node, other_database,
 };
 pub use secrets::{is_secret, shown, shown_prefix};
+pub use specs::KeySpec;
 
 use crate::resp::{Form, Request};
 
@@ -45,17 +51,18 @@ pub struct Command {
     /// What Tally does with it.
     pub class: Class,
     /// How a reply is converted for a client that speaks RESP2. A session asks
-    /// [`Command::form_of`], because `LPOP` and `RPOP` differ by their arguments.
+    /// [`Command::form_of`], because some differ by their arguments.
     pub form: Form,
 }
 
 impl Command {
     /// How the reply to `request` is converted for a client that speaks RESP2.
     pub fn form_of(&self, request: &Request<'_>) -> Form {
-        // With a count a missing list is a null array, without one a null string.
+        // With a count, or a score, what is missing is a null array, without one a null string.
         match self.form {
             Form::PopCount if request.len() > 2 => Form::NullArray,
-            Form::PopCount => Form::Plain,
+            Form::RankScore if request.len() > 3 => Form::NullArray,
+            Form::PopCount | Form::RankScore => Form::Plain,
             form => form,
         }
     }
@@ -69,10 +76,17 @@ impl Command {
         }
     }
 
-    /// Its place in [`commands`]; anything, at least their number, for a copy of an entry.
+    /// Its place in [`commands`], or behind them if it was learned; at least [`PLACES`] for a copy of
+    /// an entry.
+    #[inline]
     pub fn index(&'static self) -> usize {
         let first = commands().as_ptr().addr();
-        std::ptr::from_ref(self).addr().wrapping_sub(first) / size_of::<Self>()
+        let index = std::ptr::from_ref(self).addr().wrapping_sub(first) / size_of::<Self>();
+        if index < commands().len() {
+            index
+        } else {
+            learned::place(self).map_or(PLACES, |place| commands().len() + place)
+        }
     }
 
     /// Whether `len` arguments, the name included, are a number that the command takes.
@@ -89,6 +103,15 @@ impl Command {
 /// All commands and subcommands, grouped by family, containers before their subcommands.
 pub const fn commands() -> &'static [Command] {
     table::TABLE
+}
+
+/// How many [`Command::index`] can tell apart.
+pub const PLACES: usize = commands().len() + learned::ROOM;
+
+/// The command with this [`Command::index`], in the table or learned.
+pub fn at(index: usize) -> Option<&'static Command> {
+    let behind = index.checked_sub(commands().len());
+    behind.map_or_else(|| commands().get(index), learned::at)
 }
 
 /// What Tally does with a command.

@@ -119,6 +119,7 @@ const MAX_BYTES: usize = 128;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resp::testing::with_request;
     use crate::resp::{Limits, RequestScanner, encode};
 
     fn wire(args: &[&str]) -> Vec<u8> {
@@ -132,10 +133,7 @@ mod tests {
 
     #[track_caller]
     fn check(args: &str, want: &str) {
-        let wire = wire(&args.split(' ').collect::<Vec<_>>());
-        let mut scanner = RequestScanner::new();
-        scanner.scan(&wire, &Limits::default()).unwrap();
-        let shown = shown(&scanner.request(&wire));
+        let shown = with_request(args, shown);
         let shown: Vec<_> = shown
             .iter()
             .map(|arg| String::from_utf8_lossy(arg))

@@ -13,7 +13,9 @@ use super::{
     Categories, Class, Command, CountRule, Flags, Inside, KeyAccess, Keys, Merge, Messages,
     Refusal, Topics, Uses,
 };
-use crate::resp::Form::{NullArray, Pairs, PendingSummary, Plain, PopCount, StreamPairs};
+use crate::resp::Form::{
+    NullArray, Pairs, PendingSummary, Plain, PopCount, RankScore, StreamPairs,
+};
 
 const NONE: Keys = Keys::None;
 /// The first argument: `GET key`.
@@ -252,7 +254,7 @@ table! {
     "zrangebylex",            -4, ONE,       Keyed,                    Plain,          [READONLY], R, [SORTEDSET];
     "zrangebyscore",          -4, ONE,       Keyed,                    Pairs,          [READONLY], R, [SORTEDSET];
     "zrangestore",            -5, TWO,       Keyed,                    Plain,          [WRITE DENYOOM], W_R, [SORTEDSET];
-    "zrank",                   3, ONE,       Keyed,                    Plain,          [READONLY FAST], R, [SORTEDSET];
+    "zrank",                   3, ONE,       Keyed,                    RankScore,      [READONLY FAST], R, [SORTEDSET];
     "zrem",                   -3, ONE,       Keyed,                    Plain,          [WRITE FAST], W, [SORTEDSET];
     "zremrangebylex",          4, ONE,       Keyed,                    Plain,          [WRITE], W, [SORTEDSET];
     "zremrangebyrank",         4, ONE,       Keyed,                    Plain,          [WRITE], W, [SORTEDSET];
@@ -260,7 +262,7 @@ table! {
     "zrevrange",              -4, ONE,       Keyed,                    Pairs,          [READONLY], R, [SORTEDSET];
     "zrevrangebylex",         -4, ONE,       Keyed,                    Plain,          [READONLY], R, [SORTEDSET];
     "zrevrangebyscore",       -4, ONE,       Keyed,                    Pairs,          [READONLY], R, [SORTEDSET];
-    "zrevrank",                3, ONE,       Keyed,                    Plain,          [READONLY FAST], R, [SORTEDSET];
+    "zrevrank",                3, ONE,       Keyed,                    RankScore,      [READONLY FAST], R, [SORTEDSET];
     "zscan",                  -3, ONE,       Keyed,                    Plain,          [READONLY], R, [SORTEDSET];
     "zscore",                  3, ONE,       Keyed,                    Plain,          [READONLY FAST], R, [SORTEDSET];
     "zunion",                 -3, ZSETS,     Keyed,                    Pairs,          [READONLY MOVABLEKEYS], R, [SORTEDSET];

@@ -9,6 +9,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::command;
 use crate::config;
 use crate::flush::{self, Applier, Refusal};
 use crate::resp::{ReplyError, ReplyScanner, encode, reply};
@@ -86,6 +87,10 @@ pub(super) async fn connect(
         // Valkey gives its own version in HELLO, and here the one of Redis that it is like.
         if let Some(version) = field(&info, "redis_version") {
             peer.version = Some(version.into());
+        }
+        // A server that was not seen before may have commands that others lack.
+        if node.database == 0 && (peer.run_id.is_none() || peer.run_id != before.run_id) {
+            socket.learn(node).await?;
         }
         if let (Some(old), true) = (before.client_id, before.run_id == peer.run_id) {
             let mut digits = itoa::Buffer::new();
@@ -239,6 +244,36 @@ impl Socket {
             }
         }
         Ok(peer)
+    }
+
+    /// Asks the server for its commands, so that those which are not in the table can be used.
+    async fn learn(&mut self, node: &config::Node) -> Result<(), ConnectError> {
+        let commands = self.ask(&[b"COMMAND"]).await?;
+        if reply::is_error(&commands) {
+            let error = Refusal::from_reply(&commands).text;
+            tracing::debug!(
+                node = node.name,
+                error,
+                "the node does not tell its commands"
+            );
+            return Ok(());
+        }
+        let learned = command::learn(&commands);
+        if learned.new > 0 {
+            tracing::info!(
+                node = node.name,
+                commands = learned.new,
+                "the node has commands that Redis 7.0 lacks"
+            );
+        }
+        if learned.left_out > 0 {
+            tracing::warn!(
+                node = node.name,
+                commands = learned.left_out,
+                "the node has more commands than can be learned"
+            );
+        }
+        Ok(())
     }
 
     /// Asks the server to tell of changes by others to keys that were read here, or to any. Before version 7

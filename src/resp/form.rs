@@ -23,6 +23,9 @@ pub enum Form {
     /// As [`Form::NullArray`] if the request has a count, else as [`Form::Plain`]: `LPOP`, `RPOP`.
     /// `Command::form_of` decides; unresolved it is `Plain`.
     PopCount,
+    /// As [`Form::NullArray`] if the request has `WITHSCORE`, else as [`Form::Plain`]: `ZRANK`. Decided as
+    /// for [`Form::PopCount`].
+    RankScore,
     /// An array of pairs is flat: `ZRANGE ... WITHSCORES`, `ZPOPMIN key count`.
     Pairs,
     /// A map is an array of pairs, and null is `*-1`: `XREAD`.
@@ -81,7 +84,7 @@ const NULL_ARRAY: &[u8] = b"*-1\r\n";
 impl<'a> Walk<'a> {
     fn reply(&mut self, form: Form) -> Option<()> {
         match form {
-            Form::Plain | Form::PopCount => self.values(1, NULL)?,
+            Form::Plain | Form::PopCount | Form::RankScore => self.values(1, NULL)?,
             Form::NullArray => self.values(1, NULL_ARRAY)?,
             Form::Pairs => self.pairs()?,
             Form::StreamPairs => self.stream_pairs()?,
@@ -365,10 +368,11 @@ mod tests {
         check(Form::Plain, &deep, &deep);
     }
 
-    const FORMS: [Form; 6] = [
+    const FORMS: [Form; 7] = [
         Form::Plain,
         Form::NullArray,
         Form::PopCount,
+        Form::RankScore,
         Form::Pairs,
         Form::StreamPairs,
         Form::PendingSummary,

@@ -12,6 +12,8 @@ mod number;
 pub mod reply;
 mod request;
 mod scan;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use form::{Form, to_resp2};
 pub use inline::split;

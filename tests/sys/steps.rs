@@ -20,12 +20,26 @@ pub(crate) fn check_with<const N: usize>(
     greetings: [&str; N],
     steps: &[Step<'_>],
 ) {
-    let redis = Redis::start(&[]);
+    compare(
+        &Redis::start(&[]),
+        &Stack::start(settings),
+        greetings,
+        steps,
+    );
+}
+
+/// The same of this Tally and this plain server, which are empty.
+#[track_caller]
+pub(crate) fn compare<const N: usize>(
+    redis: &Redis,
+    stack: &Stack,
+    greetings: [&str; N],
+    steps: &[Step<'_>],
+) {
     let expected = seen(
         &mut greetings.map(|line| greeted(redis.connect(), line)),
         steps,
     );
-    let stack = Stack::start(settings);
     let actual = seen(
         &mut greetings.map(|line| greeted(stack.connect(), line)),
         steps,

@@ -1,0 +1,230 @@
+//! Commands that Redis 7.0 lacks, on nodes that have them: a Valkey.
+
+use std::time::Duration;
+
+use crate::connection::Connection;
+use crate::harness::{Stack, eventually, skipped_on_bare_redis};
+use crate::reply::Reply;
+use crate::servers::Redis;
+use crate::steps::{self, Step};
+
+const NONE: [(&str, &str); 0] = [];
+
+fn stack() -> Stack {
+    Stack::over(vec![Redis::start_valkey(), Redis::start_valkey()], &NONE)
+}
+
+#[track_caller]
+fn check(steps: &[Step<'_>]) {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    for greeting in ["HELLO 2", "HELLO 3"] {
+        let greetings = [greeting, "HELLO 3"];
+        steps::compare(&Redis::start_valkey(), &stack(), greetings, steps);
+    }
+}
+
+#[test]
+fn they_are_sent_to_the_node_of_their_keys() {
+    let mut steps: Vec<Step<'_>> = Vec::new();
+    for line in [
+        "HSET h f v g w",
+        "HEXPIRE h 100 FIELDS 2 f nobody",
+        "HTTL h FIELDS 3 f g nobody",
+        "HPERSIST h FIELDS 1 f",
+        "httl h FIELDS 1 f",
+        "HTTL missing FIELDS 1 f",
+        "HSETEX h EX 100 FIELDS 1 k v",
+        "HGETEX h PERSIST FIELDS 2 k nobody",
+        "HGETDEL h FIELDS 2 k nobody",
+        "HGETALL h",
+        "HEXPIRE h",
+        "HEXPIRE h x FIELDS 1 f",
+        "HTTL h FIELDS 9 f",
+        "DELIFEQ h v",
+        // A counter is what its clients were told.
+        "INCR c",
+        "INCR c",
+        "INCR c",
+        "DELIFEQ c 2",
+        "DELIFEQ c 3",
+        "INCR c",
+        // Their number is said in the request.
+        "MSETEX 2 {t}a 1 {t}b 2 EX 100",
+        "INCR {t}a",
+        "INCR {t}a",
+        "MSETEX 2 {t}a 7 {t}b 8",
+        "INCR {t}a",
+        "MGET {t}a {t}b",
+        "MSETEX",
+        // More arguments than 7.0 takes.
+        "ZADD z 1.5 m 2 n",
+        "ZRANK z n",
+        "ZRANK z n WITHSCORE",
+        "ZRANK z nobody",
+        "ZRANK z nobody WITHSCORE",
+        "ZREVRANK z m WITHSCORE",
+        "ZREVRANK nowhere m WITHSCORE",
+        "ZRANK z",
+        "COMMAND GETKEYS HTTL k FIELDS 1 f",
+        "COMMAND GETKEYS INCR",
+        // In a transaction.
+        "MULTI",
+        "HEXPIRE h 200 FIELDS 1 f",
+        "HTTL h FIELDS 1 f",
+        "EXEC",
+        "MULTI",
+        "HEXPIRE h",
+        "EXEC",
+        "HNOBODY h",
+    ] {
+        steps.push((0, line, "0"));
+    }
+    check(&steps);
+}
+
+#[test]
+fn those_who_track_are_told_of_them() {
+    check(&[
+        (1, "CLIENT TRACKING ON", "1"),
+        (1, "HTTL h FIELDS 1 f", "1"),
+        (0, "HSETEX h FIELDS 1 f v", "01"),
+        (0, "HSETEX h FIELDS 1 f v", "0"),
+        (1, "HGETALL h", "1"),
+        (0, "HEXPIRE h 100 FIELDS 1 f", "01"),
+    ]);
+}
+
+#[test]
+fn access_rules_hold_for_them() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = stack();
+    let mut client = stack.connect();
+    for line in [
+        "ACL SETUSER ann on >a ~* +@hash -hpersist",
+        "ACL SETUSER bob on >b ~* +@all -@hash +httl",
+        "ACL SETUSER cid on >c ~a* %R~r* +@all",
+    ] {
+        assert!(client.run(line).is_ok(), "{line}");
+    }
+    let words = |reply: Reply| format!("{reply:?}");
+    let listed = words(client.run("ACL LIST"));
+    for rules in ["+@hash -hpersist", "+@all -@hash", "+httl"] {
+        assert!(listed.contains(rules), "{listed}");
+    }
+    assert!(words(client.run("ACL CAT hash")).contains("hgetex"));
+    let unknown = client.run("ACL SETUSER ann +hnobody");
+    assert!(unknown.text().contains("Unknown command"), "{unknown:?}");
+    for (user, line, is_allowed) in [
+        ("ann a", "HTTL h FIELDS 1 f", true),
+        ("ann a", "HPERSIST h FIELDS 1 f", false),
+        ("ann a", "DELIFEQ h v", false),
+        ("bob b", "HTTL h FIELDS 1 f", true),
+        ("bob b", "HEXPIRE h 100 FIELDS 1 f", false),
+        ("bob b", "DELIFEQ h v", true),
+        ("cid c", "HTTL r FIELDS 1 f", true),
+        ("cid c", "HEXPIRE r 100 FIELDS 1 f", false),
+        ("cid c", "HEXPIRE a 100 FIELDS 1 f", true),
+        ("cid c", "MSETEX 2 a{a} 1 r{a} 2", false),
+        ("cid c", "MSETEX 2 a{a} 1 ab{a} 2", true),
+    ] {
+        client.run(&format!("AUTH {user}"));
+        let reply = words(client.run(line));
+        assert_eq!(
+            !reply.contains("NOPERM"),
+            is_allowed,
+            "{user} {line}: {reply}"
+        );
+    }
+}
+
+#[test]
+fn what_no_node_can_be_told_of_is_refused() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = stack();
+    let mut client = stack.connect();
+    for (line, error) in [
+        (
+            "WAITAOF 0 0 0",
+            "ERR WAITAOF is not available through Tally, send it to the Redis node",
+        ),
+        (
+            "COMMANDLOG LEN slow",
+            "ERR COMMANDLOG LEN is not available through Tally, send it to the Redis node",
+        ),
+        (
+            "SCRIPT SHOW 0000000000000000000000000000000000000000",
+            "ERR SCRIPT SHOW is not available through Tally, send it to the Redis node",
+        ),
+        (
+            "COMMANDLOG NOBODY",
+            "ERR unknown subcommand 'NOBODY'. Try COMMANDLOG HELP.",
+        ),
+        (
+            "COMMANDLOG|LEN slow",
+            "ERR unknown command 'COMMANDLOG|LEN', with args beginning with: 'slow' ",
+        ),
+        (
+            "MSETEX 6 a 1 b 2 c 3 d 4 e 5 f 6",
+            "CROSSSLOT Keys in request don't hash to the same slot",
+        ),
+        ("MSETEX 0 a 1", "ERR numkeys should be greater than 0"),
+    ] {
+        assert_eq!(client.run(line).text(), error, "{line}");
+    }
+    client.run("HTTL h FIELDS 1 f");
+    let figures = client.run("INFO commandstats");
+    let figures = figures.text();
+    assert!(figures.contains("cmdstat_httl:calls=1,"), "{figures}");
+    assert!(figures.contains("cmdstat_waitaof:calls=0,"), "{figures}");
+}
+
+/// They are known since the first node that has them; one that lacks them says so itself.
+#[test]
+fn nodes_may_differ() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = Stack::over(vec![Redis::start(&[]), Redis::start_valkey()], &NONE);
+    let mut client = stack.connect();
+    let mut nodes: Vec<Connection> = stack.nodes.iter().map(Redis::connect).collect();
+    let mut seen = [0, 0];
+    for number in 0..20 {
+        let key = format!("k{number}");
+        client.run(&format!("HSET {key} f v"));
+        let at = usize::from(nodes[1].run(&format!("EXISTS {key}")).integer() == 1);
+        let line = format!("HTTL {key} FIELDS 1 f");
+        assert_eq!(client.run(&line), nodes[at].run(&line));
+        seen[at] += 1;
+    }
+    assert!(seen.iter().all(|n| *n > 0), "{seen:?}");
+}
+
+#[test]
+fn they_are_known_once_their_node_is_there() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let mut nodes = vec![Redis::start(&[]), Redis::start_valkey()];
+    nodes[1].kill();
+    let mut stack = Stack::over(nodes, &NONE);
+    let mut client = stack.connect();
+    let text = client.run("HTTL h FIELDS 1 f");
+    assert!(
+        text.text().starts_with("ERR unknown command 'HTTL'"),
+        "{text:?}"
+    );
+    stack.nodes[1].restart();
+    let known = eventually(Duration::from_secs(10), || {
+        (0..20).any(|number| {
+            let reply = client.run(&format!("HTTL k{number} FIELDS 1 f"));
+            matches!(reply, Reply::Array(_))
+        })
+    });
+    assert!(known);
+}
