@@ -37,6 +37,13 @@ impl<T: Deliver> Node<T> {
         self.inner.lock().busy_with().cloned()
     }
 
+    /// Whether it may be running a client's script: one was sent, and not everything behind it has
+    /// been answered.
+    pub fn may_run_script(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.busy.has_script && inner.lane.in_flight() > 0
+    }
+
     /// Asks whether a script runs for too long, once for each reply that is late.
     pub(super) fn ask_if_busy(self: &Arc<Self>, now: Instant) {
         let late = {

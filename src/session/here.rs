@@ -136,7 +136,7 @@ impl Dispatch<'_> {
     /// A command without keys to which every node gives the same answer.
     pub(super) fn any_node(&mut self, command: &Command, request: &Request<'_>) -> Flow {
         self.leave();
-        if command.name == "function|stats" && self.busy().is_some() {
+        if command.name == "function|stats" && self.nodes.iter().any(|node| node.may_run_script()) {
             return self.ask_past_lanes(command, request);
         }
         // The first node that is connected, or else the first one.

@@ -14,9 +14,10 @@ use super::replies::{Place, Ticket};
 use crate::command::Command;
 use crate::counter::Extent;
 use crate::fan_out;
-use crate::node::{Node, PoolError};
+use crate::node::{Node, PoolError, Pooled};
 use crate::resp::{Request, encode, parse_i64, reply};
 use crate::router::Router;
+use crate::telemetry::clock::now;
 
 impl Dispatch<'_> {
     /// `WAIT`: applies what is pending in every database of every node, then waits on a connection
@@ -92,7 +93,8 @@ impl Dispatch<'_> {
             return Flow::Continue;
         };
         let place = self.place(command.form);
-        let bound = self.shared.live().upstream.request_timeout;
+        // A node says nothing before a script has run for its `busy-reply-threshold`.
+        let bound = self.shared.live().upstream.hard_timeout;
         let asked = ask_each(&self.shared.router, request.wire(), bound);
         tokio::spawn(async move {
             most_telling(place, asked).await;
@@ -130,12 +132,29 @@ const KILLED: &[u8] = b"+OK\r\n";
 /// One node's answer, or why there is none, in words for a client.
 async fn ask(node: &Node<Ticket>, wire: &[u8], bound: Duration) -> Result<Vec<u8>, String> {
     let unasked = |error: PoolError| error.to_string();
-    let mut connection = node.borrow().await.map_err(unasked)?;
+    let mut connection = borrow(node, bound).await.map_err(unasked)?;
     let answer = connection.ask(wire, bound).await;
     let answer = answer.map_err(|lost| format!("node {}: {lost}", node.name()))?;
     node.take_back(connection);
     Ok(answer)
 }
+
+/// A connection to a node; it may take a script's time, but not more than `bound`, to open one.
+async fn borrow(node: &Node<Ticket>, bound: Duration) -> Result<Pooled, PoolError> {
+    let until = now().checked_add(bound);
+    loop {
+        let borrowed = node.borrow().await;
+        let is_late = until.is_none_or(|until| now() >= until);
+        let waits = matches!(borrowed, Err(PoolError::Unreachable { .. }));
+        if !waits || is_late || node.is_away() || !node.may_run_script() {
+            return borrowed;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Before a connection is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The next answer; `None` when all nodes have been heard.
 async fn next_answer(asked: &mut JoinSet<Vec<u8>>) -> Option<Vec<u8>> {

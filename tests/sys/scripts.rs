@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::connection::Connection;
-use crate::harness::{Stack, eventually, skipped_on_bare_redis};
+use crate::harness::{Stack, eventually, pause, skipped_on_bare_redis};
 use crate::reply::Reply;
 
 const BODY: &str = "return {KEYS[1], ARGV[1]}";
@@ -159,6 +159,50 @@ fn a_script_that_does_not_end_is_killed_and_its_lane_goes_on() {
     assert!(reply.contains("Script killed by user"), "{reply}");
     for key in &keys {
         assert!(runner.call(&["SET", key, "v"]).is_ok());
+    }
+}
+
+/// Before the node says anything, which is later than most timeouts here.
+#[test]
+fn a_script_is_told_of_and_killed_before_its_node_is_called_busy() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let busy = ["--busy-reply-threshold", "2500"];
+    let nodes = vec![
+        crate::servers::Redis::start(&busy),
+        crate::servers::Redis::start(&busy),
+    ];
+    let settings = [
+        ("upstream.request_timeout", "\"1s\""),
+        ("upstream.connect_timeout", "\"500ms\""),
+    ];
+    let stack = Stack::over(nodes, &settings);
+    let key = stack.key_on(1, "k");
+    let mut client = stack.connect();
+    let library =
+        "#!lua name=endless\nredis.register_function('endless', function() while true do end end)";
+    assert_eq!(
+        client.call(&["FUNCTION", "LOAD", library]).text(),
+        "endless"
+    );
+    let mut runner = stack.connect();
+    for kill in ["FUNCTION KILL", "SCRIPT KILL"] {
+        let is_function = kill == "FUNCTION KILL";
+        let call = if is_function {
+            ["FCALL", "endless", "1", &key]
+        } else {
+            ["EVAL", "while true do end", "1", &key]
+        };
+        runner.send(&call);
+        pause(Duration::from_millis(200));
+        if is_function {
+            let stats = format!("{:?}", client.run("FUNCTION STATS"));
+            assert!(stats.contains("duration_ms"), "{stats}");
+        }
+        assert!(client.run(kill).is_ok(), "{kill}");
+        runner.read_reply();
+        assert!(runner.call(&["SET", &key, "v"]).is_ok());
     }
 }
 
