@@ -31,8 +31,8 @@ const INTRODUCTION: &str = "\
 
 # Commands
 
-Every command and subcommand of Redis 7.0, and what Tally does with it; `CLIENT SETINFO` and
-`CLIENT NO-TOUCH` are of 7.2, `TALLY` is Tally's own. Arguments are counted as Redis counts them, with
+Every command and subcommand of Redis 7.0, and what Tally does with it; `CLIENT SETINFO`,
+`CLIENT NO-TOUCH` and `WAITAOF` are of 7.2, `TALLY` is Tally's own. Arguments are counted as Redis counts them, with
 Redis's error.
 
 A command that is not here, but in a node's own reply to `COMMAND` (a newer one, or a module's), is
@@ -155,7 +155,7 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
                 EveryNode::ScriptLoad => "the hash, the same everywhere",
                 EveryNode::ScriptExists => "1 where every node has the script",
                 EveryNode::Kill => "on a connection of its own; `OK` when one of them was ended",
-                EveryNode::Wait => "the smallest number of replicas",
+                EveryNode::Wait => "the smallest numbers",
                 EveryNode::LastSave => "the earliest",
                 EveryNode::Save => {
                     "after all pending increments; an error of any node, else the reply of one"

@@ -204,7 +204,7 @@ pub enum EveryNode {
     Function,
     /// `SCRIPT KILL`, `FUNCTION KILL`: `OK` when one of them was ended.
     Kill,
-    /// `WAIT`: the smallest number of replicas.
+    /// `WAIT`, `WAITAOF`: the smallest numbers of servers.
     Wait,
     /// `SAVE`, `BGSAVE`, `BGREWRITEAOF`: what is pending is applied first, then all nodes write
     /// their keys to their disks.

@@ -96,8 +96,8 @@ macro_rules! table {
 }
 
 // OBJECT ENCODING and REFCOUNT are barriers, unlike FREQ and IDLETIME: an increment makes a `raw`
-// string an `int`, and values below 10,000 are shared objects. CLIENT SETINFO and NO-TOUCH are of
-// Redis 7.2; client libraries send them to every server.
+// string an `int`, and values below 10,000 are shared objects. CLIENT SETINFO and NO-TOUCH and WAITAOF
+// are of Redis 7.2; client libraries send them to every server.
 table! {
     // name, arity, keys, class, form of the reply, flags, how keys are used, ACL categories that the
     // flags do not imply
@@ -136,6 +136,7 @@ table! {
     "type",                    2, ONE,       Peek,                     Plain,          [READONLY FAST], LOOK, [KEYSPACE];
     "unlink",                 -2, ALL,       SUM,                      Plain,          [WRITE FAST], W, [KEYSPACE];
     "wait",                    3, NONE,      EveryNode(Each::Wait),    Plain,          [NOSCRIPT], NO_KEY, [CONNECTION];
+    "waitaof",                 4, NONE,      EveryNode(Each::Wait),    Plain,          [NOSCRIPT NEWER], NO_KEY, [CONNECTION BLOCKING];
 
     // Strings, counters among them.
     "append",                  3, ONE,       Keyed,                    Plain,          [WRITE DENYOOM FAST], W, [STRING];

@@ -1,5 +1,5 @@
-//! What is asked of all nodes at once, on pooled connections past the lanes: `WAIT`, so that the
-//! lanes go on meanwhile; `SCRIPT KILL` and `FUNCTION KILL`, because a lane waits for the script that
+//! What is asked of all nodes at once, on pooled connections past the lanes: `WAIT` and `WAITAOF`, so
+//! that the lanes go on meanwhile; `SCRIPT KILL` and `FUNCTION KILL`, because a lane waits for the script that
 //! it has sent.
 //!
 //! `Shared::waits` bounds the clients that do so at once; another gets an error.
@@ -20,14 +20,18 @@ use crate::router::Router;
 use crate::telemetry::clock::now;
 
 impl Dispatch<'_> {
-    /// `WAIT`: applies what is pending in every database of every node, then waits on a connection
-    /// of its own to each, so that the lanes go on. The reply is the smallest number of replicas.
+    /// `WAIT`, `WAITAOF`: applies what is pending in every database of every node, then waits on a
+    /// connection of its own to each, so that the lanes go on. The reply has the smallest numbers.
+    ///
+    /// A node waits for what the connection itself has written. So it first writes what changes
+    /// nothing, behind everything else.
     pub(super) fn wait(&mut self, command: &Command, request: &Request<'_>) -> Flow {
-        if parse_i64(request.arg(1)).is_none() {
+        let last = request.len() - 1;
+        if (1..last).any(|at| parse_i64(request.arg(at)).is_none()) {
             self.error("ERR value is not an integer or out of range");
             return Flow::Continue;
         }
-        let timeout = match parse_i64(request.arg(2)).map(u64::try_from) {
+        let timeout = match parse_i64(request.arg(last)).map(u64::try_from) {
             Some(Ok(ms)) => Duration::from_millis(ms),
             Some(Err(_)) => {
                 self.error("ERR timeout is negative");
@@ -52,9 +56,13 @@ impl Dispatch<'_> {
         let bound = timeout.saturating_add(upstream.connect_timeout + upstream.request_timeout);
         let router = Arc::clone(&self.shared.router);
         let ms = timeout.as_millis().max(1).to_string();
-        let mut request_wire = Vec::new();
-        let wait = [b"WAIT".as_slice(), request.arg(1), ms.as_bytes()];
-        encode::request(&mut request_wire, &wait);
+        let mut wait: Vec<&[u8]> = request.args().collect();
+        wait.splice(last.., [ms.as_bytes()]);
+        let requests = [WRITE, &wait].map(|request| {
+            let mut wire = Vec::new();
+            encode::request(&mut wire, request);
+            wire
+        });
         let slots = Arc::clone(&self.shared.waits);
         let place = self.place(command.form);
         let merge: fan_out::Merge = Box::new(move |parts, place| {
@@ -64,7 +72,7 @@ impl Dispatch<'_> {
             let Ok(slot) = slots.try_acquire_owned() else {
                 return place.fill(b"-ERR too many clients are in WAIT\r\n");
             };
-            let asked = ask_each(&router, &request_wire, bound);
+            let asked = ask_each(&router, &requests, bound);
             tokio::spawn(async move {
                 wait_on(place, asked).await;
                 drop(slot);
@@ -95,7 +103,7 @@ impl Dispatch<'_> {
         let place = self.place(command.form);
         // A node says nothing before a script has run for its `busy-reply-threshold`.
         let bound = self.shared.live().upstream.hard_timeout;
-        let asked = ask_each(&self.shared.router, request.wire(), bound);
+        let asked = ask_each(&self.shared.router, &[request.wire().to_vec()], bound);
         tokio::spawn(async move {
             most_telling(place, asked).await;
             drop(slot);
@@ -104,14 +112,22 @@ impl Dispatch<'_> {
     }
 }
 
-/// Asks each node on a connection of its own. An answer is what the node gave, or the error of one
-/// that gave none.
-fn ask_each(router: &Arc<Router<Ticket>>, wire: &[u8], bound: Duration) -> JoinSet<Vec<u8>> {
+/// Changes nothing, and goes to replicas and to the append-only file like any other write
+/// (`swapdbCommand` in Redis's `db.c`); unlike most of them it takes no memory and needs no key.
+const WRITE: &[&[u8]] = &[b"SWAPDB", b"0", b"0"];
+
+/// Asks each node these requests on a connection of its own. An answer is what the node gave to the
+/// last one, its error for one before, or the error of one that gave none.
+fn ask_each(
+    router: &Arc<Router<Ticket>>,
+    requests: &[Vec<u8>],
+    bound: Duration,
+) -> JoinSet<Vec<u8>> {
     let mut asked = JoinSet::new();
     for (index, node) in router.nodes().iter().enumerate() {
-        let (router, node, wire) = (Arc::clone(router), Arc::clone(node), wire.to_vec());
+        let (router, node, requests) = (Arc::clone(router), Arc::clone(node), requests.to_vec());
         asked.spawn(async move {
-            match ask(&node, &wire, bound).await {
+            match ask(&node, &requests, bound).await {
                 Ok(answer) => {
                     if answer == KILLED {
                         // Its reply may still be on its way.
@@ -130,11 +146,21 @@ fn ask_each(router: &Arc<Router<Ticket>>, wire: &[u8], bound: Duration) -> JoinS
 const KILLED: &[u8] = b"+OK\r\n";
 
 /// One node's answer, or why there is none, in words for a client.
-async fn ask(node: &Node<Ticket>, wire: &[u8], bound: Duration) -> Result<Vec<u8>, String> {
+async fn ask(
+    node: &Node<Ticket>,
+    requests: &[Vec<u8>],
+    bound: Duration,
+) -> Result<Vec<u8>, String> {
     let unasked = |error: PoolError| error.to_string();
     let mut connection = borrow(node, bound).await.map_err(unasked)?;
-    let answer = connection.ask(wire, bound).await;
-    let answer = answer.map_err(|lost| format!("node {}: {lost}", node.name()))?;
+    let mut answer = Vec::new();
+    for wire in requests {
+        let frame = connection.ask(wire, bound).await;
+        answer = frame.map_err(|lost| format!("node {}: {lost}", node.name()))?;
+        if reply::is_error(&answer) {
+            break;
+        }
+    }
     node.take_back(connection);
     Ok(answer)
 }
@@ -168,23 +194,47 @@ fn frame_of(error: &str) -> Vec<u8> {
     frame
 }
 
-/// Fills in how many replicas of every node have everything, or the first error.
+/// Fills in how many servers of every node have everything, or the first error.
 async fn wait_on(place: Place, mut asked: JoinSet<Vec<u8>>) {
-    let mut least = i64::MAX;
-    let mut frame = Vec::new();
+    let mut answers = Vec::new();
     while let Some(answer) = next_answer(&mut asked).await {
-        let Some(replicas) = reply::integer(&answer) else {
-            frame = answer;
-            break;
-        };
-        least = least.min(replicas);
+        answers.push(answer);
     }
-    if frame.is_empty() {
-        encode::integer(&mut frame, least);
-    }
-    if let Some(waker) = place.fill(&frame) {
+    if let Some(waker) = place.fill(&least(&answers)) {
         waker.wake();
     }
+}
+
+/// The least of numbers, or of each place in arrays of them; the first answer that is neither.
+fn least(answers: &[Vec<u8>]) -> Vec<u8> {
+    let numbers = |frame: &Vec<u8>| -> Option<Vec<i64>> {
+        let each = reply::elements(frame)?;
+        each.map(reply::integer).collect()
+    };
+    let is_number = |frame: &Vec<u8>| reply::integer(frame).is_some();
+    let is_other = |frame: &&Vec<u8>| !is_number(frame) && numbers(frame).is_none();
+    if let Some(other) = answers.iter().find(is_other) {
+        return other.clone();
+    }
+    let mut frame = Vec::new();
+    if answers.iter().all(is_number) {
+        let least = answers
+            .iter()
+            .filter_map(|frame| reply::integer(frame))
+            .min();
+        encode::integer(&mut frame, least.unwrap_or_default());
+    } else {
+        let least = answers.iter().filter_map(numbers).reduce(|least, more| {
+            let pairs = least.into_iter().zip(more);
+            pairs.map(|(one, other)| one.min(other)).collect()
+        });
+        let least = least.unwrap_or_default();
+        encode::array(&mut frame, least.len());
+        for number in least {
+            encode::integer(&mut frame, number);
+        }
+    }
+    frame
 }
 
 /// Fills in `OK` if one node says so, what runs if one tells; else the most telling error: that a

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::connection::Connection;
 use crate::harness::{Stack, eventually, skipped_on_bare_redis};
 use crate::reply::Reply;
+use crate::servers::Redis;
 
 /// Every key that a SCAN with these arguments names, in the order they came.
 #[track_caller]
@@ -183,6 +184,70 @@ fn wait_without_replicas_answers_none() {
     );
     assert_eq!(client.run("WAIT 1 50").integer(), 0);
     assert_eq!(client.run("GET a").text(), "3");
+}
+
+#[test]
+fn wait_counts_the_replicas_that_have_what_was_written() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let node = || Redis::start(&["--repl-diskless-sync-delay", "0"]);
+    waits_for_replicas(vec![node(), node()], |node| {
+        let port = node.address().port().to_string();
+        Redis::start(&["--replicaof", "127.0.0.1", &port])
+    });
+}
+
+/// Once more where a node waits for less: there a connection that has written nothing waits for
+/// nothing (Redis 7.2).
+#[test]
+fn wait_counts_the_replicas_of_newer_servers() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let nodes = vec![Redis::start_valkey(), Redis::start_valkey()];
+    waits_for_replicas(nodes, |node| {
+        let at_once = "CONFIG SET repl-diskless-sync-delay 0";
+        assert!(node.connect().run(at_once).is_ok());
+        let replica = Redis::start_valkey();
+        let port = node.address().port();
+        let follow = format!("REPLICAOF 127.0.0.1 {port}");
+        assert!(replica.connect().run(&follow).is_ok());
+        replica
+    });
+}
+
+#[track_caller]
+fn waits_for_replicas(nodes: Vec<Redis>, follow: impl Fn(&Redis) -> Redis) {
+    let replicas: Vec<Redis> = nodes.iter().map(follow).collect();
+    let stack = Stack::over(nodes, &[("counters.flush_interval", "\"10s\"")]);
+    let mut client = stack.connect();
+    let limit = Duration::from_secs(20);
+    assert!(eventually(limit, || client.run("WAIT 1 100").integer() == 1));
+    let key = stack.key_on(1, "k");
+    let slow = &replicas[1];
+    slow.freeze();
+    client.run_all(&[format!("INCR {key}"), format!("INCR {key}")]);
+    // Whatever the connection that it waits on was used for before.
+    for _ in 0..3 {
+        assert_eq!(client.run("WAIT 1 50").integer(), 0);
+    }
+    slow.thaw();
+    assert_eq!(client.run("WAIT 1 20000").integer(), 1);
+    let mut replica = slow.connect();
+    assert_eq!(replica.run(&format!("GET {key}")).text(), "2");
+    let is_newer = !stack.nodes[0].connect().run("WAITAOF 0 0 1").is_error();
+    let reply = client.run("WAITAOF 0 1 50");
+    if is_newer {
+        // They keep nothing on their disks.
+        assert_eq!(
+            reply,
+            Reply::Array(vec![Reply::Integer(0), Reply::Integer(0)])
+        );
+        assert!(client.run("WAITAOF 1 0 50").is_error());
+    } else {
+        assert!(reply.text().starts_with("ERR unknown command"), "{reply:?}");
+    }
 }
 
 #[test]
