@@ -29,8 +29,9 @@ pub fn block_option(command: &Command, request: &Request<'_>) -> Option<usize> {
             Some("block") => return Some(at),
             Some("count") => at += 1,
             Some("group") => at += 2,
-            Some("noack") => {}
-            _ => return None,
+            Some("streams") => return None,
+            // Of a later version; how many values it has is not known.
+            Some(_) | None => {}
         }
         at += 1;
     }
@@ -185,7 +186,9 @@ pub(super) fn streams(command: &Command, request: &Request<'_>) -> Result<Stream
             }
             Some("noack") if of_group => {}
             Some("noack") => return Err(KeysError::OnlyForGroups("NOACK")),
-            _ => return Err(KeysError::Syntax),
+            Some(_) => return Err(KeysError::Syntax),
+            // A node that does not know it, either, says so.
+            None => return behind_word(request, at + 1).ok_or(KeysError::Syntax),
         }
         at += 1;
         if at >= request.len() {
@@ -196,6 +199,17 @@ pub(super) fn streams(command: &Command, request: &Request<'_>) -> Result<Stream
         return Err(KeysError::NoGroup);
     }
     Ok(keys)
+}
+
+/// Keys behind the first `STREAMS` from `at` on, wherever the options before it end.
+fn behind_word(request: &Request<'_>, at: usize) -> Option<StreamsRead> {
+    let is_word = |at: &usize| request.arg(*at).eq_ignore_ascii_case(b"streams");
+    let first = (at..request.len()).find(is_word)? + 1;
+    let left = request.len() - first;
+    (left > 0 && left.is_multiple_of(2)).then_some(StreamsRead {
+        first,
+        count: left / 2,
+    })
 }
 
 /// The option that `arg` is, in any case; `options` are lower case.

@@ -329,6 +329,10 @@ fn waiting_and_undeclared_keys_are_seen_in_the_options() {
     assert!(blocks("XREADGROUP GROUP g c NOACK BLOCK 0 STREAMS s >"));
     assert!(!blocks("XREADGROUP GROUP block block STREAMS block >"));
     assert!(!blocks("XREAD STREAMS block 0"));
+    // With an option that Redis 8.4 has.
+    let newer = "XREADGROUP GROUP g c CLAIM 10 BLOCK 0 STREAMS s t > >";
+    assert!(blocks(newer));
+    assert_eq!(keys_of(&split(newer)).unwrap(), ["s", "t"]);
     assert!(!blocks("LPOP a"));
 
     let whole = |line: &str| {
