@@ -1,7 +1,9 @@
 //! What a node may and may not do that Tally asks for on connecting.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -18,24 +20,34 @@ const FAST: Settings<'_> = &[
 /// Passes everything on, and tells of a change of all keys right behind the reply that turns such
 /// messages on, as a server does that is loading its data.
 fn tell_of_a_change_at_once(mut tally: TcpStream, mut node: TcpStream) -> io::Result<()> {
+    let (mut requests, mut to_node) = (tally.try_clone()?, node.try_clone()?);
+    let is_asked = Arc::new(AtomicBool::new(false));
+    let asks = Arc::clone(&is_asked);
+    let pass_on = move || -> io::Result<()> {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let count = requests.read(&mut buffer)?;
+            if count == 0 {
+                return to_node.shutdown(Shutdown::Both);
+            }
+            let mut parts = buffer[..count].windows(8);
+            asks.fetch_or(parts.any(|part| part == b"TRACKING"), Ordering::Release);
+            to_node.write_all(&buffer[..count])?;
+        }
+    };
+    thread::spawn(pass_on);
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let count = tally.read(&mut buffer)?;
-        let mut request = buffer[..count].windows(8);
-        let turns_on = request.any(|part| part == b"TRACKING");
-        node.write_all(&buffer[..count])?;
-        // The handshake asks one thing after the other.
         let count = node.read(&mut buffer)?;
+        if count == 0 {
+            return tally.shutdown(Shutdown::Both);
+        }
         tally.write_all(&buffer[..count])?;
-        if turns_on {
-            break;
+        // The handshake asks one thing after the other: this is the answer.
+        if is_asked.swap(false, Ordering::Acquire) {
+            tally.write_all(b">2\r\n$10\r\ninvalidate\r\n_\r\n")?;
         }
     }
-    tally.write_all(b">2\r\n$10\r\ninvalidate\r\n_\r\n")?;
-    let (mut requests, mut to_node) = (tally.try_clone()?, node.try_clone()?);
-    thread::spawn(move || io::copy(&mut requests, &mut to_node));
-    io::copy(&mut node, &mut tally)?;
-    Ok(())
 }
 
 #[test]

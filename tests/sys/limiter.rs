@@ -1,7 +1,7 @@
 //! The limit script: grants are exact, however many ask at once, and denials cost the node nothing.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -243,18 +243,29 @@ fn grants_through_cut_connections_are_each_counted_once() {
     let stack = Stack::start(settings);
     let address = stack.address();
     let cutting = AtomicBool::new(true);
+    let answers = AtomicUsize::new(0);
     let (mut granted, mut unknown): (HashMap<usize, Vec<i64>>, HashMap<usize, usize>) =
         Default::default();
     thread::scope(|scope| {
         let callers: Vec<_> = (0..4)
-            .map(|client| scope.spawn(move || call_many(address, client)))
+            .map(|client| {
+                scope.spawn({
+                    let answers = &answers;
+                    move || call_many(address, client, answers)
+                })
+            })
             .collect();
         scope.spawn(|| {
+            // Not before something was answered since: else a slow machine only connects.
+            let mut enough = 0;
             while cutting.load(Ordering::Relaxed) {
-                for node in &stack.nodes {
-                    node.connect().run("CLIENT KILL TYPE normal SKIPME yes");
+                if answers.load(Ordering::Relaxed) >= enough {
+                    for node in &stack.nodes {
+                        node.connect().run("CLIENT KILL TYPE normal SKIPME yes");
+                    }
+                    enough = answers.load(Ordering::Relaxed) + 500;
                 }
-                pause(Duration::from_millis(50));
+                pause(Duration::from_millis(5));
             }
         });
         for caller in callers {
@@ -296,7 +307,11 @@ fn grants_through_cut_connections_are_each_counted_once() {
 }
 
 /// Calls for each of 50 keys, together, again and again; what each granted, `None` for an error.
-fn call_many(address: std::net::SocketAddr, client: usize) -> Vec<(usize, Option<i64>)> {
+fn call_many(
+    address: std::net::SocketAddr,
+    client: usize,
+    answers: &AtomicUsize,
+) -> Vec<(usize, Option<i64>)> {
     let mut connection = Connection::open(address);
     let mut calls = Vec::new();
     for round in 0..200 {
@@ -313,7 +328,10 @@ fn call_many(address: std::net::SocketAddr, client: usize) -> Vec<(usize, Option
             calls.push((
                 key,
                 match connection.read_reply() {
-                    Reply::Integer(value) => Some(value),
+                    Reply::Integer(value) => {
+                        answers.fetch_add(1, Ordering::Relaxed);
+                        Some(value)
+                    }
                     Reply::Error(_) => None,
                     other => panic!("{other:?}"),
                 },
