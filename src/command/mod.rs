@@ -28,7 +28,7 @@ pub use lookup::{LookupError, lookup, named, resolve};
 pub use options::{
     block_option, blocks, key_patterns, looking_option, needs_whole_node, other_database,
 };
-pub use secrets::{is_secret, shown, shown_prefix};
+pub use secrets::{is_password, is_secret, shown, shown_prefix};
 pub use specs::KeySpec;
 
 use crate::resp::{Form, Request};

@@ -99,17 +99,11 @@ fn more_arguments(count: usize) -> Vec<u8> {
     format!("... ({count} more arguments)").into_bytes()
 }
 
-/// Whether a parameter of Redis is a password.
-fn is_password(name: &[u8]) -> bool {
-    let names = [
-        "requirepass",
-        "masterauth",
-        "tls-key-file-pass",
-        "tls-client-key-file-pass",
-    ];
-    names
-        .iter()
-        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+/// Whether a parameter of a server is a password, by its name: `requirepass`, `masterauth`,
+/// `tls-key-file-pass`, Valkey's `primaryauth`.
+pub fn is_password(name: &[u8]) -> bool {
+    let end = name.last_chunk::<4>();
+    end.is_some_and(|end| end.eq_ignore_ascii_case(b"auth") || end.eq_ignore_ascii_case(b"pass"))
 }
 
 /// Redis's `SLOWLOG_ENTRY_MAX_ARGC` and `SLOWLOG_ENTRY_MAX_STRING`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::connection::Connection;
 use crate::harness::{Stack, eventually, skipped_on_bare_redis};
 use crate::reply::Reply;
-use crate::servers::Redis;
+use crate::servers::{Redis, is_other_server};
 use crate::steps::{self, Step};
 
 const NONE: [(&str, &str); 0] = [];
@@ -183,6 +183,22 @@ fn what_no_node_can_be_told_of_is_refused() {
     );
 }
 
+#[test]
+fn no_password_of_a_node_is_shown_by_another_name() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = stack();
+    for node in &stack.nodes {
+        node.connect().run_ok("CONFIG SET primaryauth hush");
+    }
+    let mut client = stack.connect();
+    for asked in ["*", "primaryauth", "masterauth", "*auth*"] {
+        let shown = format!("{:?}", client.run(&format!("CONFIG GET {asked}")));
+        assert!(shown.contains("auth") && !shown.contains("hush"), "{shown}");
+    }
+}
+
 /// They are known since the first node that has them; one that lacks them says so itself.
 #[test]
 fn nodes_may_differ() {
@@ -206,7 +222,7 @@ fn nodes_may_differ() {
 
 #[test]
 fn they_are_known_once_their_node_is_there() {
-    if skipped_on_bare_redis() {
+    if skipped_on_bare_redis() || is_other_server() {
         return;
     }
     let mut nodes = vec![Redis::start(&[]), Redis::start_valkey()];

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::argument::{self, SYNTAX_ERROR};
 use super::{After, Local};
+use crate::command;
 use crate::glob::{self, Case};
 use crate::resp::{Protocol, Request, encode, parse_i64, reply};
 use crate::session::DEFAULT_USER;
@@ -337,6 +338,8 @@ impl NodeConfig {
             .collect();
         while let (Some(name), Some(value)) = (told.next(), told.next()) {
             if !own.contains(&name.to_ascii_lowercase()) {
+                let is_password = command::is_password(name);
+                let value = if is_password { &[][..] } else { value };
                 pairs.push((name.to_vec(), value.to_vec()));
             }
         }
