@@ -82,6 +82,12 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     // GroupMQ: `groupmq:<queue>:<part>`, most of which its scripts make of the first
     family("groupmq", &["groupmq:*"]),
+    // Agenda: `agenda:job:<id>`, which its scripts make of their keys, `agenda:jobs:by_next_run_at`,
+    // `agenda:jobs:by_name:<name>`, ...
+    family("agenda", &["agenda:job:*", "agenda:jobs:*"]),
+    // @boringnode/queue: `boringnode::queue::jobs::<queue>::<part>` and
+    // `boringnode::queue::schedules::<id>`, which its scripts make of their keys
+    family("boringnode", &["boringnode::queue::*"]),
     // RedisSMQ: `redis-smq-<version>:<namespace>:<type>:<name>`
     family("redis-smq", &["redis-smq-*"]),
     // Medusa's event bus, a queue of BullMQ: `RedisEventBusService:events-queue:<part>`

@@ -205,6 +205,21 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ),
     ("redis-smq", &["redis-smq-800.26:default:9:mail"]),
     ("groupmq", &["groupmq:mail:ready"]),
+    (
+        "agenda",
+        &[
+            "agenda:job:6a53",
+            "agenda:jobs:by_next_run_at",
+            "agenda:jobs:by_name:mail",
+        ],
+    ),
+    (
+        "boringnode",
+        &[
+            "boringnode::queue::jobs::mail::data",
+            "boringnode::queue::schedules::index",
+        ],
+    ),
     ("medusa", &["RedisEventBusService:events-queue:wait"]),
     (
         "launchdarkly",
@@ -247,7 +262,7 @@ fn the_keys_of_a_family_are_where_its_name_is() {
         }
     }
     let others = [
-        "bulls:1", "unack", "Celery", "b_views", "huey:1", "q:jobsx", "jc:a",
+        "bulls:1", "unack", "Celery", "b_views", "huey:1", "q:jobsx", "jc:a", "agenda:1",
     ];
     let others = others.map(str::as_bytes);
     let others = others.into_iter().map(<[u8]>::to_vec).chain(keys(5_000));
