@@ -32,7 +32,7 @@ const INTRODUCTION: &str = "\
 # Commands
 
 Every command and subcommand of Redis 7.0, and what Tally does with it; `CLIENT SETINFO`,
-`CLIENT NO-TOUCH` and `WAITAOF` are of 7.2, `TALLY` is Tally's own. Arguments are counted as Redis counts them, with
+`CLIENT NO-TOUCH` and `WAITAOF` are of 7.2, `CLIENT KILL MAXAGE` of 7.4, `TALLY` is Tally's own. Arguments are counted as Redis counts them, with
 Redis's error.
 
 A command that is not here, but in a node's own reply to `COMMAND` (a newer one, or a module's), is

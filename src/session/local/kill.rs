@@ -1,5 +1,7 @@
 //! `CLIENT KILL`: which clients, and the two forms of its reply.
 
+use std::time::Instant;
+
 use super::argument::{self, SYNTAX_ERROR};
 use super::{After, Local, clients};
 use crate::resp::{Request, encode, parse_i64};
@@ -20,7 +22,7 @@ pub(super) fn kill(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) 
         let itself = client.id == local.client.id;
         // One killed before may not have ended yet; it must not be counted again.
         let gone = client.kill.is_cancelled();
-        if gone || !filter.matches(&client) || (itself && filter.skip_me) {
+        if gone || !filter.matches(&client, local.now) || (itself && filter.skip_me) {
             continue;
         }
         killed += 1;
@@ -48,6 +50,8 @@ struct Filter<'a> {
     laddr: Option<&'a [u8]>,
     user: Option<&'a [u8]>,
     wanted: Option<clients::Type>,
+    /// Seconds since it connected, or more (Redis 7.4).
+    max_age: Option<u64>,
 }
 
 impl<'a> Filter<'a> {
@@ -61,6 +65,7 @@ impl<'a> Filter<'a> {
             laddr: None,
             user: None,
             wanted: None,
+            max_age: None,
         };
         if old_form {
             return Ok(filter);
@@ -90,6 +95,10 @@ impl<'a> Filter<'a> {
                 return Err(argument::naming("ERR No such user '", value, "'"));
             }
             self.user = Some(value);
+        } else if argument::is(option, "maxage") {
+            let age = parse_i64(value).ok_or("ERR maxage is not an integer or out of range")?;
+            let age = u64::try_from(age).ok().filter(|age| *age > 0);
+            self.max_age = Some(age.ok_or("ERR maxage should be greater than 0")?);
         } else if argument::is(option, "skipme") {
             self.skip_me = argument::is(value, "yes");
             if !self.skip_me && !argument::is(value, "no") {
@@ -101,7 +110,7 @@ impl<'a> Filter<'a> {
         Ok(())
     }
 
-    fn matches(&self, client: &Client) -> bool {
+    fn matches(&self, client: &Client, now: Instant) -> bool {
         let is_at = |wanted: Option<&[u8]>, address: std::net::SocketAddr| {
             wanted.is_none_or(|wanted| wanted == address.to_string().as_bytes())
         };
@@ -110,5 +119,8 @@ impl<'a> Filter<'a> {
             && is_at(self.addr, client.addr)
             && is_at(self.laddr, client.laddr)
             && self.user.is_none_or(|user| client.is_user(user))
+            && self
+                .max_age
+                .is_none_or(|age| now.saturating_duration_since(client.created).as_secs() >= age)
     }
 }

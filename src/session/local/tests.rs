@@ -250,6 +250,22 @@ fn kill_cancels_others_and_closes_itself_after_the_reply() {
 }
 
 #[test]
+fn kill_by_age_is_that_of_redis_7_4() {
+    let setup = Setup::new(None);
+    let (one, two) = (setup.connect(), setup.connect());
+    let kill = |age: &str, reply: &str| {
+        setup.check(&one, &["CLIENT", "KILL", "MAXAGE", age], reply);
+    };
+    kill("abc", "-ERR maxage is not an integer or out of range\r\n");
+    kill("0", "-ERR maxage should be greater than 0\r\n");
+    kill("-1", "-ERR maxage should be greater than 0\r\n");
+    kill("90001", ":0\r\n");
+    assert!(!two.kill.is_cancelled());
+    kill("90000", ":1\r\n");
+    assert!(two.kill.is_cancelled());
+}
+
+#[test]
 fn a_list_is_bounded_by_the_output_limit() {
     let setup = Setup::new(None);
     let client = setup.connect();
