@@ -1,8 +1,8 @@
 //! Commands that a node has and the table lacks: of versions after 7.0, and of modules.
 //!
 //! ```text
-//!  a node's COMMAND ──told──> what is unknown here ──learn──> PLACES ──find──> lookup
-//!                             other numbers of arguments ───> ARITIES ─┘
+//!  a node's COMMAND ──told──> what is unknown here ──learn──> KNOWN ──find──> lookup
+//!                             other numbers of arguments ───> ARITIES ┘
 //! ```
 //!
 //! They are known to the whole process and never forgotten: a node that lacks one says so itself.
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::keys::Keys;
 use super::lookup::{LONGEST_NAME, named_in_table, spread};
-use super::told::{self, Told};
+use super::told::{self, Places, Told};
 use super::{Class, Command, Flags, Refusal, commands};
 use crate::resp::Form;
 
@@ -55,11 +55,11 @@ pub fn learn(reply: &[u8]) -> Learned {
 pub(super) fn find(name: &[u8]) -> Option<&'static Command> {
     let mut place = first_place(name);
     loop {
-        let command = PLACES.get(place)?.get()?;
+        let command = KNOWN.get(place)?.get()?;
         if name.eq_ignore_ascii_case(command.name.as_bytes()) {
             return Some(command);
         }
-        place = (place + 1) % PLACES.len();
+        place = (place + 1) % KNOWN.len();
     }
 }
 
@@ -74,18 +74,18 @@ pub(super) fn accepts(command: &'static Command, len: usize) -> bool {
 pub(super) fn place(command: &'static Command) -> Option<usize> {
     let distance = std::ptr::from_ref(command)
         .addr()
-        .checked_sub(PLACES.as_ptr().addr())?;
+        .checked_sub(KNOWN.as_ptr().addr())?;
     let place = distance / size_of::<OnceLock<Command>>();
-    (place < PLACES.len()).then_some(place)
+    (place < KNOWN.len()).then_some(place)
 }
 
 /// The command at a place, if one was learned.
 pub(super) fn at(place: usize) -> Option<&'static Command> {
-    PLACES.get(place)?.get()
+    KNOWN.get(place)?.get()
 }
 
 fn first_place(name: &[u8]) -> usize {
-    spread(name) % PLACES.len()
+    spread(name) % KNOWN.len()
 }
 
 /// Notes that a node takes a command with more numbers of arguments than Redis 7.0 does. Only where
@@ -109,11 +109,12 @@ fn insert(told: Told) -> bool {
     }
     let mut place = first_place(told.name.as_bytes());
     while at(place).is_some() {
-        place = (place + 1) % PLACES.len();
+        place = (place + 1) % KNOWN.len();
     }
     let keys = told
         .keys
-        .filter(|_| !told.flags.contains(Flags::PUBSUB) && !told.is_container);
+        .filter(|_| !told.flags.contains(Flags::PUBSUB) && !told.is_container)
+        .map(Places::keep);
     let command = Command {
         name: told.name.leak(),
         arity: told.arity,
@@ -127,13 +128,13 @@ fn insert(told: Told) -> bool {
         },
         form: Form::Plain,
     };
-    PLACES
+    KNOWN
         .get(place)
         .is_some_and(|free| free.set(command).is_ok())
 }
 
 /// Open addressing with linear probing; written with [`COUNT`] locked.
-static PLACES: [OnceLock<Command>; ROOM] = [const { OnceLock::new() }; ROOM];
+static KNOWN: [OnceLock<Command>; ROOM] = [const { OnceLock::new() }; ROOM];
 
 /// How many there are.
 static COUNT: Mutex<usize> = Mutex::new(0);

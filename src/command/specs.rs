@@ -4,20 +4,20 @@ use super::keys::KeysError;
 use crate::resp::{Request, parse_i64};
 
 /// One specification: where some of the keys begin, and which they are.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeySpec {
     pub(super) begin: Begin,
     pub(super) find: Find,
 }
 
 /// Where they begin.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Begin {
     /// At this argument.
     Index(usize),
     /// Behind this word, in any case, looked for from an argument on; backwards from the end if that
     /// is negative. Without the word there are no such keys.
-    Keyword { word: &'static str, from: i32 },
+    Keyword { word: Box<str>, from: i32 },
 }
 
 /// Which they are, counted from where they begin.
@@ -65,10 +65,10 @@ pub(super) fn positions(
 }
 
 impl Begin {
-    fn find(self, request: &Request<'_>) -> Option<usize> {
+    fn find(&self, request: &Request<'_>) -> Option<usize> {
         let (word, from) = match self {
-            Self::Index(at) => return Some(at),
-            Self::Keyword { word, from } => (word, from),
+            Self::Index(at) => return Some(*at),
+            Self::Keyword { word, from } => (word, *from),
         };
         let is_word = |at: &usize| request.arg(*at).eq_ignore_ascii_case(word.as_bytes());
         let distance = usize::try_from(from.unsigned_abs()).ok()?;
@@ -133,14 +133,14 @@ mod tests {
     #[test]
     fn ranges_are_counted_from_their_begin_or_from_the_end() {
         let one = |last, step, limit| Find::Range { last, step, limit };
-        let at = Begin::Index(1);
-        check(at, one(0, 1, 0), "C k v", Ok(&[1]));
-        check(at, one(-1, 1, 0), "C a b c", Ok(&[1, 2, 3]));
-        check(at, one(-2, 1, 0), "C a b 0", Ok(&[1, 2]));
-        check(at, one(-1, 2, 0), "C a 1 b 2", Ok(&[1, 3]));
-        check(at, one(1, 1, 0), "C a", Err(KeysError::Syntax));
+        let at = || Begin::Index(1);
+        check(at(), one(0, 1, 0), "C k v", Ok(&[1]));
+        check(at(), one(-1, 1, 0), "C a b c", Ok(&[1, 2, 3]));
+        check(at(), one(-2, 1, 0), "C a b 0", Ok(&[1, 2]));
+        check(at(), one(-1, 2, 0), "C a 1 b 2", Ok(&[1, 3]));
+        check(at(), one(1, 1, 0), "C a", Err(KeysError::Syntax));
         let behind = |from| Begin::Keyword {
-            word: "STREAMS",
+            word: "STREAMS".into(),
             from,
         };
         check(
@@ -171,21 +171,21 @@ mod tests {
             first: 1,
             step,
         };
-        let at = Begin::Index(1);
-        check(at, counted(2), "C 2 a 1 b 2 EX 9", Ok(&[2, 4]));
-        check(at, counted(1), "C 2 a b", Ok(&[2, 3]));
-        check(at, counted(1), "C 3 a b", Err(KeysError::Syntax));
-        check(at, counted(1), "C 0 a", Err(KeysError::NotPositive));
-        check(at, counted(1), "C -1 a", Err(KeysError::NotPositive));
-        check(at, counted(1), "C a a", Err(KeysError::NotAnInteger));
+        let at = || Begin::Index(1);
+        check(at(), counted(2), "C 2 a 1 b 2 EX 9", Ok(&[2, 4]));
+        check(at(), counted(1), "C 2 a b", Ok(&[2, 3]));
+        check(at(), counted(1), "C 3 a b", Err(KeysError::Syntax));
+        check(at(), counted(1), "C 0 a", Err(KeysError::NotPositive));
+        check(at(), counted(1), "C -1 a", Err(KeysError::NotPositive));
+        check(at(), counted(1), "C a a", Err(KeysError::NotAnInteger));
         check(
-            at,
+            at(),
             counted(1),
             "C 9223372036854775807 a",
             Err(KeysError::Syntax),
         );
         check(
-            at,
+            at(),
             counted(9),
             "C 9223372036854775807 a",
             Err(KeysError::Syntax),

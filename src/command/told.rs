@@ -16,10 +16,29 @@ pub(super) struct Told {
     pub(super) flags: Flags,
     pub(super) categories: Categories,
     /// Where its keys are; `None` where it has none, or that is not said completely.
-    pub(super) keys: Option<Keys>,
+    pub(super) keys: Option<Places>,
     pub(super) uses: Uses,
     /// Its first argument names a subcommand.
     pub(super) is_container: bool,
+}
+
+/// Where keys are.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Places {
+    /// At the same places in every request.
+    Fixed(Keys),
+    /// Where these say.
+    Specified(Vec<KeySpec>),
+}
+
+impl Places {
+    /// The same for a command that is never forgotten.
+    pub(super) fn keep(self) -> Keys {
+        match self {
+            Self::Fixed(keys) => keys,
+            Self::Specified(specs) => Keys::Specified(specs.leak()),
+        }
+    }
 }
 
 /// Calls `take` with every command, containers before their subcommands.
@@ -88,17 +107,19 @@ fn read(entry: &[&[u8]], is_container: bool) -> Option<Told> {
 }
 
 /// Keys that are at the same places in every request.
-fn fixed([first, last, step]: [Option<i64>; 3]) -> Option<Keys> {
+fn fixed([first, last, step]: [Option<i64>; 3]) -> Option<Places> {
     let first = u8::try_from(first?).ok().filter(|first| *first > 0)?;
     let step = u8::try_from(step?).ok().filter(|step| *step > 0)?;
-    Some(Keys::range(first, i8::try_from(last?).ok()?, step))
+    let keys = Keys::range(first, i8::try_from(last?).ok()?, step);
+    Some(Places::Fixed(keys))
 }
 
 /// Keys that depend on the request, where the server's specifications tell all of them.
-fn specified(specs: &[&[u8]]) -> Option<Keys> {
+fn specified(specs: &[&[u8]]) -> Option<Places> {
     let specs: Option<Vec<KeySpec>> = specs.iter().map(|spec| specification(spec)).collect();
-    let specs = specs.filter(|specs| !specs.is_empty())?;
-    Some(Keys::Specified(specs.leak()))
+    specs
+        .filter(|specs| !specs.is_empty())
+        .map(Places::Specified)
 }
 
 fn specification(spec: &[u8]) -> Option<KeySpec> {
@@ -110,7 +131,7 @@ fn specification(spec: &[u8]) -> Option<KeySpec> {
     let begin = match text(field(begin, "type")?)? {
         "index" => Begin::Index(place(begin_details, "index")?),
         "keyword" => Begin::Keyword {
-            word: text(field(begin_details, "keyword")?)?.to_owned().leak(),
+            word: text(field(begin_details, "keyword")?)?.into(),
             from: number(begin_details, "startfrom")?,
         },
         _ => return None,
@@ -226,10 +247,10 @@ mod tests {
     }
 
     #[track_caller]
-    fn keys(flags: &str, range: &str, specs: &[&str]) -> Option<Keys> {
-        let all = all(&command(flags, range, specs));
+    fn keys(flags: &str, range: &str, specs: &[&str]) -> Option<Places> {
+        let mut all = all(&command(flags, range, specs));
         assert_eq!(all.len(), 1);
-        all[0].keys
+        all.remove(0).keys
     }
 
     #[test]
@@ -243,7 +264,7 @@ mod tests {
         );
         let wanted = Categories::HASH.with(Categories::WRITE);
         assert!(told.categories.contains(wanted.with(Categories::FAST)));
-        assert_eq!(told.keys, Some(Keys::range(1, 1, 1)));
+        assert_eq!(told.keys, Some(Places::Fixed(Keys::range(1, 1, 1))));
         assert_eq!(told.uses, Uses::all(KeyAccess::WRITE));
         assert!(!told.is_container);
     }
@@ -259,7 +280,7 @@ mod tests {
         let movable = "~1 +movablekeys";
         let none = ":0 :0 :0";
         let specified = |specs: &[&str]| match keys(movable, none, specs) {
-            Some(Keys::Specified(specs)) => specs.len(),
+            Some(Places::Specified(specs)) => specs.len(),
             None => 0,
             other => panic!("{other:?}"),
         };
@@ -274,7 +295,10 @@ mod tests {
             0
         );
         assert_eq!(keys("~0", none, &[]), None);
-        assert_eq!(keys("~0", ":1 :-1 :2", &[]), Some(Keys::range(1, -1, 2)));
+        assert_eq!(
+            keys("~0", ":1 :-1 :2", &[]),
+            Some(Places::Fixed(Keys::range(1, -1, 2)))
+        );
         assert_eq!(keys("~0", ":1 :-1 :0", &[]), None);
         assert_eq!(keys("~0", ":1 :900 :1", &[]), None);
     }
@@ -291,14 +315,14 @@ mod tests {
             .collect();
         assert_eq!(names, [("a", true), ("a|sub", false)]);
         assert!(all[0].flags.contains(Flags::CONTAINER));
-        assert_eq!(all[1].keys, Some(Keys::range(2, 2, 1)));
+        assert_eq!(all[1].keys, Some(Places::Fixed(Keys::range(2, 2, 1))));
     }
 
     #[test]
     fn what_is_none_is_passed_over() {
         // Of Redis 6.
         let old = all("*1 *7 $1 a :2 *1 +readonly :1 :1 :1 *1 +@read");
-        assert_eq!(old[0].keys, Some(Keys::range(1, 1, 1)));
+        assert_eq!(old[0].keys, Some(Places::Fixed(Keys::range(1, 1, 1))));
         assert_eq!(old[0].uses, Uses::all(KeyAccess::READ));
         for nothing in [
             "+OK",
