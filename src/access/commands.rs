@@ -56,6 +56,32 @@ impl Learned {
     }
 }
 
+/// A rule for commands.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    /// `+get`
+    pub(super) word: Vec<u8>,
+    /// Whether every Redis 7.0 takes it.
+    pub(super) is_known: bool,
+}
+
+impl Rule {
+    fn known(on: bool, name: &[u8]) -> Self {
+        let sign: &[u8] = if on { b"+" } else { b"-" };
+        Self {
+            word: [sign, name].concat(),
+            is_known: true,
+        }
+    }
+
+    fn of(on: bool, command: &'static Command) -> Self {
+        Self {
+            is_known: !is_learned(command.index()) && !command.flags.contains(Flags::NEWER),
+            ..Self::known(on, command.name.as_bytes())
+        }
+    }
+}
+
 fn is_of(command: &Command, category: Categories) -> bool {
     command.categories.contains(category)
 }
@@ -137,7 +163,8 @@ impl Commands {
         request.len() > 1 && args.any(|arg| arg.eq_ignore_ascii_case(request.arg(1)))
     }
 
-    fn has(&self, command: &'static Command) -> bool {
+    /// Whether it is allowed with any arguments.
+    pub(super) fn has(&self, command: &'static Command) -> bool {
         let at = command.index();
         if is_learned(at) {
             self.learned.allows(command).unwrap_or(self.from_all)
@@ -149,10 +176,9 @@ impl Commands {
     /// The rules that make it (`ACLDescribeSelectorCommandRules` in `acl.c`): the categories that
     /// fit best, then what differs from them. Where Redis has no order of its own, it is that of the
     /// command table.
-    pub(super) fn words(&self) -> Vec<u8> {
+    pub(super) fn rules(&self) -> Vec<Rule> {
         let adds = !self.from_all;
-        let (sign, opposite) = if adds { ("+", "-") } else { ("-", "+") };
-        let mut words = format!("{opposite}@all").into_bytes();
+        let mut rules = vec![Rule::known(!adds, b"@all")];
         let mut told = Self::default();
         told.set_all(!adds);
         let mut left = self.clone();
@@ -161,19 +187,18 @@ impl Commands {
             let kind = kinds.remove(at);
             told.set_bits(&kind.whole, adds);
             left.set_bits(&kind.whole, !adds);
-            words.extend(format!(" {sign}@{}", kind.name).bytes());
+            rules.push(Rule::known(adds, format!("@{}", kind.name).as_bytes()));
         }
         for (at, command) in command::commands().iter().enumerate() {
             let is_on = is_in(&self.bits, at);
             if is_on != is_in(&told.bits, at) {
-                let sign = if is_on { '+' } else { '-' };
-                words.extend(format!(" {sign}{}", command.name).bytes());
+                rules.push(Rule::of(is_on, command));
                 told.set(command, is_on);
             }
             let args = self.first_args.get(&at).filter(|_| !is_on);
             for arg in args.into_iter().flatten() {
-                words.extend(format!(" +{}|", command.name).bytes());
-                words.extend_from_slice(arg);
+                let name = [command.name.as_bytes(), b"|", arg].concat();
+                rules.push(Rule::known(true, &name));
             }
         }
         for (at, on) in &self.learned.single {
@@ -181,11 +206,10 @@ impl Commands {
                 continue;
             };
             if self.learned.by_category(command).unwrap_or(self.from_all) != *on {
-                let sign = if *on { '+' } else { '-' };
-                words.extend(format!(" {sign}{}", command.name).bytes());
+                rules.push(Rule::of(*on, command));
             }
         }
-        words
+        rules
     }
 
     /// The kind that says most of what is left: it has more commands that are to be told than

@@ -170,6 +170,25 @@ impl Account {
         })
     }
 
+    /// Whether a script may call this command with this key, whatever that does with it.
+    pub fn allows_call(&self, command: &'static Command, key: &[u8]) -> bool {
+        self.all()
+            .any(|selector| selector.allows_call(command, key))
+    }
+
+    /// Its permissions as rules for a user of a node: those that every Redis 7.0 takes, and further
+    /// ones for single commands, each to be tried for itself. A selector that names such a command
+    /// is left out where a node lacks it.
+    pub fn rules_for_node(&self) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        let (known, mut others) = self.root.rules_for_node();
+        for selector in &self.selectors {
+            let (mut known, more) = selector.rules_for_node();
+            known.extend(more);
+            others.push([b"(", &*known.join(&b' '), b")"].concat());
+        }
+        (known, others)
+    }
+
     /// Whether all of these channels, or patterns, may be listened to.
     pub fn allows_channel(&self, channel: &[u8], is_pattern: bool) -> bool {
         self.all()

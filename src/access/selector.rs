@@ -1,6 +1,7 @@
 //! One set of permissions: commands, keys and channels that go together.
 
 use super::commands::Commands;
+use super::rules::has_spaces;
 use super::{Denied, Keys};
 use crate::command::{Class, Command, KeyAccess, Messages, Topics};
 use crate::glob::{self, Case};
@@ -81,6 +82,11 @@ impl Selector {
         })
     }
 
+    /// Whether a command may be called with a key, whatever it does with it.
+    pub(super) fn allows_call(&self, command: &'static Command, key: &[u8]) -> bool {
+        self.commands.has(command) && self.allows_key(key, KeyAccess::BOTH)
+    }
+
     /// Whether every key may be read.
     pub(super) fn reads_all_keys(&self) -> bool {
         let Some(patterns) = &self.keys else {
@@ -115,13 +121,17 @@ impl Selector {
 
     /// Its commands in rules.
     pub(super) fn command_words(&self) -> Vec<u8> {
-        self.commands.words()
+        join(self.commands.rules().into_iter().map(|rule| rule.word))
     }
 
     /// Its keys in rules.
     pub(super) fn key_words(&self) -> Vec<u8> {
+        join(self.key_rules())
+    }
+
+    fn key_rules(&self) -> Vec<Vec<u8>> {
         let Some(patterns) = &self.keys else {
-            return b"~*".to_vec();
+            return vec![b"~*".to_vec()];
         };
         let word = |known: &KeyPattern| {
             let before: &[u8] = match known.access {
@@ -131,16 +141,42 @@ impl Selector {
             };
             [before, &known.pattern].concat()
         };
-        patterns.iter().map(word).collect::<Vec<_>>().join(&b' ')
+        patterns.iter().map(word).collect()
     }
 
     /// Its channels in rules, without the word that says that there are no others.
     pub(super) fn channel_words(&self) -> Vec<u8> {
+        join(self.channel_rules())
+    }
+
+    fn channel_rules(&self) -> Vec<Vec<u8>> {
         let Some(patterns) = &self.channels else {
-            return b"&*".to_vec();
+            return vec![b"&*".to_vec()];
         };
         let words = patterns.iter().map(|known| [b"&", &**known].concat());
-        words.collect::<Vec<_>>().join(&b' ')
+        words.collect()
+    }
+
+    /// All of it in rules that every Redis 7.0 takes, and further ones for commands that some
+    /// servers lack.
+    pub(super) fn rules_for_node(&self) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        let mut known = vec![b"resetchannels".to_vec()];
+        known.extend(self.key_rules());
+        known.extend(self.channel_rules());
+        let mut others = Vec::new();
+        for rule in self.commands.rules() {
+            // No node has Tally's own commands, and a space would end the rule.
+            let name = rule.word.get(1..).unwrap_or_default();
+            if name.starts_with(b"tally") || has_spaces(name) {
+                continue;
+            }
+            if rule.is_known {
+                known.push(rule.word);
+            } else {
+                others.push(rule.word);
+            }
+        }
+        (known, others)
     }
 
     /// All of it in rules.
@@ -155,4 +191,8 @@ impl Selector {
         let parts: Vec<&[u8]> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         parts.join(&b' ')
     }
+}
+
+fn join(words: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+    words.into_iter().collect::<Vec<_>>().join(&b' ')
 }

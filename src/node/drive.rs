@@ -196,7 +196,7 @@ impl<T: Deliver> Driver<T> {
     /// Why the connection can not go on, if so.
     fn is_over(&self) -> Option<String> {
         if self.node.moved.load(Ordering::Acquire) {
-            return Some("its address was changed".into());
+            return Some("its address or credentials were changed".into());
         }
         let broken = self.node.inner.lock().broken.take();
         broken.map(|error| error.to_string())

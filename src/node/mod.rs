@@ -94,7 +94,7 @@ impl Came {
 pub struct Node<T> {
     name: String,
     config: RwLock<Arc<config::Node>>,
-    /// Whether its address has changed since the connection was begun.
+    /// Whether another connection is wanted than the one that was begun last.
     moved: AtomicBool,
     /// The database's number for clients.
     database: u32,
@@ -318,6 +318,12 @@ impl<T: Deliver> Node<T> {
         if moved {
             self.attention.notify_one();
         }
+    }
+
+    /// Has the connection made anew: what is in flight fails, as when it is lost. Takes no lock.
+    pub fn reconnect(&self) {
+        self.moved.store(true, Ordering::Release);
+        self.attention.notify_one();
     }
 
     /// Bounds and timeouts of its connections.

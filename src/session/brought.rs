@@ -14,14 +14,18 @@ use std::sync::Arc;
 
 use memchr::memmem;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::aside::Answer;
 use super::dispatch::{Dispatch, Flow};
+use super::loan::Around;
 use super::locked::{Dumped, Located, Locked, Told, answer, told};
+use super::replies::Ticket;
 use crate::command::Command;
 use crate::counter::Effect;
-use crate::node::error_frame;
+use crate::node::{Came, Deliver, error_frame};
 use crate::resp::{Request, encode, reply};
+use crate::telemetry::clock::now;
 
 /// A script on its way.
 struct Brought {
@@ -30,6 +34,8 @@ struct Brought {
     keys: Vec<Located>,
     guests: Guests,
     wire: Vec<u8>,
+    /// What stands around the script, if the node has to check what it calls.
+    around: Option<Around>,
 }
 
 /// Keys that are brought to another node for one transaction there.
@@ -77,6 +83,9 @@ impl Dispatch<'_> {
                 keys,
                 guests: self.guests(others.into_iter().map(|key| (key, changes))),
                 wire: request.wire().to_vec(),
+                around: self
+                    .checked_user()
+                    .map(|user| Around::new(&user, self.node(home))),
             };
             self.begin_aside(
                 async move { Answer::of(brought.run().await.unwrap_or_else(|error| error)) },
@@ -103,11 +112,20 @@ impl Brought {
         let visit = self.guests.fetch(&locked).await?;
         let home = self.keys.first().map(|key| &key.node);
         let home = home.ok_or_else(|| error_frame("no key is at home"))?;
-        let (wire, commands) = visit.transaction(&self.wire, 1);
+        let (sender, answer) = oneshot::channel();
+        let ticket = Ticket::Told(sender);
+        let (script, tickets) = match self.around {
+            Some(around) => (around.wire(&self.wire), around.tickets(ticket)),
+            None => (self.wire, vec![ticket]),
+        };
+        let count = u32::try_from(tickets.len()).unwrap_or(u32::MAX);
+        let (wire, commands) = visit.transaction(&script, count);
         let frame = told(locked.send(home, &wire, Effect::Transaction(commands))?).await;
-        let replies = visit.end(&locked, 1, &frame).await?;
-        let mut replies = reply::elements(&replies).into_iter().flatten();
-        Ok(replies.next().unwrap_or_default().to_vec())
+        let replies = visit.end(&locked, count, &frame).await;
+        let replies = replies.unwrap_or_else(|error| error);
+        // Nobody sleeps on it.
+        drop(Ticket::Within(tickets.into()).deliver(&replies, Came::here(now())));
+        Ok(told(answer).await)
     }
 }
 

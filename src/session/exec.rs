@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::amount::delta;
 use super::behind_locks::{self, Asked, Executed};
 use super::dispatch::{Dispatch, Flow, clamped};
+use super::loan::Around;
 use super::replies::{Elements, Replies, Ticket};
 use super::spread::{for_keys, merge_of};
 use super::together::Together;
@@ -56,11 +57,15 @@ impl<'a> Run<'a> {
         self.wire.get(MULTI.len()..).unwrap_or_default()
     }
 
-    /// Adds a command whose keys are all at the node, at these positions.
-    fn add(&mut self, queued: &'a Queued, positions: &[usize]) {
+    /// Adds a command whose keys are all at the node, at these positions, with what stands around
+    /// it.
+    fn add(&mut self, queued: &'a Queued, positions: &[usize], around: Option<&Around>) {
         let request = queued.request();
-        self.commands += 1;
-        self.wire.extend_from_slice(request.wire());
+        self.commands += around.map_or(1, Around::commands);
+        match around {
+            Some(around) => self.wire.extend(around.wire(request.wire())),
+            None => self.wire.extend_from_slice(request.wire()),
+        }
         // A script that calls nothing has keys of any node.
         if !matches!(queued.part, Part::Keyless) {
             self.keys
@@ -112,6 +117,10 @@ impl Dispatch<'_> {
         // Not once it is under way.
         if self.state.aside.is_none() {
             self.recheck_queued();
+            let user = self.checked_user();
+            if let Some(transaction) = &mut self.state.transaction {
+                transaction.user = user;
+            }
         }
         let Some(mut transaction) = self.state.transaction.take() else {
             self.error("ERR EXEC without MULTI");
@@ -182,7 +191,7 @@ impl Dispatch<'_> {
             self.bring_together(&mut transaction);
             let mut runs = Vec::new();
             for queued in transaction.watched() {
-                self.add_watched(&mut runs, queued, transaction.node_of(queued));
+                self.add_watched(&mut runs, queued, &transaction);
             }
             self.exec_watched(&runs, transaction.together.first());
         }
@@ -202,12 +211,15 @@ impl Dispatch<'_> {
         &mut self,
         runs: &mut Vec<Run<'q>>,
         queued: &'q Queued,
-        node: Option<usize>,
+        transaction: &Transaction,
     ) {
-        match (&queued.part, node) {
+        match (&queued.part, transaction.node_of(queued)) {
             (_, Some(node)) => {
+                let around = self.around(queued, transaction, node);
                 self.find_keys(queued);
-                with_run(runs, node, |run| run.add(queued, &self.positions));
+                with_run(runs, node, |run| {
+                    run.add(queued, &self.positions, around.as_ref());
+                });
             }
             (Part::Spread(parts), _) => {
                 for (node, positions) in parts {
@@ -260,10 +272,15 @@ impl Dispatch<'_> {
                     if matches!(queued.command.name, "eval" | "eval_ro") {
                         self.shared.scripts.brought(request.arg(1));
                     }
+                    let around = self.around(queued, transaction, node);
                     self.find_keys(queued);
                     with_run(&mut runs, node, |run| {
-                        run.tickets.push(Ticket::Reply(place));
-                        run.add(queued, &self.positions);
+                        run.add(queued, &self.positions, around.as_ref());
+                        let ticket = Ticket::Reply(place);
+                        match around {
+                            Some(around) => run.tickets.extend(around.tickets(ticket)),
+                            None => run.tickets.push(ticket),
+                        }
                     });
                 }
                 (Part::Spread(parts), _) => self.spread_over(&mut runs, queued, parts),
@@ -282,6 +299,13 @@ impl Dispatch<'_> {
         self.finish_runs(runs, &mut rest);
         behind_locks::execute(rest.asked);
         flow
+    }
+
+    /// What stands around a script whose calls the node has to check.
+    fn around(&self, queued: &Queued, transaction: &Transaction, node: usize) -> Option<Around> {
+        let user = transaction.user.as_ref()?;
+        let is_script = queued.command.class == Class::Script;
+        is_script.then(|| Around::new(user, self.node(node)))
     }
 
     /// Notes where the keys of a command are.

@@ -6,7 +6,7 @@ use super::dispatch::Dispatch;
 use super::transaction::Part;
 use super::{Denial, Gate, User, Users, local};
 use crate::access::Denied;
-use crate::command::{self, Class, Command};
+use crate::command::{self, Command};
 use crate::resp::Request;
 
 /// Why a user may not.
@@ -14,8 +14,6 @@ use crate::resp::Request;
 pub(super) enum Stop {
     /// Its rules say so.
     Denied(Denied),
-    /// What a script calls can not be checked.
-    Script,
     /// This option of `SORT` looks at keys that it does not name.
     Looks(&'static str),
 }
@@ -25,12 +23,6 @@ impl Stop {
     fn text(self, command: &Command) -> String {
         match self {
             Self::Denied(denied) => denied.text(command),
-            Self::Script => format!(
-                "NOPERM this user has no permissions to run the '{}' command: what a script calls \
-                 is not checked here, so it takes a user who may do everything, or one that the \
-                 configuration allows \"script\"",
-                command.name
-            ),
             // `sortCommandGeneric` in `sort.c`.
             Self::Looks(option) => {
                 format!("ERR {option} option of SORT denied due to insufficient ACL permissions.")
@@ -72,6 +64,14 @@ impl Dispatch<'_> {
         self.client.user().unwrap_or_else(users)
     }
 
+    /// Who the client is, if a node has to check what its scripts call.
+    pub(super) fn checked_user(&self) -> Option<Arc<User>> {
+        if self.client.gate() == Gate::Open {
+            return None;
+        }
+        Some(self.user()).filter(|user| user.is_checked_in_scripts())
+    }
+
     fn stop(
         &mut self,
         user: &User,
@@ -81,9 +81,6 @@ impl Dispatch<'_> {
         let account = user.account();
         if let Err(denied) = account.check(command, request, &mut self.positions) {
             return Some(Stop::Denied(denied));
-        }
-        if command.class == Class::Script && !user.may_run_scripts() {
-            return Some(Stop::Script);
         }
         let option = command::looking_option(command, request)?;
         let may = account.may_look_anywhere(command, request, &mut self.positions);
@@ -101,7 +98,7 @@ impl Dispatch<'_> {
         let (reason, object) = match stop {
             Stop::Denied(Denied::Key(at)) => ("key", request.arg(at)),
             Stop::Denied(Denied::Channel(at)) => ("channel", request.arg(at)),
-            Stop::Denied(Denied::Command) | Stop::Script => ("command", command.name.as_bytes()),
+            Stop::Denied(Denied::Command) => ("command", command.name.as_bytes()),
             // Redis finds this later, and logs nothing.
             Stop::Looks(_) => return,
         };
@@ -149,7 +146,7 @@ impl Dispatch<'_> {
             self.log_stop(&user, stop, queued.command, &request, true);
             queued.part = Part::Nowhere(match stop {
                 Stop::Denied(denied) => denied.text_at_exec(),
-                other => other.text(queued.command),
+                other @ Stop::Looks(_) => other.text(queued.command),
             });
         }
         self.state.transaction = Some(transaction);

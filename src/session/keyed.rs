@@ -138,26 +138,30 @@ impl Dispatch<'_> {
             Effect::Barrier
         };
         let timed = expiry::read(command, request);
-        let told = match command.class {
-            Class::Script => self.told_script(request),
-            _ => None,
+        let wrapped = match command.class {
+            Class::Script => self.wrapped(index, request, ticket),
+            _ => Err(ticket),
         };
         let now = self.now;
         let (entry, woken) = self.lane(index);
         if command.class == Class::Script {
             entry.note_script();
         }
-        if let Some(wire) = told {
-            let ticket = Ticket::Second(Box::new(ticket));
-            entry.step(now, woken, |lane, step| {
-                if whole && !step.table.rules().forwards_all() {
-                    lane.whole_node(step, &wire, Extent::Transaction(3), ticket);
-                } else {
-                    lane.forward(step, keys, &wire, Effect::Transaction(3), ticket);
-                }
-            });
-            return;
-        }
+        let ticket = match wrapped {
+            Err(ticket) => ticket,
+            Ok((wire, tickets)) => {
+                let commands = u32::try_from(tickets.len()).unwrap_or(u32::MAX);
+                let ticket = Ticket::Within(tickets);
+                entry.step(now, woken, |lane, step| {
+                    if whole && !step.table.rules().forwards_all() {
+                        lane.whole_node(step, &wire, Extent::Transaction(commands), ticket);
+                    } else {
+                        lane.forward(step, keys, &wire, Effect::Transaction(commands), ticket);
+                    }
+                });
+                return;
+            }
+        };
         entry.step(now, woken, |lane, step| match (timed, keys) {
             (Some(timed), [key]) => lane.timed(step, key, timed, request.wire(), ticket),
             // Where every key is only forwarded, nothing is known that would have to be looked

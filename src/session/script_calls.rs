@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::dispatch::{Dispatch, Flow};
+use super::loan::Around;
 use super::replies::Ticket;
 use crate::command::{self, Command};
 use crate::counter::Decision;
@@ -20,7 +21,8 @@ impl Dispatch<'_> {
         let scripts = &self.shared.scripts;
         if let Some(call) = scripts.call(command, request) {
             let index = self.shared.router.index(call.key().as_bytes());
-            if !self.is_through(index, call.key().as_bytes()) {
+            let key = call.key().as_bytes();
+            if !self.is_through(index, key) && self.may_count_here(request, key) {
                 return self.limit(command, index, call, request);
             }
         }
@@ -142,24 +144,57 @@ impl Dispatch<'_> {
         });
     }
 
-    /// The request of a script between others that make the node tell of what the script changes.
-    /// The script's reply is the second element of the whole. `None` while nobody tracks keys, and
-    /// where the nodes tell of all changes by others: there, what has to be told is known only
-    /// after both replies.
-    pub(super) fn told_script(&mut self, request: &Request<'_>) -> Option<Vec<u8>> {
+    /// Whether the user may do to the key what a limit script does. If not, the node says so.
+    fn may_count_here(&self, request: &Request<'_>, key: &[u8]) -> bool {
+        self.checked_user().is_none_or(|user| {
+            let called = self.shared.scripts.called(request);
+            let may_call = |command: &&'static Command| user.account().allows_call(command, key);
+            called.is_some_and(|called| called.iter().all(may_call))
+        })
+    }
+
+    /// A script as a transaction, with who waits for the replies to its commands: where the node has
+    /// to check what it calls, and where it has to tell of what it changes. `Err` where it is sent
+    /// as it is.
+    ///
+    /// Where the nodes tell of all changes by others, what has to be told is known only after the
+    /// script's reply and theirs.
+    pub(super) fn wrapped(
+        &mut self,
+        index: usize,
+        request: &Request<'_>,
+        ticket: Ticket,
+    ) -> Result<(Vec<u8>, Box<[Ticket]>), Ticket> {
         let tracking = &self.shared.tracking;
-        let is_told = tracking.is_on() && !tracking.broadcasts();
-        if !is_told || !self.may_write_as_script(self.command, request) {
-            return None;
+        let is_told = tracking.is_on()
+            && !tracking.broadcasts()
+            && self.may_write_as_script(self.command, request);
+        let user = self.checked_user();
+        if !is_told && user.is_none() {
+            return Err(ticket);
         }
         let mut wire = Vec::new();
+        let mut tickets = Vec::new();
         encode::request(&mut wire, &[b"MULTI"]);
-        encode::request(&mut wire, &TRACKING_LOOP);
-        wire.extend_from_slice(request.wire());
-        encode::request(&mut wire, &TRACKING);
+        if is_told {
+            encode::request(&mut wire, &TRACKING_LOOP);
+            tickets.push(Ticket::Nobody);
+        }
+        if let Some(user) = user {
+            let around = Around::new(&user, self.node(index));
+            wire.extend(around.wire(request.wire()));
+            tickets.extend(around.tickets(ticket));
+        } else {
+            wire.extend_from_slice(request.wire());
+            tickets.push(ticket);
+        }
+        if is_told {
+            encode::request(&mut wire, &TRACKING);
+            tickets.push(Ticket::Nobody);
+            self.reads.script_told();
+        }
         encode::request(&mut wire, &[b"EXEC"]);
-        self.reads.script_told();
-        Some(wire)
+        Ok((wire, tickets.into()))
     }
 
     /// Whether a script may write, as far as is known.

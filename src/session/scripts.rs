@@ -198,6 +198,11 @@ impl Scripts {
         body.is_some_and(|body| !hides_calls(&body) && memmem::find(&body, b"redis").is_none())
     }
 
+    /// The commands that the script of a request calls, if its text tells them.
+    pub(super) fn called(&self, request: &Request<'_>) -> Option<Vec<&'static Command>> {
+        called(&self.body(request)?)
+    }
+
     /// What the script of a request does with data, as far as its text tells.
     pub(super) fn access(&self, request: &Request<'_>) -> ScriptAccess {
         match self.body(request) {
@@ -209,8 +214,7 @@ impl Scripts {
     /// Whether the script of a request looks for keys (`KEYS`, `SCAN`), and does no more to them
     /// than to read, delete or expire them.
     pub(super) fn sweeps(&self, request: &Request<'_>) -> bool {
-        let body = self.body(request);
-        let Some(called) = body.and_then(|body| called(&body)) else {
+        let Some(called) = self.called(request) else {
             return false;
         };
         let looks = |command: &&Command| matches!(command.name, "keys" | "scan");

@@ -19,6 +19,7 @@ use super::reads::Changed;
 use super::replies::Ticket;
 use super::spread::{grouped, is_whole};
 use super::together::Together;
+use super::users::User;
 use crate::command::{self, Class, Command, EveryNode, Flags, Messages, Transaction as Bracket};
 use crate::node::{Node, is_full, try_full};
 use crate::resp::{Request, Span, encode, reply};
@@ -42,6 +43,8 @@ pub(super) struct Transaction {
     pub(super) joins: bool,
     /// What each stretch has at one node, if there is such a command.
     pub(super) together: Vec<Together>,
+    /// Who executes it, if a node has to check what its scripts call.
+    pub(super) user: Option<Arc<User>>,
 }
 
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use super::Gate;
+use super::loan::Loan;
 use crate::access::{Account, PasswordHash, has_spaces};
 use crate::config::{self, Argon2Hash, Config};
 use crate::telemetry::random_run_id;
@@ -43,6 +44,8 @@ pub struct User {
     proven: Arc<Proven>,
     /// Its rules, once somebody asked for them.
     words: OnceLock<Vec<u8>>,
+    /// The same for nodes, once it has called a script.
+    loan: OnceLock<Loan>,
 }
 
 /// What only a configuration says of a user.
@@ -172,6 +175,7 @@ impl Users {
         let mut user = before.map_or_else(|| User::new(name), |user| User::clone(user));
         user.account.apply(rules)?;
         user.words = OnceLock::new();
+        user.loan = OnceLock::new();
         if !user.account.has_other_password() {
             user.argon2 = None;
         }
@@ -285,6 +289,7 @@ impl User {
             load: Arc::default(),
             proven: Arc::default(),
             words: OnceLock::new(),
+            loan: OnceLock::new(),
         }
     }
 
@@ -340,9 +345,14 @@ impl User {
         }
     }
 
-    /// Whether it may run scripts, whose calls are not checked.
-    pub fn may_run_scripts(&self) -> bool {
-        self.settings.trusts_scripts || self.account.is_unrestricted()
+    /// Whether a node has to check what its scripts call.
+    pub fn is_checked_in_scripts(&self) -> bool {
+        !self.settings.trusts_scripts && !self.account.is_unrestricted()
+    }
+
+    /// What makes a connection to a node this user.
+    pub(super) fn loan(&self) -> &Loan {
+        self.loan.get_or_init(|| Loan::of(&self.account))
     }
 
     /// Whether a password is right, as far as can be told at once, and lets anybody in.

@@ -67,6 +67,7 @@ mod tools;
 mod tracking;
 mod turns;
 mod twin;
+mod user_scripts;
 mod users;
 mod watch;
 mod watch_split;

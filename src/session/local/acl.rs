@@ -5,7 +5,7 @@
 use super::argument::{self, NOT_AN_INTEGER};
 use super::{After, Local};
 use crate::access::{self, Denied};
-use crate::command::{self, Categories, Class, LookupError};
+use crate::command::{self, Categories, LookupError};
 use crate::resp::{Limits, Protocol, Request, RequestScanner, encode, parse_i64};
 use crate::session::{DEFAULT_USER, Denial, Entry, User};
 
@@ -243,11 +243,10 @@ fn dry_run(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
         }
     };
     let checked = user.account().check(command, &tried, &mut Vec::new());
-    let is_script = command.class == Class::Script && !user.may_run_scripts();
     let before = b"This user has no permissions to ".as_slice();
     let text = match checked {
-        Ok(()) if !is_script => return encode::simple(out, "OK"),
-        Ok(()) | Err(Denied::Command) => {
+        Ok(()) => return encode::simple(out, "OK"),
+        Err(Denied::Command) => {
             [before, b"run the '", command.name.as_bytes(), b"' command"].concat()
         }
         Err(Denied::Key(at)) => [before, b"access the '", tried.arg(at), b"' key"].concat(),

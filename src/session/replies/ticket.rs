@@ -8,8 +8,9 @@ use tokio::sync::oneshot;
 
 use super::{Place, Replies};
 use crate::fan_out::Gather;
-use crate::node::{Came, Deliver};
+use crate::node::{Came, Deliver, Node};
 use crate::resp::reply;
+use crate::session::Lent;
 use crate::session::scripts::Reminded;
 use crate::session::tracking::Deadline;
 
@@ -26,8 +27,12 @@ pub enum Ticket {
     Told(oneshot::Sender<Vec<u8>>),
     /// A place for the reply of a script that was called by its name.
     Script(Box<Reminded>),
-    /// Who waits for the second element of the reply to a transaction.
-    Second(Box<Self>),
+    /// Who waits for the elements of the reply to a transaction, which is not the client's.
+    Within(Box<[Self]>),
+    /// Who waits for the reply of a script that ran with the rights of a user.
+    Lent(Box<Lent>),
+    /// A node that is to have its own rights again.
+    Back(Arc<Node<Self>>),
     /// Clients that keep a key, whose time to live is asked for.
     Deadline(Box<Deadline>),
     /// Nobody.
@@ -58,7 +63,15 @@ impl Deliver for Ticket {
                 None
             }
             Self::Script(reminded) => reminded.deliver(frame, came),
-            Self::Second(ticket) => ticket.deliver(&second(frame), came),
+            Self::Within(tickets) => within(tickets, frame, came),
+            Self::Lent(lent) => lent.deliver(frame, came),
+            Self::Back(node) => {
+                // Its password was changed: the connection is the user's for ever.
+                if frame.starts_with(b"-WRONGPASS") {
+                    node.reconnect();
+                }
+                None
+            }
             Self::Deadline(key) => {
                 key.deliver(frame, came.now);
                 None
@@ -68,16 +81,20 @@ impl Deliver for Ticket {
     }
 }
 
-/// The second element of the reply to a transaction. If something went wrong, the error as it would
-/// be outside of a transaction.
-fn second(frame: &[u8]) -> Cow<'_, [u8]> {
-    if let Some(element) = reply::elements(frame).and_then(|mut elements| elements.nth(1)) {
-        return element.into();
-    }
-    match frame.strip_prefix(ABORTED) {
+/// Gives each its element. If something went wrong, all get the error as it would be outside of a
+/// transaction.
+fn within(tickets: Box<[Ticket]>, frame: &[u8], came: Came) -> Option<Waker> {
+    let error: Cow<'_, [u8]> = match frame.strip_prefix(ABORTED) {
         Some(cause) => [b"-", cause].concat().into(),
         None => frame.into(),
+    };
+    let mut elements = reply::elements(frame);
+    let mut waker = None;
+    for ticket in tickets {
+        let element = elements.as_mut().and_then(Iterator::next);
+        waker = ticket.deliver(element.unwrap_or(&error), came).or(waker);
     }
+    waker
 }
 
 impl Elements {
