@@ -19,6 +19,8 @@ use crate::tls::Stream;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peer {
     pub(super) version: Option<String>,
+    /// Its own version, where it is a Valkey.
+    pub(super) valkey_version: Option<String>,
     pub(super) run_id: Option<String>,
     /// Whether it tells of changes by others.
     pub(super) tracking: bool,
@@ -88,6 +90,7 @@ pub(super) async fn connect(
         if let Some(version) = field(&info, "redis_version") {
             peer.version = Some(version.into());
         }
+        peer.valkey_version = field(&info, "valkey_version").map(Into::into);
         // A server that was not seen before may have commands that others lack.
         if node.database == 0 && (peer.run_id.is_none() || peer.run_id != before.run_id) {
             socket.learn(node).await?;

@@ -31,6 +31,7 @@ impl<T: Deliver> Node<T> {
             address,
             state,
             redis_version: inner.peer.version.clone(),
+            valkey_version: inner.peer.valkey_version.clone(),
             run_id: inner.peer.run_id.clone(),
             tracking: inner.peer.tracking && matches!(inner.link, Link::Up(_)),
             in_flight: inner.lane.in_flight(),

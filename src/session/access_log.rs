@@ -6,17 +6,28 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::telemetry::clock::wall_time;
+
 /// At most as many entries as `acllog-max-len` says. What happens again soon is counted in the
 /// entry that is there.
 #[derive(Debug)]
 pub struct AccessLog {
-    entries: Mutex<VecDeque<Entry>>,
+    kept: Mutex<Kept>,
     max_len: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    entries: VecDeque<Entry>,
+    /// The number of the next entry: none is given twice, whatever is forgotten.
+    next_id: u64,
 }
 
 /// What happened, and how often.
 #[derive(Clone, Debug)]
 pub struct Entry {
+    /// Its number.
+    pub id: u64,
     /// How often.
     pub count: u64,
     /// What.
@@ -25,6 +36,10 @@ pub struct Entry {
     pub user: Vec<u8>,
     /// The last time.
     pub at: Instant,
+    /// The first time, since 1970.
+    pub created: Duration,
+    /// The last time, since 1970.
+    pub updated: Duration,
     /// The client then, as in `CLIENT LIST`.
     pub client: String,
 }
@@ -43,7 +58,7 @@ pub struct Denial {
 impl Default for AccessLog {
     fn default() -> Self {
         Self {
-            entries: Mutex::default(),
+            kept: Mutex::default(),
             max_len: AtomicUsize::new(DEFAULT_MAX_LEN),
         }
     }
@@ -54,21 +69,28 @@ impl AccessLog {
     pub fn add(&self, mut denial: Denial, user: &[u8], client: String, now: Instant) {
         denial.object.truncate(MAX_OBJECT_BYTES);
         let user = user.get(..MAX_OBJECT_BYTES).unwrap_or(user);
-        let mut entries = self.entries.lock();
+        let updated = wall_time();
+        let mut kept = self.kept.lock();
+        let Kept { entries, next_id } = &mut *kept;
         let is_same = |entry: &Entry| {
             entry.denial == denial
                 && entry.user == user
                 && now.saturating_duration_since(entry.at) <= GROUPED_WITHIN
         };
         let known = entries.iter().take(GROUPED_AMONG).position(is_same);
-        let count = known
-            .and_then(|at| entries.remove(at))
-            .map_or(0, |entry| entry.count);
+        let known = known.and_then(|at| entries.remove(at));
+        let (id, created, count) = known.map_or((*next_id, updated, 0), |entry| {
+            (entry.id, entry.created, entry.count)
+        });
+        *next_id = (*next_id).max(id + 1);
         entries.push_front(Entry {
+            id,
             count: count + 1,
             denial,
             user: user.to_vec(),
             at: now,
+            created,
+            updated,
             client,
         });
         entries.truncate(self.max_len());
@@ -76,12 +98,13 @@ impl AccessLog {
 
     /// The last `count` entries.
     pub fn last(&self, count: usize) -> Vec<Entry> {
-        self.entries.lock().iter().take(count).cloned().collect()
+        let kept = self.kept.lock();
+        kept.entries.iter().take(count).cloned().collect()
     }
 
     /// Forgets all of them.
     pub fn reset(&self) {
-        self.entries.lock().clear();
+        self.kept.lock().entries.clear();
     }
 
     /// How many are kept.
@@ -130,12 +153,12 @@ mod tests {
         let told: Vec<_> = log
             .last(10)
             .iter()
-            .map(|entry| (entry.denial.object.clone(), entry.count))
+            .map(|entry| (entry.denial.object.clone(), entry.count, entry.id))
             .collect();
-        let want = [("b", 2), ("a", 1), ("a", 2)];
+        let want = [("b", 2, 1), ("a", 1, 2), ("a", 2, 0)];
         assert_eq!(
             told,
-            want.map(|(object, count)| (object.as_bytes().to_vec(), count))
+            want.map(|(object, count, id)| (object.as_bytes().to_vec(), count, id))
         );
     }
 
@@ -152,5 +175,7 @@ mod tests {
         assert_eq!(kept[0].denial.object.len(), MAX_OBJECT_BYTES);
         log.reset();
         assert!(log.last(10).is_empty());
+        log.add(denial("e"), b"u", String::new(), now);
+        assert_eq!(log.last(10)[0].id, 4);
     }
 }

@@ -355,6 +355,7 @@ mod tests {
                 address: "127.0.0.1:1".to_owned(),
                 state: NodeState::Connected,
                 redis_version: None,
+                valkey_version: None,
                 run_id: None,
                 tracking: true,
                 in_flight: 1,

@@ -15,6 +15,8 @@ pub struct NodeStatus {
     pub state: NodeState,
     /// `redis_version` of its `INFO`; `None` before the first connection.
     pub redis_version: Option<String>,
+    /// `valkey_version` of its `INFO`, which a Redis lacks.
+    pub valkey_version: Option<String>,
     /// `run_id` of its `INFO`: another one means that it was restarted.
     pub run_id: Option<String>,
     /// Whether it tells of changes by others; else only `cache.ttl` bounds how old an answer from

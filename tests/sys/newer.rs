@@ -199,6 +199,70 @@ fn no_password_of_a_node_is_shown_by_another_name() {
     }
 }
 
+#[test]
+fn info_names_a_valkey_as_a_valkey_does() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let valkey = Redis::start_valkey();
+    let named = |client: &mut Connection| -> Vec<String> {
+        // It waits for every node.
+        client.run("DBSIZE");
+        let info = client.run("INFO server");
+        let names = ["redis_version:", "server_name:", "valkey_version:"];
+        let is_named = |line: &&str| names.iter().any(|name| line.starts_with(name));
+        info.text()
+            .lines()
+            .filter(is_named)
+            .map(Into::into)
+            .collect()
+    };
+    let want = named(&mut valkey.connect());
+    assert_eq!(want.len(), 3, "{want:?}");
+    assert_eq!(named(&mut stack().connect()), want);
+    if is_other_server() {
+        return;
+    }
+    let mixed = Stack::over(vec![Redis::start(&[]), Redis::start_valkey()], &NONE);
+    assert_eq!(named(&mut mixed.connect()).len(), 1);
+}
+
+#[test]
+fn what_was_denied_is_told_with_a_number_and_times() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let (valkey, stack) = (Redis::start_valkey(), stack());
+    let [there, here] = [valkey.connect(), stack.connect()].map(|mut client| {
+        for line in [
+            "AUTH ann x",
+            "AUTH bob x",
+            "AUTH ann x",
+            "ACL LOG RESET",
+            "AUTH cid x",
+            "AUTH dan x",
+            "AUTH cid x",
+        ] {
+            client.run(line);
+        }
+        let log = client.run("ACL LOG");
+        let told = log.elements().iter().map(|entry| {
+            let fields = entry.elements();
+            let names: Vec<String> = fields.iter().step_by(2).map(Reply::text).collect();
+            let [id, created, updated] = [15, 17, 19].map(|at| fields[at].integer());
+            let user = fields[9].text();
+            // Milliseconds of this age.
+            assert!(created > 1_700_000_000_000, "{created}");
+            assert!(created <= updated && updated < created + 60_000);
+            (names, user, fields[1].integer(), id)
+        });
+        told.collect::<Vec<_>>()
+    });
+    assert_eq!(here, there);
+    let ids: Vec<i64> = here.iter().map(|entry| entry.3).collect();
+    assert_eq!(ids, [2, 3]);
+}
+
 /// They are known since the first node that has them; one that lacks them says so itself.
 #[test]
 fn nodes_may_differ() {

@@ -176,7 +176,7 @@ fn write_entry(local: &Local<'_>, entry: &Entry, out: &mut Vec<u8>) {
     } else {
         "toplevel"
     };
-    encode::map(out, protocol, 7);
+    encode::map(out, protocol, 10);
     encode::bulk(out, b"count");
     encode::integer(out, i64::try_from(entry.count).unwrap_or(i64::MAX));
     for (name, text) in [
@@ -199,6 +199,15 @@ fn write_entry(local: &Local<'_>, entry: &Entry, out: &mut Vec<u8>) {
     }
     encode::bulk(out, b"client-info");
     encode::bulk(out, entry.client.trim_end().as_bytes());
+    // They came with Redis 7.2.
+    for (name, number) in [
+        ("entry-id", u128::from(entry.id)),
+        ("timestamp-created", entry.created.as_millis()),
+        ("timestamp-last-updated", entry.updated.as_millis()),
+    ] {
+        encode::bulk(out, name.as_bytes());
+        encode::integer(out, i64::try_from(number).unwrap_or(i64::MAX));
+    }
 }
 
 /// Notes in `ACL LOG` that a password was wrong.

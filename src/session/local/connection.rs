@@ -181,12 +181,22 @@ impl<'a> Greeting<'a> {
 
 /// Version that clients are told: the lowest of the nodes', as a key may live on any of them.
 pub(super) fn redis_version(local: &Local<'_>) -> String {
-    let versions = (local.nodes)()
-        .into_iter()
-        .filter_map(|node| node.redis_version);
-    versions
-        .min_by(|a, b| compare_versions(a, b))
+    let nodes = (local.nodes)().into_iter();
+    lowest(nodes.filter_map(|node| node.redis_version))
         .unwrap_or_else(|| UNKNOWN_VERSION.to_owned())
+}
+
+/// The lowest version of Valkey, where every node that is known is one.
+pub(super) fn valkey_version(local: &Local<'_>) -> Option<String> {
+    let known = (local.nodes)()
+        .into_iter()
+        .filter(|node| node.redis_version.is_some());
+    let versions: Option<Vec<String>> = known.map(|node| node.valkey_version).collect();
+    lowest(versions?.into_iter())
+}
+
+fn lowest(versions: impl Iterator<Item = String>) -> Option<String> {
+    versions.min_by(|a, b| compare_versions(a, b))
 }
 
 /// Compares `7.0.15` with `7.2.4` number by number; what is no number counts as 0.

@@ -4,7 +4,7 @@
 
 use std::fmt::{Display, Write};
 
-use super::connection::redis_version;
+use super::connection::{redis_version, valkey_version};
 use super::keyspace::{InfoText, Join, Joined};
 use super::{After, Local, argument};
 use crate::command::Topics;
@@ -130,6 +130,10 @@ fn server(report: &mut Report<'_, '_>) {
     let local = report.local;
     let uptime = local.uptime().as_secs();
     report.field("redis_version", redis_version(local));
+    if let Some(version) = valkey_version(local) {
+        report.field("server_name", "valkey");
+        report.field("valkey_version", version);
+    }
     report.field("redis_mode", "standalone");
     let release = kernel_release().unwrap_or_else(|| std::env::consts::FAMILY.to_owned());
     report.field(

@@ -144,6 +144,7 @@ fn node(name: &str, version: &str) -> NodeStatus {
         address: "127.0.0.1:7070".to_owned(),
         state: NodeState::Connected,
         redis_version: Some(version.to_owned()),
+        valkey_version: None,
         run_id: None,
         in_flight: 1,
         unsent_bytes: 2,
@@ -173,6 +174,28 @@ fn clients_are_told_the_lowest_version_of_the_nodes() {
     setup.nodes.clear();
     let (reply, _) = setup.ask(&client, &["HELLO"]);
     assert!(reply.contains("$6\r\n7.0.15\r\n"), "{reply}");
+}
+
+#[test]
+fn valkeys_are_told_of_where_all_nodes_are_some() {
+    let mut setup = Setup::new(None);
+    let valkey = |version: &str| NodeStatus {
+        valkey_version: Some(version.to_owned()),
+        ..node("v", "7.2.4")
+    };
+    let unknown = NodeStatus {
+        redis_version: None,
+        ..node("u", "")
+    };
+    setup.nodes = vec![valkey("9.1.0"), unknown.clone(), valkey("8.10.2")];
+    let text = setup.info(&["server"]);
+    let lines = "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.10.2\r\n";
+    assert!(text.contains(lines), "{text}");
+    for nodes in [vec![valkey("9.1.0"), node("a", "7.2.4")], vec![unknown]] {
+        setup.nodes = nodes;
+        let text = setup.info(&["server"]);
+        assert!(!text.contains("valkey"), "{text}");
+    }
 }
 
 #[test]
