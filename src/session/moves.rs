@@ -1,5 +1,5 @@
-//! Commands that move something from one key to another, or set keys only if none of them exists,
-//! when the keys live on several nodes: `RENAME`, `LMOVE`, `SMOVE`, `MSETNX` and their kin.
+//! Commands that move something from one key to another, or set keys together, when the keys live
+//! on several nodes: `RENAME`, `LMOVE`, `SMOVE`, `MSETNX`, `MSETEX` and their kin.
 //!
 //! ```text
 //!  keys locked on all nodes ──> read at the source ──> written at the other key ──> removed at the source ──> unlocked
@@ -19,6 +19,7 @@ use super::crossing::no_database;
 use super::dispatch::{Dispatch, Flow};
 use super::locked::{Dumped, Located, Locked, answer};
 use super::rounds::{LONGEST, SHORTEST, is_wrong_type, seconds};
+use super::spread::grouped;
 use crate::command::Command;
 use crate::counter::Effect;
 use crate::node::{Pooled, error_frame};
@@ -43,8 +44,20 @@ pub(super) enum Move {
     Element { from: End, to: End, waits: bool },
     /// A member of a set.
     Member,
-    /// Nothing is moved: keys are set if none of them exists.
-    SetNew,
+    /// Nothing is moved: keys are set together.
+    Set {
+        /// Only if none of them exists, or only if all do.
+        only: Option<Existing>,
+        /// By `MSETEX`, with the time to live that it tells.
+        timed: bool,
+    },
+}
+
+/// Which of the keys have to exist.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Existing {
+    None,
+    All,
 }
 
 /// An end of a list.
@@ -60,8 +73,10 @@ struct Moving {
     order: Arc<Mutex<()>>,
     /// Every argument that is a key, with its node.
     places: Vec<Located>,
-    /// The element of `SMOVE`; the values of `MSETNX`.
+    /// The element of `SMOVE`; the values of `MSETNX` and `MSETEX`.
     rest: Vec<Vec<u8>>,
+    /// What `MSETEX` says of the times to live.
+    options: Vec<Vec<u8>>,
     /// How long it waits; zero: not at all, `None`: for ever.
     timeout: Option<Duration>,
     /// Most bytes of a value.
@@ -89,9 +104,27 @@ impl Move {
             "brpoplpush" => element(b"right", b"left", true),
             "copy" => Self::copy(request),
             "smove" => Ok(Self::Member),
-            "msetnx" => Ok(Self::SetNew),
+            "msetnx" => Ok(Self::Set {
+                only: Some(Existing::None),
+                timed: false,
+            }),
+            "msetex" => Self::set_timed(request),
             _ => return None,
         })
+    }
+
+    /// `MSETEX numkeys key value [key value ...] [NX | XX] [EX n | KEEPTTL | ...]`, a command of
+    /// Valkey 9.1 and of Redis 8.4. What else it says, the nodes read.
+    fn set_timed(request: &Request<'_>) -> Result<Self, &'static str> {
+        let mut only = None;
+        for option in timed_options(request).ok_or("ERR syntax error")? {
+            let existing = Existing::of(option);
+            if existing.is_some() && only.is_some_and(|only| existing != Some(only)) {
+                return Err("ERR syntax error");
+            }
+            only = only.or(existing);
+        }
+        Ok(Self::Set { only, timed: true })
     }
 
     /// `COPY source destination [DB n] [REPLACE]`
@@ -111,6 +144,25 @@ impl Move {
         }
         Ok(Self::Copy { replace, database })
     }
+}
+
+impl Existing {
+    fn of(option: &[u8]) -> Option<Self> {
+        if option.eq_ignore_ascii_case(b"nx") {
+            Some(Self::None)
+        } else if option.eq_ignore_ascii_case(b"xx") {
+            Some(Self::All)
+        } else {
+            None
+        }
+    }
+}
+
+/// What stands behind the keys and values of `MSETEX`; `None` where these are fewer than it says.
+fn timed_options<'r>(request: &Request<'r>) -> Option<impl Iterator<Item = &'r [u8]>> {
+    let pairs = usize::try_from(parse_i64(request.arg(1))?).ok()?;
+    let options = pairs.checked_mul(2)?.checked_add(2)?;
+    (options <= request.len()).then(|| request.args().skip(options))
 }
 
 impl End {
@@ -203,9 +255,18 @@ impl Dispatch<'_> {
         };
         let rest: Vec<Vec<u8>> = match what {
             Move::Member => vec![request.arg(3).to_vec()],
-            Move::SetNew => positions
+            Move::Set { .. } => positions
                 .iter()
                 .map(|at| request.arg(at + 1).to_vec())
+                .collect(),
+            _ => Vec::new(),
+        };
+        let options: Vec<Vec<u8>> = match what {
+            Move::Set { timed: true, .. } => timed_options(request)
+                .into_iter()
+                .flatten()
+                .filter(|option| Existing::of(option).is_none())
+                .map(<[u8]>::to_vec)
                 .collect(),
             _ => Vec::new(),
         };
@@ -214,6 +275,7 @@ impl Dispatch<'_> {
             order: Arc::clone(&self.shared.crossings),
             places,
             rest,
+            options,
             timeout,
             limit: self.shared.live().server.output_buffer_bytes,
             patience: self.shared.live().upstream.hard_timeout,
@@ -276,7 +338,7 @@ impl Moving {
     async fn attempt(&self) -> Result<Vec<u8>, Vec<u8>> {
         let locked = Locked::new(&self.order, self.places.clone()).await?;
         match (self.what, self.places.as_slice()) {
-            (Move::SetNew, _) => self.set_new(&locked).await,
+            (Move::Set { only, timed }, _) => self.set(&locked, only, timed).await,
             (what, [source, target]) => match what {
                 Move::Rename { if_new } => self.rename(&locked, source, target, if_new).await,
                 Move::Copy { replace, .. } => self.copy(&locked, source, target, replace).await,
@@ -384,21 +446,50 @@ impl Moving {
         Ok(removed)
     }
 
-    async fn set_new(&self, locked: &Locked) -> Result<Vec<u8>, Vec<u8>> {
+    async fn set(
+        &self,
+        locked: &Locked,
+        only: Option<Existing>,
+        timed: bool,
+    ) -> Result<Vec<u8>, Vec<u8>> {
+        if let Some(only) = only {
+            let mut asked = Vec::new();
+            for place in &self.places {
+                asked.push(place.ask(locked, "EXISTS", &[])?);
+            }
+            let mut is_so = true;
+            for told in asked {
+                let exists = reply::integer(&answer(told).await?) != Some(0);
+                is_so &= exists == (only == Existing::All);
+            }
+            if !is_so {
+                return Ok(b":0\r\n".to_vec());
+            }
+        }
+        let all: Vec<usize> = (0..self.places.len()).collect();
+        let index = |at: usize| self.places.get(at).map_or(0, |place| place.index);
         let mut asked = Vec::new();
-        for place in &self.places {
-            asked.push(place.ask(locked, "EXISTS", &[])?);
-        }
-        let mut exists = false;
-        for told in asked {
-            exists |= reply::integer(&answer(told).await?) != Some(0);
-        }
-        if exists {
-            return Ok(b":0\r\n".to_vec());
-        }
-        let mut asked = Vec::new();
-        for (place, value) in self.places.iter().zip(&self.rest) {
-            asked.push(place.ask(locked, "SET", &[value])?);
+        for (_, part) in grouped(&all, index) {
+            let pairs: Vec<(&Located, &Vec<u8>)> = part
+                .iter()
+                .filter_map(|at| self.places.get(*at).zip(self.rest.get(*at)))
+                .collect();
+            let Some((place, _)) = pairs.first() else {
+                continue;
+            };
+            let count = pairs.len().to_string();
+            let mut args: Vec<&[u8]> = if timed {
+                vec![b"MSETEX", count.as_bytes()]
+            } else {
+                vec![b"MSET"]
+            };
+            for (place, value) in &pairs {
+                args.extend([place.key.as_bytes(), value]);
+            }
+            args.extend(self.options.iter().map(Vec::as_slice));
+            let mut wire = Vec::new();
+            encode::request(&mut wire, &args);
+            asked.push(locked.send(&place.node, &wire, Effect::Barrier)?);
         }
         for told in asked {
             answer(told).await?;

@@ -150,12 +150,16 @@ fn keys_of_two_nodes_are_as_on_one_redis() {
     if skipped_on_bare_redis() {
         return;
     }
-    let stack = Stack::start(&[]);
-    let redis = Redis::start(&[]);
-    let names = names(&stack);
+    compare(&Stack::start(&[]), &Redis::start(&[]), MOVING);
+}
+
+/// Runs the lines on both, `a` to `d` on the two nodes in turn.
+#[track_caller]
+pub(crate) fn compare(stack: &Stack, redis: &Redis, lines: &[&str]) {
+    let names = names(stack);
     for hello in ["HELLO 2", "HELLO 3"] {
-        let mut clients = greeted(&stack, &redis, hello);
-        for line in MOVING {
+        let mut clients = greeted(stack, redis, hello);
+        for line in lines {
             let words = line.split(' ').map(|word| place(&names, word));
             let line = words.collect::<Vec<_>>().join(" ");
             let [tally, plain] = clients.each_mut().map(|client| client.run(&line));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::connection::Connection;
 use crate::harness::{Stack, eventually, skipped_on_bare_redis};
+use crate::moves;
 use crate::reply::Reply;
 use crate::servers::{Redis, is_other_server};
 use crate::steps::{self, Step};
@@ -165,10 +166,6 @@ fn what_no_node_can_be_told_of_is_refused() {
             "COMMANDLOG|LEN slow",
             "ERR unknown command 'COMMANDLOG|LEN', with args beginning with: 'slow' ",
         ),
-        (
-            "MSETEX 6 a 1 b 2 c 3 d 4 e 5 f 6",
-            "CROSSSLOT Keys in request don't hash to the same slot",
-        ),
         ("MSETEX 0 a 1", "ERR numkeys should be greater than 0"),
     ] {
         assert_eq!(client.run(line).text(), error, "{line}");
@@ -181,6 +178,62 @@ fn what_no_node_can_be_told_of_is_refused() {
         figures.contains("cmdstat_commandlog|len:calls=0,"),
         "{figures}"
     );
+}
+
+/// `PEXPIRETIME` of what has a deadline by the clock would differ.
+const SET_TOGETHER: &[&str] = &[
+    "INCR a",
+    "INCR a",
+    "MSETEX 2 a 1 b 2 NX EX 100",
+    "MGET a b",
+    "MSETEX 2 a 1 b 2 xx EX 100",
+    "EXISTS b",
+    "MSETEX 3 a 1 b 2 c 3 EXAT 4000000000",
+    "MGET a b c",
+    "EXPIRETIME a",
+    "EXPIRETIME b",
+    "INCR a",
+    "INCR b",
+    "MSETEX 3 a 7 b 8 c 9 XX KEEPTTL",
+    "EXPIRETIME c",
+    "MSETEX 2 a 1 b 2 KEEPTTL XX",
+    "EXPIRETIME b",
+    "INCR b",
+    "MSETEX 2 a 1 b 2",
+    "TTL a",
+    "TTL b",
+    "MSETEX 4 a 1 b 2 a 3 d 4 PXAT 4000000000000",
+    "MGET a b d",
+    "DEL a b",
+    "MSETEX 2 a 1 b 2 PXAT 4000000000000 NX",
+    "PEXPIRETIME b",
+    "MSETEX 2 a 1 b 2 NX NX",
+    "MSETEX 2 a 1 b 2 NX XX",
+    "MSETEX 2 a 1 b 2 EX 0",
+    "MSETEX 2 a 1 b 2 EX x",
+    "MSETEX 2 a 1 b 2 EX 1 KEEPTTL",
+    "MSETEX 2 a 1 b 2 nonsense",
+    "MSETEX 2 a 1 b 2 c",
+    "MSETEX 2 a 1 b",
+    "MSETEX 3 a 1 b 2",
+    "MGET a b",
+    "LPUSH d x",
+    "MSETEX 2 c 1 d 2 XX",
+    "TYPE d",
+];
+
+#[test]
+fn keys_of_two_nodes_are_set_together() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    moves::compare(&stack(), &Redis::start_valkey(), SET_TOGETHER);
+    let split = [("transactions.cross_node", "\"split\"")];
+    let split = Stack::over(vec![Redis::start_valkey(), Redis::start_valkey()], &split);
+    let mut lines = vec!["MULTI"];
+    lines.extend(SET_TOGETHER.iter().filter(|line| !line.contains("b 2 c")));
+    lines.push("EXEC");
+    moves::compare(&split, &Redis::start_valkey(), &lines);
 }
 
 #[test]
