@@ -205,6 +205,11 @@ impl Replies {
         }))
     }
 
+    /// Holds at most so many bytes from now on.
+    pub(super) fn set_limit(&self, limit: usize) {
+        self.0.lock().limit = limit;
+    }
+
     /// A queue for the elements of one of these replies.
     pub fn within(&self) -> Arc<Self> {
         Arc::new(Self::new(self.0.lock().limit))

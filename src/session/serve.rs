@@ -109,12 +109,12 @@ enum End {
 impl Session {
     fn new(stream: Stream, client: Arc<Client>, shared: Arc<Shared>) -> Self {
         let config = shared.live();
-        let output_bytes = config.server.output_buffer_bytes;
         let limits = Limits {
             max_bulk_bytes: config.server.max_bulk_bytes,
             authenticated: client.authenticated(),
             ..Limits::default()
         };
+        let output_bytes = output_limit(&config, limits.authenticated);
         let replies = Arc::new(Replies::new(output_bytes));
         client.set_replies(&replies);
         Self {
@@ -329,7 +329,7 @@ impl Session {
                     break;
                 }
             }
-            self.limits.authenticated = self.client.authenticated();
+            bound(&self.client, &self.config, &mut self.limits, &self.replies);
         }
         self.pipeline.pause();
         let tally = dispatch.finish();
@@ -452,6 +452,25 @@ impl Session {
     }
 }
 
+/// Gives a client the bounds of who has authenticated itself, or not any more.
+fn bound(client: &Client, config: &Config, limits: &mut Limits, replies: &Replies) {
+    let authenticated = client.authenticated();
+    if limits.authenticated != authenticated {
+        limits.authenticated = authenticated;
+        replies.set_limit(output_limit(config, authenticated));
+    }
+}
+
+/// Most bytes of replies that a client may leave unread.
+fn output_limit(config: &Config, authenticated: bool) -> usize {
+    let limit = config.server.output_buffer_bytes;
+    if authenticated {
+        limit
+    } else {
+        limit.min(UNAUTHENTICATED_OUTPUT_BYTES)
+    }
+}
+
 /// Answers bytes that are no request, as the last reply.
 fn protocol_error(dispatch: &mut Dispatch<'_>, error: ProtocolError) {
     let mut text = String::from("ERR ");
@@ -508,6 +527,11 @@ const MAX_OUTSTANDING: usize = 8192;
 /// before that has come; with a quarter of `server.output_buffer`, if that is less. So no client is
 /// cut for replies that it was not given yet.
 const EARLY_BYTES: usize = 4 << 20;
+
+/// Most bytes of unread replies before authentication, where it is required: what Redis's own buffer
+/// of a client holds (`PROTO_REPLY_CHUNK_BYTES`; `checkClientOutputBufferLimits` in `networking.c`
+/// allows next to nothing beyond it).
+const UNAUTHENTICATED_OUTPUT_BYTES: usize = 16 << 10;
 
 /// Bytes of replies made in one turn before they are written and the output limit is looked at.
 const MADE_BYTES: usize = 256 << 10;

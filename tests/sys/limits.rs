@@ -351,6 +351,30 @@ fn a_password_is_asked_for_as_redis_asks() {
     }
 }
 
+/// What Redis has too since its fix of CVE-2025-21605.
+#[test]
+fn before_auth_nobody_piles_up_replies() {
+    let stack = Stack::start(&[("server.password", "\"secret\"")]);
+    let piled = b"GET k\r\n".repeat(2000);
+    let mut client = stack.connect();
+    client.write_raw(&piled);
+    // It is closed before all of it was answered.
+    let said = client.read_to_close();
+    assert!(said.len() < 2000 * 20, "{} bytes", said.len());
+    // Who has said the password may.
+    let mut client = stack.connect();
+    assert!(client.run("AUTH secret").is_ok());
+    client.write_raw(&piled);
+    for _ in 0..2000 {
+        assert_eq!(client.read_reply(), Reply::Nil);
+    }
+    // A few are answered as ever.
+    let mut client = stack.connect();
+    for _ in 0..100 {
+        assert!(client.run("GET k").text().starts_with("NOAUTH"));
+    }
+}
+
 #[test]
 fn before_auth_requests_are_small() {
     let stack = Stack::start(&[("server.password", "\"secret\"")]);
