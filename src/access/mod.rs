@@ -33,6 +33,17 @@ pub struct Account {
     selectors: Vec<Selector>,
 }
 
+/// Which channels those may use who are new, or were reset, and of whose channels nothing else is
+/// said: Redis's `acl-pubsub-default`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum NewChannels {
+    /// Redis's default since 7.0.
+    #[default]
+    None,
+    /// Redis's default before.
+    All,
+}
+
 /// What is said of payloads of `RESTORE`; the nodes decide what is done with them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Payload {
@@ -70,11 +81,19 @@ impl Keys<'_> {
 }
 
 impl Account {
+    /// A user that may do nothing, but perhaps with channels.
+    pub fn new(channels: NewChannels) -> Self {
+        Self {
+            root: Selector::new(channels),
+            ..Self::default()
+        }
+    }
+
     /// The user that Redis has by default: everything, without a password.
     pub fn everything() -> Self {
         let mut account = Self::default();
         let rules: [&[u8]; 5] = [b"+@all", b"~*", b"&*", b"on", b"nopass"];
-        let applied = account.apply(rules.into_iter());
+        let applied = account.apply(rules.into_iter(), NewChannels::None);
         debug_assert!(applied.is_ok(), "{applied:?}");
         account
     }

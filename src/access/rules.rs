@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::selector::{KeyPattern, Selector};
-use super::{Account, PasswordHash, Payload};
+use super::{Account, NewChannels, PasswordHash, Payload};
 use crate::command::{self, Categories, Flags, KeyAccess};
 use crate::glob::MAX_PATTERN_BYTES;
 use crate::resp;
@@ -53,19 +53,23 @@ pub enum RuleError {
 }
 
 impl Account {
-    /// Applies rules, one after the other. After an error some of them may be in force: it is for
-    /// the caller to drop this copy.
+    /// Applies rules, one after the other; `new` is for what they make or reset. After an error some
+    /// of them may be in force: it is for the caller to drop this copy.
     ///
     /// # Errors
     ///
     /// The text for the client without its code, in Redis's words (`ACLStringSetUser`).
-    pub fn apply<'a>(&mut self, rules: impl Iterator<Item = &'a [u8]>) -> Result<(), Vec<u8>> {
+    pub fn apply<'a>(
+        &mut self,
+        rules: impl Iterator<Item = &'a [u8]>,
+        new: NewChannels,
+    ) -> Result<(), Vec<u8>> {
         let rules = merged(rules).map_err(|start| {
             let before = b"Unmatched parenthesis in acl selector starting at '";
             [before, start, b"'."].concat()
         })?;
         for rule in rules {
-            self.apply_one(&rule).map_err(|error| {
+            self.apply_one(&rule, new).map_err(|error| {
                 let before = b"Error in ACL SETUSER modifier '";
                 [before, &*rule, b"': ", error.to_string().as_bytes()].concat()
             })?;
@@ -73,7 +77,7 @@ impl Account {
         Ok(())
     }
 
-    fn apply_one(&mut self, rule: &[u8]) -> Result<(), RuleError> {
+    fn apply_one(&mut self, rule: &[u8], new: NewChannels) -> Result<(), RuleError> {
         let is = |word: &str| rule.eq_ignore_ascii_case(word.as_bytes());
         match rule {
             [] => {}
@@ -91,7 +95,7 @@ impl Account {
                 if self.selectors.len() == MAX_SELECTORS {
                     return Err(RuleError::TooMany);
                 }
-                let mut selector = Selector::default();
+                let mut selector = Selector::new(new);
                 // Redis takes quotes that are not closed for no rules at all.
                 for rule in resp::split(inner).unwrap_or_default() {
                     selector.apply(&rule)?;
@@ -103,7 +107,7 @@ impl Account {
             _ if is("reset") => {
                 *self = Self {
                     payload: Payload::Sanitize,
-                    ..Self::default()
+                    ..Self::new(new)
                 };
             }
             _ => {

@@ -2,12 +2,12 @@
 
 use super::commands::Commands;
 use super::rules::has_spaces;
-use super::{Denied, Keys};
+use super::{Denied, Keys, NewChannels};
 use crate::command::{Class, Command, KeyAccess, Messages, Topics};
 use crate::glob::{self, Case};
 use crate::resp::Request;
 
-/// What may be done where all of it holds. A new one allows nothing.
+/// What may be done where all of it holds. A new one allows nothing, but perhaps channels.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Selector {
     pub(super) commands: Commands,
@@ -26,15 +26,22 @@ pub(super) struct KeyPattern {
 
 impl Default for Selector {
     fn default() -> Self {
-        Self {
-            commands: Commands::default(),
-            keys: Some(Vec::new()),
-            channels: Some(Vec::new()),
-        }
+        Self::new(NewChannels::None)
     }
 }
 
 impl Selector {
+    pub(super) fn new(channels: NewChannels) -> Self {
+        Self {
+            commands: Commands::default(),
+            keys: Some(Vec::new()),
+            channels: match channels {
+                NewChannels::None => Some(Vec::new()),
+                NewChannels::All => None,
+            },
+        }
+    }
+
     /// Whether it allows everything.
     pub(super) fn is_unrestricted(&self) -> bool {
         self.commands.is_all() && self.keys.is_none() && self.channels.is_none()

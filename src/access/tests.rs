@@ -5,7 +5,8 @@ use crate::resp::testing::with_request;
 
 fn account(rules: &str) -> Account {
     let mut account = Account::default();
-    account.apply(rules.split(' ').map(str::as_bytes)).unwrap();
+    let rules = rules.split(' ').map(str::as_bytes);
+    account.apply(rules, NewChannels::None).unwrap();
     account
 }
 
@@ -87,7 +88,7 @@ fn what_a_user_has_is_bounded() {
     };
     let mut apply = |rules: Vec<String>| {
         let mut copy = account.clone();
-        let applied = copy.apply(rules.iter().map(String::as_bytes));
+        let applied = copy.apply(rules.iter().map(String::as_bytes), NewChannels::None);
         account.is_on = true;
         applied.is_ok()
     };

@@ -8,7 +8,7 @@ use super::allow::{Allow, fault_text, key_words, masked, rules};
 use super::raw;
 use super::reader::Reader;
 use super::{Argon2Hash, User};
-use crate::access::{Account, PasswordHash, has_spaces};
+use crate::access::{Account, NewChannels, PasswordHash, has_spaces};
 use crate::glob::MAX_PATTERN_BYTES;
 
 /// Checks the users; names are unique.
@@ -137,7 +137,7 @@ fn account(
     };
     // The short forms are always valid.
     for words in [&words, &rules] {
-        if let Err(text) = account.apply(words.iter().map(String::as_bytes)) {
+        if let Err(text) = account.apply(words.iter().map(String::as_bytes), NewChannels::None) {
             reader.fault(&path("rules"), fault_text(&text));
         }
     }

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::behind_locks::Executed;
-use super::dispatch::{Dispatch, Flow};
+use super::dispatch::{Dispatch, Fate, Flow};
 use super::replies::Ticket;
 use super::watch::Watch;
 use super::{Blocked, Client};
@@ -151,6 +151,10 @@ impl Dispatch<'_> {
 
     /// Passes a node's reply on.
     pub(super) fn pass(&mut self, frame: &[u8], form: Form) {
+        if let Some(error) = frame.strip_prefix(b"-") {
+            self.fate = Fate::Failed;
+            self.shared.stats.errors.note(error);
+        }
         if !self.client.finish_command() {
             return;
         }

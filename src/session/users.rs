@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::Gate;
 use super::loan::Loan;
-use crate::access::{Account, PasswordHash, has_spaces};
+use crate::access::{Account, NewChannels, PasswordHash, has_spaces};
 use crate::config::{self, Argon2Hash, Config};
 use crate::telemetry::random_run_id;
 
@@ -29,6 +29,8 @@ pub struct Users {
     all: BTreeMap<Box<[u8]>, Arc<User>>,
     /// One of the passwords that take long to check, if there is any.
     slow: Option<Argon2Hash>,
+    /// What `CONFIG SET acl-pubsub-default` says.
+    new_channels: NewChannels,
 }
 
 /// A user, and what its connections share. To change one is to put another in its place.
@@ -106,7 +108,8 @@ pub enum Refused {
 impl Users {
     /// The users of a configuration.
     pub fn new(config: &Config) -> Self {
-        let mut users = Self::of(Arc::new(default_user(config)), BTreeMap::new());
+        let default = Arc::new(default_user(config));
+        let mut users = Self::of(default, BTreeMap::new(), NewChannels::None);
         for settings in &config.users {
             users.put(Arc::new(User::of_file(settings)));
         }
@@ -117,6 +120,7 @@ impl Users {
     /// a default user that neither configuration says anything of; so do connections.
     pub fn renewed(config: &Config, before: &Self) -> Self {
         let mut users = Self::new(config);
+        users.new_channels = before.new_channels;
         let says_nothing = !users.default.settings.is_of_file;
         if says_nothing && !before.default.settings.is_of_file {
             users.put(Arc::clone(&before.default));
@@ -135,11 +139,16 @@ impl Users {
         users
     }
 
-    fn of(default: Arc<User>, all: BTreeMap<Box<[u8]>, Arc<User>>) -> Self {
+    fn of(
+        default: Arc<User>,
+        all: BTreeMap<Box<[u8]>, Arc<User>>,
+        new_channels: NewChannels,
+    ) -> Self {
         let mut users = Self {
             default: Arc::clone(&default),
             all,
             slow: None,
+            new_channels,
         };
         users.put(default);
         users
@@ -172,16 +181,34 @@ impl Users {
                 format!("at most {MAX_USERS} users, of names of at most {MAX_NAME_BYTES} bytes");
             return Err(text.into_bytes());
         }
-        let mut user = before.map_or_else(|| User::new(name), |user| User::clone(user));
-        user.account.apply(rules)?;
+        let new = self.new_channels;
+        let mut user = before.map_or_else(
+            || User {
+                account: Account::new(new),
+                ..User::new(name)
+            },
+            |user| User::clone(user),
+        );
+        user.account.apply(rules, new)?;
         user.words = OnceLock::new();
         user.loan = OnceLock::new();
         if !user.account.has_other_password() {
             user.argon2 = None;
         }
-        let mut users = Self::of(Arc::clone(&self.default), self.all.clone());
+        let mut users = Self::of(Arc::clone(&self.default), self.all.clone(), new);
         users.put(Arc::new(user));
         Ok(users)
+    }
+
+    /// Which channels users may use that are made or reset from now on.
+    pub fn new_channels(&self) -> NewChannels {
+        self.new_channels
+    }
+
+    /// The same users, with another answer to that.
+    #[must_use]
+    pub fn with_new_channels(&self, new: NewChannels) -> Self {
+        Self::of(Arc::clone(&self.default), self.all.clone(), new)
     }
 
     /// The same without the users of these names, and how many of them there were.
@@ -189,7 +216,8 @@ impl Users {
         let mut all = self.all.clone();
         let removed = names.filter(|name| *name != DEFAULT_USER && all.remove(*name).is_some());
         let count = removed.count();
-        (Self::of(Arc::clone(&self.default), all), count)
+        let default = Arc::clone(&self.default);
+        (Self::of(default, all, self.new_channels), count)
     }
 
     /// What stands before a client that has just come.
@@ -274,7 +302,8 @@ fn default_user(config: &Config) -> User {
         None => "off".to_owned(),
     };
     let rules = ["resetpass", &rule];
-    let applied = user.account.apply(rules.iter().map(|rule| rule.as_bytes()));
+    let rules = rules.iter().map(|rule| rule.as_bytes());
+    let applied = user.account.apply(rules, NewChannels::None);
     debug_assert!(applied.is_ok(), "{applied:?}");
     user
 }

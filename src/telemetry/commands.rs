@@ -8,11 +8,22 @@ use parking_lot::Mutex;
 
 use super::counter::Counter;
 use super::durations::{Durations, DurationsSample};
+use super::percentiles::Percentiles;
 use crate::command::{self, Command};
 
 /// Counts and durations of each command, in the order of [`Command::index`].
 #[derive(Debug)]
-pub struct CommandStats(Box<[Figures]>);
+pub struct CommandStats {
+    figures: Box<[Figures]>,
+    /// What `INFO` tells of the durations. Survives a reset.
+    told: Mutex<Told>,
+}
+
+#[derive(Clone, Debug)]
+struct Told {
+    is_on: bool,
+    percentiles: Percentiles,
+}
 
 #[derive(Debug, Default)]
 struct Figures {
@@ -40,62 +51,91 @@ pub struct CommandSample {
 
 impl Default for CommandStats {
     fn default() -> Self {
-        Self((0..command::PLACES).map(|_| Figures::default()).collect())
+        Self {
+            figures: (0..command::PLACES).map(|_| Figures::default()).collect(),
+            told: Mutex::new(Told {
+                is_on: true,
+                percentiles: Percentiles::default(),
+            }),
+        }
     }
 }
 
 impl CommandStats {
     /// `n` more of `command` executed.
     pub fn add(&self, command: &'static Command, n: u64) {
-        if let Some(figures) = self.0.get(command.index()) {
+        if let Some(figures) = self.figures.get(command.index()) {
             figures.calls.add(n);
         }
     }
 
     /// One more of `command` refused before it was executed.
     pub fn reject(&self, command: &'static Command) {
-        if let Some(figures) = self.0.get(command.index()) {
+        if let Some(figures) = self.figures.get(command.index()) {
             figures.rejected.increment();
         }
     }
 
     /// `n` of the calls of `command` were answered with an error.
     pub fn fail(&self, command: &'static Command, n: u64) {
-        if let Some(figures) = self.0.get(command.index()) {
+        if let Some(figures) = self.figures.get(command.index()) {
             figures.failed.add(n);
         }
     }
 
     /// `n` of the calls of `command` took `duration` each.
     pub fn observe(&self, command: &'static Command, duration: Duration, n: u64) {
-        if let Some(figures) = self.0.get(command.index()) {
+        if let Some(figures) = self.figures.get(command.index()) {
             let durations = figures.durations.get_or_init(Durations::default);
             durations.observe(duration, n);
         }
     }
 
+    /// Whether `INFO` tells of durations.
+    pub fn tells_durations(&self) -> bool {
+        self.told.lock().is_on
+    }
+
+    /// Has `INFO` tell of durations or not. They are counted in any case.
+    pub fn tell_durations(&self, is_on: bool) {
+        self.told.lock().is_on = is_on;
+    }
+
+    /// Which percentiles of the durations it tells.
+    pub fn percentiles(&self) -> Percentiles {
+        self.told.lock().percentiles.clone()
+    }
+
+    /// Sets these.
+    pub fn set_percentiles(&self, percentiles: Percentiles) {
+        self.told.lock().percentiles = percentiles;
+    }
+
     /// Every command that was called or refused, in the order of the table, then what was
     /// learned.
     pub fn samples(&self) -> impl Iterator<Item = CommandSample> {
-        self.0.iter().enumerate().filter_map(|(index, figures)| {
-            let command = command::at(index)?;
-            let (calls, rejected) = (figures.calls.get(), figures.rejected.get());
-            (calls + rejected > 0).then(|| CommandSample {
-                command,
-                calls,
-                rejected,
-                failed: figures.failed.get(),
-                durations: figures
-                    .durations
-                    .get()
-                    .map(Durations::sample)
-                    .unwrap_or_default(),
+        self.figures
+            .iter()
+            .enumerate()
+            .filter_map(|(index, figures)| {
+                let command = command::at(index)?;
+                let (calls, rejected) = (figures.calls.get(), figures.rejected.get());
+                (calls + rejected > 0).then(|| CommandSample {
+                    command,
+                    calls,
+                    rejected,
+                    failed: figures.failed.get(),
+                    durations: figures
+                        .durations
+                        .get()
+                        .map(Durations::sample)
+                        .unwrap_or_default(),
+                })
             })
-        })
     }
 
     pub(super) fn reset(&self) {
-        for figures in &self.0 {
+        for figures in &self.figures {
             figures.calls.reset();
             figures.rejected.reset();
             figures.failed.reset();

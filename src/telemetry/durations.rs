@@ -63,13 +63,14 @@ impl DurationsSample {
         self.counts.iter().sum()
     }
 
-    /// The bound of the bucket in which the `part`th of a thousand lies: it took no longer than
-    /// this, and this is at most an eighth more. Zero when nothing was counted.
-    pub fn permille(&self, part: u64) -> Duration {
-        let rank = (self.count() * part).div_ceil(1000).max(1);
-        let mut seen = 0;
+    /// The bound of the bucket in which a percentile lies, which is in millionths of a percent: it
+    /// took no longer than this, and this is at most an eighth more. Zero when nothing was counted.
+    pub fn percentile(&self, millionths: u64) -> Duration {
+        let share = u128::from(self.count()) * u128::from(millionths);
+        let rank = share.div_ceil(100_000_000).max(1);
+        let mut seen = 0_u128;
         let at = self.counts.iter().position(|count| {
-            seen += count;
+            seen += u128::from(*count);
             seen >= rank
         });
         at.map_or(Duration::ZERO, |at| Duration::from_nanos(bound(at)))
@@ -159,14 +160,16 @@ mod tests {
         durations.observe(Duration::from_nanos(100), 990);
         durations.observe(Duration::from_millis(3), 10);
         let sample = durations.sample();
-        let ns = |part| u64::try_from(sample.permille(part).as_nanos()).unwrap();
+        let ns = |permille: u64| {
+            u64::try_from(sample.percentile(permille * 100_000).as_nanos()).unwrap()
+        };
         assert!((100..=113).contains(&ns(500)), "{}", ns(500));
         assert!((100..=113).contains(&ns(990)), "{}", ns(990));
         assert!((3_000_000..=3_375_000).contains(&ns(999)), "{}", ns(999));
         assert_eq!(sample.count(), 1000);
         assert_eq!(sample.sum, Duration::from_micros(99 + 30_000));
         durations.reset();
-        assert_eq!(durations.sample().permille(500), Duration::ZERO);
+        assert_eq!(durations.sample().percentile(50_000_000), Duration::ZERO);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Access rules against a live server: the same rules to both, and the same questions.
 
-use tally::access::{Account, Denied};
+use tally::access::{Account, Denied, NewChannels};
 use tally::command;
 
 use crate::random::Random;
@@ -37,7 +37,7 @@ fn an_account_is_what_a_server_makes_of_the_same_rules() {
             let request = [&["ACL", "SETUSER", "u"][..], &texts(&step)].concat();
             let theirs = client.call(&request);
             let mut next = account.clone();
-            let ours = match next.apply(step.iter().map(String::as_bytes)) {
+            let ours = match next.apply(step.iter().map(String::as_bytes), NewChannels::None) {
                 Ok(()) => {
                     account = next;
                     b"+OK\r\n".to_vec()
@@ -70,7 +70,7 @@ fn every_command_and_category_is_described_alike() {
             client.call(&[&["ACL", "SETUSER", "u"][..], &words].concat());
             let mut account = Account::default();
             account
-                .apply(words.iter().map(|word| word.as_bytes()))
+                .apply(words.iter().map(|word| word.as_bytes()), NewChannels::None)
                 .unwrap();
             compare(&mut client, &account, &[rules], &questions);
         }

@@ -358,6 +358,36 @@ fn a_user_that_deletes_itself_is_answered_and_closed() {
 }
 
 #[test]
+fn new_users_may_use_channels_or_not_as_is_set() {
+    let Some(twins) = Twins::start() else { return };
+    let (mut admin, mut user) = (twins.connect(), twins.connect());
+    admin.check_all(
+        "CONFIG GET acl-pubsub-default
+        ACL SETUSER before on nopass +@all ~*
+        CONFIG SET acl-pubsub-default nosuch
+        CONFIG SET acl-pubsub-default ALLCHANNELS
+        CONFIG GET acl-pubsub-default
+        ACL SETUSER after on nopass +@all (+get ~x*)
+        ACL SETUSER after &news
+        ACL SETUSER narrow resetchannels &news
+        ACL SETUSER before (+set ~y*)
+        ACL LIST
+        ACL GETUSER after
+        ACL SETUSER before reset on nopass +@all
+        ACL LIST",
+    );
+    user.check_all("AUTH after x\nPUBLISH news 1\nAUTH narrow x\nPUBLISH other 1");
+    admin.check_all(
+        "CONFIG SET acl-pubsub-default resetchannels
+        CONFIG GET acl-pubsub-default
+        ACL SETUSER last on nopass +@all
+        ACL SETUSER after reset on nopass +@all
+        ACL LIST",
+    );
+    user.check_all("AUTH after x\nPUBLISH news 1\nAUTH before x\nPUBLISH news 1");
+}
+
+#[test]
 fn rules_of_the_file_are_rules_of_redis() {
     if skipped_on_bare_redis() || is_other_server() {
         return;

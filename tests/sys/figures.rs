@@ -79,6 +79,91 @@ fn commands_and_errors_are_counted_as_by_redis() {
     assert!(want.len() > 10, "{want:?}");
 }
 
+/// What waits at the nodes, and fails there.
+#[test]
+fn commands_that_waited_and_failed_are_counted_as_by_redis() {
+    let count = |mut client: Connection, mut worker: Connection| {
+        client.run_all(&["SET text x", "XADD stream 1 f v"]);
+        client.run("XGROUP CREATE stream group $");
+        client.run("CONFIG RESETSTAT");
+        assert!(worker.run("BLPOP text 0").is_error());
+        assert!(worker.run("BLPOP list x").is_error());
+        let id = worker.run("CLIENT ID").integer();
+        worker.send(&["BLPOP", "list", "0"]);
+        let unblocked = eventually(Duration::from_secs(10), || {
+            client.run(&format!("CLIENT UNBLOCK {id} ERROR")).integer() == 1
+        });
+        assert!(unblocked);
+        assert!(worker.read_reply().text().starts_with("UNBLOCKED"));
+        worker.send(&[
+            "XREADGROUP",
+            "GROUP",
+            "group",
+            "me",
+            "BLOCK",
+            "0",
+            "STREAMS",
+            "stream",
+            ">",
+        ]);
+        let waits = eventually(Duration::from_secs(10), || {
+            let info = client.run("INFO clients").text();
+            info.contains("blocked_clients:1")
+        });
+        assert!(waits);
+        client.run("XGROUP DESTROY stream group");
+        assert!(worker.read_reply().text().starts_with("NOGROUP"));
+        let mut commands = lines(&mut client, "commandstats", "cmdstat_blpop");
+        commands.extend(lines(&mut client, "commandstats", "cmdstat_xreadgroup"));
+        (commands, lines(&mut client, "errorstats", "errorstat_"))
+    };
+    let redis = Redis::start(&[]);
+    let stack = Stack::start(&[]);
+    let want = count(redis.connect(), redis.connect());
+    assert_eq!(count(stack.connect(), stack.connect()), want);
+    assert_eq!((want.0.len(), want.1.len()), (2, 4), "{want:?}");
+}
+
+#[test]
+fn percentiles_are_told_as_by_redis() {
+    let told = |mut client: Connection| {
+        client.run("SET a b");
+        let mut told = Vec::new();
+        for value in [
+            "0.0 50.0 100.0",
+            "10.0 50.0 a",
+            "50 101.0",
+            "50  99",
+            "99.990",
+            "",
+        ] {
+            let set = ["CONFIG", "SET", "latency-tracking-info-percentiles", value];
+            told.push(client.call(&set));
+            told.push(client.run("CONFIG GET latency-tracking-info-percentiles"));
+            let text = client.run("INFO latencystats").text();
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("latency_percentiles_usec_set:"));
+            let names: String = line
+                .unwrap_or("none")
+                .split(',')
+                .map(|part| part.split('=').next().unwrap())
+                .collect();
+            told.push(Reply::Bulk(names.into_bytes()));
+        }
+        for value in ["no", "yes", "maybe"] {
+            told.push(client.run(&format!("CONFIG SET latency-tracking {value}")));
+            told.push(client.run("CONFIG GET latency-tracking"));
+            let lines = lines(&mut client, "latencystats", "latency_percentiles_usec_set");
+            told.push(Reply::Integer(i64::from(!lines.is_empty())));
+        }
+        told
+    };
+    let redis = Redis::start(&[]);
+    let stack = Stack::start(&[]);
+    assert_eq!(told(stack.connect()), told(redis.connect()));
+}
+
 #[test]
 fn every_call_is_in_the_histogram_of_its_command() {
     let stack = Stack::start(&[]);

@@ -3,16 +3,15 @@
 //! and those of how they keep their keys are set there, see [`NODE_PARAMETERS`].
 
 use std::collections::{BTreeSet, HashSet};
-use std::task::Waker;
-use std::time::Duration;
 
 use super::argument::{self, SYNTAX_ERROR};
+use super::settable::{log_level, new_channels, settable};
 use super::{After, Local};
 use crate::command;
 use crate::glob::{self, Case};
-use crate::resp::{Protocol, Request, encode, parse_i64, reply};
+use crate::resp::{Protocol, Request, encode, reply};
 use crate::session::DEFAULT_USER;
-use crate::telemetry::log;
+use crate::telemetry::Stats;
 
 /// Any subcommand but `HELP`; its arity is right.
 pub(super) fn run(
@@ -100,7 +99,7 @@ fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
                 .into_iter()
                 .any(|earlier| earlier.eq_ignore_ascii_case(name)) =>
             {
-                "duplicate parameter"
+                "duplicate parameter".to_owned()
             }
             Some(("requirepass", _)) => {
                 password = Some(request.arg(3 + 2 * at));
@@ -113,7 +112,7 @@ fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
                 }
                 Some(Err(reason)) => reason,
                 None if IMMUTABLE.contains(known) || request.arg(3 + 2 * at) != now.as_bytes() => {
-                    "can't set immutable config"
+                    "can't set immutable config".to_owned()
                 }
                 None => continue,
             },
@@ -129,8 +128,8 @@ fn set(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
     if names.iter().any(|name| is_nodes(name)) {
         return After::NodeConfig(apart(request));
     }
-    for (change, value) in changes {
-        change(local, value);
+    for change in changes {
+        change(local);
     }
     if let Some(password) = password {
         set_password(local, password);
@@ -178,102 +177,6 @@ fn set_password(local: &Local<'_>, password: &[u8]) {
             users.map(|users| (users, ()))
         });
     debug_assert!(changed.is_ok(), "{changed:?}");
-}
-
-/// A change of a parameter that can be set while running.
-type Change = (fn(&Local<'_>, i64), i64);
-
-/// Such a change, checked; or why not, in Redis's words. `None`: the parameter can not be set.
-fn settable(name: &str, value: &[u8]) -> Option<Result<Change, &'static str>> {
-    if name == "loglevel" {
-        let level = (0..).zip(LOG_LEVELS);
-        let at = level
-            .into_iter()
-            .find(|(_, (word, _))| argument::is(value, word));
-        return Some(at.map_or(Err(NO_LOG_LEVEL), |(at, _)| Ok((set_log_level, at))));
-    }
-    let (apply, range, outside): (fn(&Local<'_>, i64), _, _) = match name {
-        "latency-monitor-threshold" => (
-            |local, ms| local.stats.latency.set_threshold_ms(ms),
-            0..=i64::MAX,
-            "argument must be between 0 and 9223372036854775807 inclusive",
-        ),
-        "slowlog-log-slower-than" => (
-            |local, us| local.stats.slow_log.set_slower_than_us(us),
-            -1..=i64::MAX,
-            "argument must be between -1 and 9223372036854775807 inclusive",
-        ),
-        "acllog-max-len" => (
-            |local, len| {
-                let len = usize::try_from(len).unwrap_or(0);
-                local.directory.log.set_max_len(len);
-            },
-            0..=65_536,
-            "argument must be between 0 and 65536 inclusive",
-        ),
-        "slowlog-max-len" => (
-            |local, len| local.stats.slow_log.set_max_len(len),
-            0..=65_536,
-            "argument must be between 0 and 65536 inclusive",
-        ),
-        "timeout" => (
-            |local, seconds| {
-                let timeout = u64::try_from(seconds).map(Duration::from_secs);
-                let timeout = timeout.ok().filter(|timeout| !timeout.is_zero());
-                (local.change_config)(&|config| config.server.idle_timeout = timeout);
-            },
-            // The bounds of server.idle_timeout.
-            0..=86_400,
-            "argument must be between 0 and 86400 inclusive",
-        ),
-        "tracking-table-max-keys" => (
-            |local, most| {
-                let mut wakes = Vec::new();
-                let most = usize::try_from(most).unwrap_or(usize::MAX);
-                local.tracking.set_max_keys(most, &mut wakes);
-                wakes.into_iter().for_each(Waker::wake);
-            },
-            0..=i64::MAX,
-            "argument must be between 0 and 9223372036854775807 inclusive",
-        ),
-        _ => return None,
-    };
-    let number = parse_i64(value).ok_or("argument couldn't be parsed into an integer");
-    Some(number.and_then(|number| {
-        let is_within = range.contains(&number);
-        is_within.then_some((apply, number)).ok_or(outside)
-    }))
-}
-
-/// Redis's words for what is logged, and ours, the most first.
-const LOG_LEVELS: [(&str, &str); 4] = [
-    ("debug", "trace"),
-    ("verbose", "debug"),
-    ("notice", "info"),
-    ("warning", "warn"),
-];
-
-const NO_LOG_LEVEL: &str =
-    "argument(s) must be one of the following: debug, verbose, notice, warning";
-
-/// Logs so much of every module from now on; `at` is an index into [`LOG_LEVELS`].
-fn set_log_level(local: &Local<'_>, at: i64) {
-    let level = usize::try_from(at).ok().and_then(|at| LOG_LEVELS.get(at));
-    if let Some((_, level)) = level {
-        (local.change_config)(&|config| (*level).clone_into(&mut config.log_level));
-        log::set(level);
-    }
-}
-
-/// Redis's word for what is logged of modules that `log.level` does not name.
-fn log_level(directives: &str) -> &'static str {
-    let of_all = directives.split(',').find(|one| !one.contains('='));
-    match of_all {
-        Some("trace") => "debug",
-        Some("debug") => "verbose",
-        Some("warn" | "error" | "off") => "warning",
-        _ => "notice",
-    }
 }
 
 fn is_nodes(name: &[u8]) -> bool {
@@ -430,8 +333,12 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
     let bind = bind.into_iter().collect::<Vec<_>>().join(" ");
     let no = || "no".to_owned();
     let zero = || "0".to_owned();
-    vec![
+    let mut all = vec![
         ("aclfile", String::new()),
+        (
+            "acl-pubsub-default",
+            new_channels(local.directory.users().new_channels()).to_owned(),
+        ),
         ("acllog-max-len", local.directory.log.max_len().to_string()),
         ("appendonly", no()),
         ("bind", bind),
@@ -447,12 +354,6 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         ("daemonize", no()),
         ("databases", server.databases.to_string()),
         ("io-threads", server.threads.to_string()),
-        (
-            "latency-monitor-threshold",
-            local.stats.latency.threshold_ms().to_string(),
-        ),
-        ("latency-tracking", "yes".to_owned()),
-        ("latency-tracking-info-percentiles", "50 99 99.9".to_owned()),
         ("logfile", String::new()),
         ("loglevel", log_level(&local.config.log_level).to_owned()),
         ("masterauth", String::new()),
@@ -465,14 +366,6 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
         ("requirepass", shown_password(local).to_owned()),
         ("save", String::new()),
         ("slaveof", String::new()),
-        (
-            "slowlog-log-slower-than",
-            local.stats.slow_log.slower_than_us().to_string(),
-        ),
-        (
-            "slowlog-max-len",
-            local.stats.slow_log.max_len().to_string(),
-        ),
         ("tcp-keepalive", "300".to_owned()),
         ("timeout", timeout.to_string()),
         ("tls-client-key-file-pass", String::new()),
@@ -483,5 +376,33 @@ fn parameters(local: &Local<'_>) -> Vec<(&'static str, String)> {
             local.tracking.max_keys().to_string(),
         ),
         ("unixsocket", String::new()),
+    ];
+    all.extend(of_statistics(local.stats));
+    all
+}
+
+/// Those of what is told of commands.
+fn of_statistics(stats: &Stats) -> [(&'static str, String); 5] {
+    let (commands, slow_log) = (&stats.commands, &stats.slow_log);
+    let is_told = if commands.tells_durations() {
+        "yes"
+    } else {
+        "no"
+    };
+    [
+        (
+            "latency-monitor-threshold",
+            stats.latency.threshold_ms().to_string(),
+        ),
+        ("latency-tracking", is_told.to_owned()),
+        (
+            "latency-tracking-info-percentiles",
+            commands.percentiles().to_string(),
+        ),
+        (
+            "slowlog-log-slower-than",
+            slow_log.slower_than_us().to_string(),
+        ),
+        ("slowlog-max-len", slow_log.max_len().to_string()),
     ]
 }

@@ -10,7 +10,9 @@ use super::{After, Local, argument};
 use crate::command::Topics;
 use crate::config::Mode;
 use crate::resp::{Request, encode};
-use crate::telemetry::{NodeState, NodeStatus, ProcessUsage, kernel_release, system_memory_bytes};
+use crate::telemetry::{
+    NodeState, NodeStatus, ProcessUsage, kernel_release, shown_percentile, system_memory_bytes,
+};
 
 /// Writes the reply, or, when something of the nodes is wanted, hands it over unfinished.
 pub(super) fn info(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> After {
@@ -348,17 +350,24 @@ fn errorstats(report: &mut Report<'_, '_>) {
 }
 
 fn latencystats(report: &mut Report<'_, '_>) {
-    for sample in report.local.stats.commands.samples() {
+    let commands = &report.local.stats.commands;
+    if !commands.tells_durations() {
+        return;
+    }
+    let percentiles = commands.percentiles();
+    for sample in commands.samples() {
         if sample.durations.count() == 0 {
             continue;
         }
-        let us = |permille| {
-            let ns = sample.durations.permille(permille).as_nanos();
-            format!("{}.{:03}", ns / 1000, ns % 1000)
-        };
+        let each = percentiles.each().map(|at| {
+            let ns = sample.durations.percentile(at).as_nanos();
+            let (name, us) = (shown_percentile(at), ns / 1000);
+            format!("p{name}={us}.{:03}", ns % 1000)
+        });
+        let each: Vec<String> = each.collect();
         report.field(
             &format!("latency_percentiles_usec_{}", sample.command.name),
-            format_args!("p50={},p99={},p99.9={}", us(500), us(990), us(999)),
+            each.join(","),
         );
     }
 }

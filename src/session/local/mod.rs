@@ -15,6 +15,7 @@ mod info;
 mod keyspace;
 mod kill;
 mod observe;
+mod settable;
 mod tracking;
 
 use std::fmt;
