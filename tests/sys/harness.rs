@@ -81,7 +81,9 @@ impl Stack {
         let mut node = self.nodes[index].connect();
         for number in 0..200 {
             let key = format!("{prefix}:{number}");
-            assert!(client.run(&format!("SET {key} probe")).is_ok(), "SET {key}");
+            // A busy machine may be late with the connections to the nodes.
+            let is_set = || client.run(&format!("SET {key} probe")).is_ok();
+            assert!(eventually(Duration::from_secs(10), is_set), "SET {key}");
             let here = node.run(&format!("EXISTS {key}")).integer() == 1;
             assert_eq!(client.run(&format!("DEL {key}")).integer(), 1);
             if here {

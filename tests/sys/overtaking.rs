@@ -26,8 +26,8 @@ impl Field {
         let settings = [("transactions.cross_node", "\"split\"")];
         let stack = Stack::behind(&relays, nodes, &settings);
         Self {
-            held: relays.iter().map(|relay| relay.hold_from(MARK)).collect(),
             keys: [stack.key_on(0, "a"), stack.key_on(1, "b")],
+            held: relays.iter().map(|relay| relay.hold_from(MARK)).collect(),
             stack,
             _relays: relays,
         }
@@ -41,7 +41,7 @@ impl Field {
         reader.run_ok("MULTI");
         reader.run(reads[0]);
         reader.run(reads[1]);
-        reader.run(&format!("SETNX {} mark", self.keys[1]));
+        reader.run(&format!("SETNX {} here-it-stops", self.keys[1]));
         reader.send(&["EXEC"]);
         self.wait_until_held(1);
         let is_executed = || self.stack.nodes[0].calls("exec") > executed;
@@ -97,7 +97,7 @@ fn a_write_on_its_way_to_a_watched_key_makes_exec_nil() {
     client.run_ok(&format!("WATCH {a} {b}"));
     let writers = [&a, &b].map(|key| {
         let mut writer = field.stack.connect();
-        writer.send(&["SET", key, "mark"]);
+        writer.send(&["SET", key, "here-it-stops"]);
         writer
     });
     field.wait_until_held(2);
@@ -111,7 +111,11 @@ fn a_write_on_its_way_to_a_watched_key_makes_exec_nil() {
         assert!(writer.read_reply().is_ok());
     }
     let both = client.run(&format!("MGET {a} {b}"));
-    assert!(both.elements().iter().all(|value| value.text() == "mark"));
+    assert!(
+        both.elements()
+            .iter()
+            .all(|value| value.text() == "here-it-stops")
+    );
 }
 
 #[test]
@@ -136,6 +140,6 @@ fn what_blocks_stays_behind_a_transaction_that_has_begun() {
 }
 
 /// Among what is to be held back.
-const MARK: &[u8] = b"mark";
+const MARK: &[u8] = b"here-it-stops";
 
 const PATIENCE: Duration = Duration::from_secs(10);

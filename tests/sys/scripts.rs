@@ -202,7 +202,9 @@ fn a_script_is_told_of_and_killed_before_its_node_is_called_busy() {
         }
         assert!(client.run(kill).is_ok(), "{kill}");
         runner.read_reply();
-        assert!(runner.call(&["SET", &key, "v"]).is_ok());
+        // On a busy machine the connection may have been lost to the short timeouts.
+        let is_back = || runner.call(&["SET", &key, "v"]).is_ok();
+        assert!(eventually(Duration::from_secs(10), is_back));
     }
 }
 
