@@ -90,13 +90,14 @@ impl Dispatch<'_> {
             let wait = Wait {
                 bars: Bars::new(self.node(index)),
                 index,
+                command: self.command.name,
                 is_ordered: self.splits(),
                 client: self.shared.registry.get(self.client.id),
                 timeout: self.shared.live().upstream.hard_timeout,
             };
             let keys = keys.iter().copied().map(Key::new).collect();
             let run = wait.run(keys, request.wire().into(), cancel.clone());
-            self.begin_aside(run, Some(cancel.drop_guard()));
+            self.spawn_aside(run, Some(cancel.drop_guard()));
         }
         self.pass_aside(command.form_of(request))
     }
@@ -117,13 +118,22 @@ impl Dispatch<'_> {
         run: impl Future<Output = Answer> + Send + 'static,
         wait: Option<DropGuard>,
     ) {
+        // `CLIENT LIST` shows the command that is under way.
+        self.tally.last_command = Some(self.command);
+        self.spawn_aside(run, wait);
+    }
+
+    /// Like [`Self::begin_aside`], for a command that `CLIENT LIST` shows only once it waits.
+    fn spawn_aside(
+        &mut self,
+        run: impl Future<Output = Answer> + Send + 'static,
+        wait: Option<DropGuard>,
+    ) {
         let (sender, answer) = oneshot::channel();
         tokio::spawn(async move {
             // Without its session an answer is dropped, and the connection that it holds is closed.
             drop(sender.send(run.await));
         });
-        // `CLIENT LIST` shows the command that a client waits in.
-        self.tally.last_command = Some(self.command);
         self.state.aside = Some(Aside { answer, wait });
     }
 
@@ -170,6 +180,8 @@ struct Wait {
     bars: Bars,
     /// Its node.
     index: usize,
+    /// Its full name.
+    command: &'static str,
     /// Whether it stays behind what others have sent before.
     is_ordered: bool,
     /// Who waits; `None` for a request that Tally makes itself.
@@ -192,9 +204,12 @@ impl Wait {
             self.bars.node.take_back(connection);
             return Answer::of(Vec::new());
         }
-        self.show(Some(connection.id()));
         let outcome = match connection.send(&wire).await {
-            Ok(()) => self.wait(&mut connection, &cancel).await,
+            Ok(()) => {
+                // Not before: `CLIENT UNBLOCK` of a client that is shown as waiting has to end it.
+                self.show(Some(connection.id()));
+                self.wait(&mut connection, &cancel).await
+            }
             Err(lost) => Err(lost.to_string()),
         };
         self.show(None);
@@ -258,8 +273,11 @@ impl Wait {
     /// Shows others where the client waits.
     fn show(&self, connection: Option<i64>) {
         if let Some(client) = &self.client {
-            let node = self.index;
-            client.set_blocked(connection.map(|connection| Blocked { node, connection }));
+            client.set_blocked(connection.map(|connection| Blocked {
+                node: self.index,
+                connection,
+                command: self.command,
+            }));
         }
     }
 }

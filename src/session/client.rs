@@ -15,6 +15,7 @@ use super::users::{DEFAULT_USER, Login, Membership, User, Users};
 use super::{Replies, Tracks};
 use crate::pubsub::Subscriptions;
 use crate::resp::Protocol;
+use crate::telemetry::clock::now;
 
 /// One connected client: written by its own session, read by every other.
 ///
@@ -56,6 +57,8 @@ pub struct Blocked {
     pub node: usize,
     /// Number of the connection there.
     pub connection: i64,
+    /// Full name of the command that it waits in.
+    pub command: &'static str,
 }
 
 #[derive(Debug)]
@@ -389,7 +392,11 @@ impl Client {
     }
 
     pub(super) fn set_blocked(&self, blocked: Option<Blocked>) {
-        self.facts.lock().blocked = blocked;
+        let mut facts = self.facts.lock();
+        if blocked.is_some() {
+            facts.last_activity = now();
+        }
+        facts.blocked = blocked;
     }
 
     /// Notes what its session did.

@@ -284,6 +284,28 @@ fn a_wait_ends_in_time_or_by_another_client() {
 }
 
 #[test]
+fn who_is_shown_in_a_command_that_waits_can_be_unblocked() {
+    for cross_node in ["reject", "split"] {
+        let setting = format!("\"{cross_node}\"");
+        let stack = Stack::start(&[("transactions.cross_node", &setting)]);
+        let (mut worker, mut other) = (stack.connect(), stack.connect());
+        let id = worker.run("CLIENT ID").integer();
+        for _ in 0..50 {
+            worker.send(&["BLPOP", "q", "0"]);
+            let is_shown = eventually(Duration::from_secs(10), || {
+                let line = other.run(&format!("CLIENT LIST ID {id}")).text();
+                line.contains("cmd=blpop")
+            });
+            assert!(is_shown);
+            let unblocked = other.run(&format!("CLIENT UNBLOCK {id}"));
+            assert_eq!(unblocked.integer(), 1, "{cross_node}");
+            assert_eq!(worker.read_reply(), Reply::Nil);
+            assert_eq!(worker.run("PING"), Reply::Simple(b"PONG".to_vec()));
+        }
+    }
+}
+
+#[test]
 fn a_client_that_is_gone_swallows_nothing() {
     let stack = Stack::start(&[]);
     let mut other = stack.connect();

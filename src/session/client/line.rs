@@ -25,7 +25,9 @@ impl Client {
             Some((command, bytes)) => (0, command, facts.query_buffer_bytes.max(bytes)),
             None => (
                 seconds(facts.last_activity),
-                facts.last_command,
+                facts
+                    .blocked
+                    .map_or(facts.last_command, |blocked| blocked.command),
                 facts.query_buffer_bytes,
             ),
         };
@@ -100,8 +102,7 @@ mod tests {
     use tokio::time::Instant as Clock;
 
     use super::*;
-    use crate::session::Activity;
-    use crate::session::Gate;
+    use crate::session::{Activity, Blocked, Gate};
 
     #[test]
     fn a_line_tells_what_the_session_noted() {
@@ -128,5 +129,31 @@ mod tests {
              rbp=0 obl=0 oll=0 omem=20 tot-mem=120 events=r cmd=incr user=default redir=-1 resp=3 \
              lib-name=redis-py lib-ver=\n"
         );
+    }
+
+    #[test]
+    fn a_line_shows_the_command_that_its_client_waits_in() {
+        let start = Clock::now().into_std();
+        let addr = SocketAddr::from(([127, 0, 0, 1], 5000));
+        let client = Client::new(7, addr, addr, start, Gate::Open);
+        let line = || {
+            let mut line = String::new();
+            client.write_line(&mut line, start, None);
+            line
+        };
+        client.set_blocked(Some(Blocked {
+            node: 0,
+            connection: 1,
+            command: "blpop",
+        }));
+        client.note(&Activity {
+            now: start,
+            last_command: "get",
+            query_buffer_bytes: 0,
+            output_bytes: 0,
+        });
+        assert!(line().contains(" flags=b ") && line().contains(" cmd=blpop "));
+        client.set_blocked(None);
+        assert!(line().contains(" cmd=get "));
     }
 }
