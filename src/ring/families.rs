@@ -98,6 +98,8 @@ pub(super) const FAMILIES: &[Family] = &[
     family("defender", &["defender:*"]),
     // LaunchDarkly's SDKs: `launchdarkly:features`, `launchdarkly:segments`, `launchdarkly:$inited`
     family("launchdarkly", &["launchdarkly:*"]),
+    // repid: `repid:<channel>`, `repid:<channel>:dlq`
+    family("repid", &["repid:*"]),
     // self-limiters: `__self-limiters:<name>`, `__self-limiters:<name>-exists`
     family("self-limiters", &["__self-limiters:*"]),
     // redis-lru: `LRU-CACHE!-k-<key>`, `LRU-CACHE!-i`

@@ -225,6 +225,7 @@ const FAMILIES: &[(&str, &[&str])] = &[
         "launchdarkly",
         &["launchdarkly:features", "launchdarkly:$inited"],
     ),
+    ("repid", &["repid:jobs", "repid:jobs:dlq"]),
     ("self-limiters", &["__self-limiters:a-exists"]),
     ("redis-lru", &["LRU-CACHE!-i", "LRU-CACHE!-k-a"]),
     ("rsmq", &["rsmq:mail", "rsmq:mail:Q", "rsmq:QUEUES"]),
