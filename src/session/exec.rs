@@ -117,10 +117,6 @@ impl Dispatch<'_> {
         // Not once it is under way.
         if self.state.aside.is_none() {
             self.recheck_queued();
-            let user = self.checked_user();
-            if let Some(transaction) = &mut self.state.transaction {
-                transaction.user = user;
-            }
         }
         let Some(mut transaction) = self.state.transaction.take() else {
             self.error("ERR EXEC without MULTI");
@@ -215,7 +211,7 @@ impl Dispatch<'_> {
     ) {
         match (&queued.part, transaction.node_of(queued)) {
             (_, Some(node)) => {
-                let around = self.around(queued, transaction, node);
+                let around = self.around(queued, node);
                 self.find_keys(queued);
                 with_run(runs, node, |run| {
                     run.add(queued, &self.positions, around.as_ref());
@@ -272,7 +268,7 @@ impl Dispatch<'_> {
                     if matches!(queued.command.name, "eval" | "eval_ro") {
                         self.shared.scripts.brought(request.arg(1));
                     }
-                    let around = self.around(queued, transaction, node);
+                    let around = self.around(queued, node);
                     self.find_keys(queued);
                     with_run(&mut runs, node, |run| {
                         run.add(queued, &self.positions, around.as_ref());
@@ -302,8 +298,8 @@ impl Dispatch<'_> {
     }
 
     /// What stands around a script whose calls the node has to check.
-    fn around(&self, queued: &Queued, transaction: &Transaction, node: usize) -> Option<Around> {
-        let user = transaction.user.as_ref()?;
+    fn around(&self, queued: &Queued, node: usize) -> Option<Around> {
+        let user = queued.user.as_ref()?;
         let is_script = queued.command.class == Class::Script;
         is_script.then(|| Around::new(user, self.node(node)))
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::dispatch::Dispatch;
-use super::transaction::Part;
+use super::local::{credentials, names_no_user};
+use super::transaction::{Part, Queued};
+use super::users::Login;
 use super::{Denial, Gate, User, Users, local};
 use crate::access::Denied;
 use crate::command::{self, Command};
@@ -64,12 +66,15 @@ impl Dispatch<'_> {
         self.client.user().unwrap_or_else(users)
     }
 
+    /// Who the client is, unless it may do everything.
+    fn bounded_user(&self) -> Option<Arc<User>> {
+        (self.client.gate() != Gate::Open).then(|| self.user())
+    }
+
     /// Who the client is, if a node has to check what its scripts call.
     pub(super) fn checked_user(&self) -> Option<Arc<User>> {
-        if self.client.gate() == Gate::Open {
-            return None;
-        }
-        Some(self.user()).filter(|user| user.is_checked_in_scripts())
+        self.bounded_user()
+            .filter(|user| user.is_checked_in_scripts())
     }
 
     fn stop(
@@ -124,32 +129,47 @@ impl Dispatch<'_> {
         log.add(denial, user, line, self.now);
     }
 
-    /// Takes out of a transaction what the user may not do any more since it was queued.
+    /// Takes out of a transaction what its user may not do: the rules may have changed since it was
+    /// queued, and an `AUTH` in it has what follows executed as another.
     pub(super) fn recheck_queued(&mut self) {
-        if self.client.gate() != Gate::User {
-            return;
-        }
         let Some(mut transaction) = self.state.transaction.take() else {
             return;
         };
-        let user = self.user();
+        let mut user = self.bounded_user();
         for queued in &mut transaction.commands {
-            let request = queued.request();
-            let is_known = matches!(queued.part, Part::Nowhere(_))
-                || local::allowed_before_auth(queued.command.name);
-            if is_known {
+            if local::allowed_before_auth(queued.command.name) {
+                if let Some(login) = self.login_of(queued) {
+                    user = login.bounded_user(&self.shared.users());
+                }
                 continue;
             }
-            let Some(stop) = self.stop(&user, queued.command, &request) else {
+            let Some(user) = &user else {
                 continue;
             };
-            self.log_stop(&user, stop, queued.command, &request, true);
+            queued.user = Some(Arc::clone(user)).filter(|user| user.is_checked_in_scripts());
+            if matches!(queued.part, Part::Nowhere(_)) {
+                continue;
+            }
+            let request = queued.request();
+            let Some(stop) = self.stop(user, queued.command, &request) else {
+                continue;
+            };
+            self.log_stop(user, stop, queued.command, &request, true);
             queued.part = Part::Nowhere(match stop {
                 Stop::Denied(denied) => denied.text_at_exec(),
                 other @ Stop::Looks(_) => other.text(queued.command),
             });
         }
         self.state.transaction = Some(transaction);
+    }
+
+    /// What a queued `AUTH` or `HELLO` will make the client, if its password is right.
+    fn login_of(&self, queued: &Queued) -> Option<Login> {
+        let request = queued.request();
+        let users = self.shared.users();
+        let (user, password) = credentials(queued.command.name, &request)?;
+        let is_refused = queued.command.name == "auth" && names_no_user(&users, &request);
+        (!is_refused).then(|| users.log_in(user, password).ok())?
     }
 
     /// The user may have lost a channel between the look at its rights and the subscription: who

@@ -43,8 +43,6 @@ pub(super) struct Transaction {
     pub(super) joins: bool,
     /// What each stretch has at one node, if there is such a command.
     pub(super) together: Vec<Together>,
-    /// Who executes it, if a node has to check what its scripts call.
-    pub(super) user: Option<Arc<User>>,
 }
 
 #[derive(Debug)]
@@ -53,6 +51,8 @@ pub(super) struct Queued {
     wire: Box<[u8]>,
     spans: Box<[Span]>,
     pub(super) part: Part,
+    /// Who executes it, if a node has to check what a script calls; known from `EXEC` on.
+    pub(super) user: Option<Arc<User>>,
 }
 
 /// Where a queued command is executed.
@@ -301,6 +301,7 @@ impl Dispatch<'_> {
                 wire: request.wire().into(),
                 spans: spans.into(),
                 part,
+                user: None,
             });
         }
         self.status("QUEUED");

@@ -92,6 +92,18 @@ pub enum Login {
     As(Membership),
 }
 
+impl Login {
+    /// Who that is, unless it may do everything.
+    pub(super) fn bounded_user(&self, users: &Users) -> Option<Arc<User>> {
+        match self {
+            Self::Default(Gate::Open) => None,
+            Self::Default(_) => Some(Arc::clone(users.default_user())),
+            Self::As(membership) if membership.user().gate() == Gate::Open => None,
+            Self::As(membership) => Some(Arc::clone(membership.user())),
+        }
+    }
+}
+
 /// A connection of a user, counted until it is dropped.
 #[derive(Debug)]
 pub struct Membership(Arc<User>);

@@ -202,6 +202,55 @@ fn a_transaction_is_checked_again_when_it_is_executed() {
 }
 
 #[test]
+fn who_logs_in_within_a_transaction_executes_what_follows() {
+    let Some(twins) = Twins::start() else { return };
+    let (mut admin, mut client) = (twins.connect(), twins.connect());
+    admin.check("ACL SETUSER low on >p ~{low}* +@all -incr");
+    let denied = "SET high 1
+        SET {low} 5
+        INCR {low}
+        EVAL return{redis.pcall('INCR',KEYS[1]),redis.call('GET',KEYS[1])} 1 {low}
+        ACL WHOAMI";
+    for (login, is_low) in [
+        ("AUTH low p", true),
+        ("HELLO 2 AUTH low p", true),
+        ("AUTH low wrong", false),
+        ("AUTH p", false),
+        ("HELLO 2", false),
+    ] {
+        client.check("MULTI");
+        client.check_all(denied);
+        client.check(login);
+        client.check_all(denied);
+        client.check("AUTH default any");
+        client.check_all(denied);
+        let (here, there) = (client.here.run("EXEC"), client.there.run("EXEC"));
+        let mut ours = here.elements().to_vec();
+        let mut theirs = there.elements().to_vec();
+        // `HELLO` tells versions and numbers of clients.
+        if login.starts_with("HELLO") {
+            ours[5] = Reply::Nil;
+            theirs[5] = Reply::Nil;
+        }
+        assert_eq!(ours, theirs, "{login}");
+        let is_denied = |at: usize| format!("{:?}", ours[at]).contains("ACLs rules changed");
+        assert_eq!([0, 6, 12].map(is_denied), [false, is_low, false], "{login}");
+    }
+    // Somebody who may less goes on as somebody who may more.
+    client.check_all(
+        "AUTH low p
+        MULTI
+        SET high 1
+        EXEC
+        MULTI
+        SET {low} 1
+        AUTH default any
+        EVAL return(redis.call('INCR',KEYS[1])) 1 {low}
+        EXEC",
+    );
+}
+
+#[test]
 fn whoever_listens_to_what_it_may_not_is_closed() {
     let Some(twins) = Twins::start() else { return };
     let mut admin = twins.connect();

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::argument::{self, NOT_AN_INTEGER, SYNTAX_ERROR};
 use super::{Local, acl, clients};
 use crate::resp::{Protocol, Request, encode, parse_i64};
-use crate::session::{DEFAULT_USER, Login, Refused, ReplyMode};
+use crate::session::{DEFAULT_USER, Login, Refused, ReplyMode, Users};
 
 /// `PING`: in subscribed mode it looks like a message.
 pub(super) fn ping(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
@@ -59,14 +59,12 @@ pub(super) fn select(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>
 }
 
 pub(super) fn auth(local: &Local<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
-    let (user, password) = match request.len() {
-        2 if local.users.default_user().account().takes_any_password() => {
-            return encode::error(out, NO_PASSWORD_SET);
-        }
-        2 => (DEFAULT_USER, request.arg(1)),
-        3 => (request.arg(1), request.arg(2)),
-        _ => return encode::error(out, SYNTAX_ERROR),
+    let Some((user, password)) = credentials("auth", request) else {
+        return encode::error(out, SYNTAX_ERROR);
     };
+    if names_no_user(local.users, request) {
+        return encode::error(out, NO_PASSWORD_SET);
+    }
     match log_in(local, user, password, request) {
         Ok(()) => encode::simple(out, "OK"),
         Err(refused) => encode::error(out, refused.text()),
@@ -79,10 +77,16 @@ pub(in crate::session) fn credentials<'a>(
     request: &Request<'a>,
 ) -> Option<(&'a [u8], &'a [u8])> {
     match (name, request.len()) {
+        ("auth", 2) => Some((DEFAULT_USER, request.arg(1))),
         ("auth", 3) => Some((request.arg(1), request.arg(2))),
         ("hello", _) => Greeting::parse(request).ok()?.credentials,
         _ => None,
     }
+}
+
+/// Whether a request is an `AUTH` with a password alone, and there is none.
+pub(in crate::session) fn names_no_user(users: &Users, request: &Request<'_>) -> bool {
+    request.len() == 2 && users.default_user().account().takes_any_password()
 }
 
 /// `HELLO [2|3 [AUTH user password] [SETNAME name]]`. Everything is checked before anything

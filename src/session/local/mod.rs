@@ -22,7 +22,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 pub use config::NodeConfig;
-pub(super) use connection::credentials;
+pub(super) use connection::{credentials, names_no_user};
 pub use keyspace::{InfoText, NodeKeyspace, finish_info};
 
 use super::{Blocked, Client, Directory, Pause, Registry, Scripts, Tracking, Users};
