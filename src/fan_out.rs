@@ -118,16 +118,48 @@ pub fn merged(make: impl FnOnce(&Parts, &mut Vec<u8>) + Send + 'static) -> Merge
     })
 }
 
-/// The parts are integers: their sum.
-pub fn sum() -> Merge {
-    merged(|parts, out| encode::integer(out, parts.frames().filter_map(reply::integer).sum()))
+/// The parts are integers: what `fold` makes of them. Or arrays of integers: the same for each
+/// place.
+pub fn folded(fold: fn(i64, i64) -> i64) -> Merge {
+    merged(move |parts, out| {
+        let is_list = parts.frames().any(|frame| reply::elements(frame).is_some());
+        let mut whole: Vec<i64> = Vec::new();
+        for (index, frame) in parts.frames().enumerate() {
+            let numbers = match reply::elements(frame) {
+                Some(elements) => elements.filter_map(reply::integer).collect(),
+                None => Vec::from_iter(reply::integer(frame)),
+            };
+            if index == 0 {
+                whole = numbers;
+            } else {
+                let pairs = whole.iter_mut().zip(numbers);
+                pairs.for_each(|(whole, number)| *whole = fold(*whole, number));
+            }
+        }
+        if is_list {
+            encode::array(out, whole.len());
+            for number in whole {
+                encode::integer(out, number);
+            }
+        } else {
+            encode::integer(out, whole.first().copied().unwrap_or(0));
+        }
+    })
 }
 
-/// The parts are integers: the smallest.
-pub fn least() -> Merge {
+/// The parts are lists: one with the elements of all. Of something else, one for each part.
+pub fn joined() -> Merge {
     merged(|parts, out| {
-        let least = parts.frames().filter_map(reply::integer).min();
-        encode::integer(out, least.unwrap_or(0));
+        let is_list = |frame: &&[u8]| frame.starts_with(b"*") || frame.starts_with(b"~");
+        let frames: Vec<&[u8]> = parts.frames().collect();
+        let elements: Vec<&[u8]> = if frames.iter().all(is_list) {
+            let lists = frames.into_iter().filter_map(reply::elements);
+            lists.flatten().collect()
+        } else {
+            frames
+        };
+        encode::array(out, elements.len());
+        out.extend(elements.concat());
     })
 }
 
@@ -221,28 +253,6 @@ fn append_keys<'a>(arrays: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     let keys: Vec<&[u8]> = keys.filter(|key| !own(key)).collect();
     encode::array(out, keys.len());
     out.extend(keys.concat());
-}
-
-/// The parts are arrays of 0 and 1. An element is 1 where all parts have it.
-pub fn all() -> Merge {
-    merged(|parts, out| {
-        let mut all: Vec<bool> = Vec::new();
-        for (index, frame) in parts.frames().enumerate() {
-            let flags = reply::elements(frame).into_iter().flatten();
-            let flags = flags.map(|flag| reply::integer(flag) == Some(1));
-            if index == 0 {
-                all = flags.collect();
-            } else {
-                all.iter_mut()
-                    .zip(flags)
-                    .for_each(|(all, flag)| *all &= flag);
-            }
-        }
-        encode::array(out, all.len());
-        for flag in all {
-            encode::integer(out, i64::from(flag));
-        }
-    })
 }
 
 /// The parts are strings or nulls: the first string, with the parts tried from `start` on.

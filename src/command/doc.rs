@@ -36,11 +36,13 @@ Every command and subcommand of Redis 7.0, and what Tally does with it; `CLIENT 
 Redis's error.
 
 A command that is not here, but in a node's own reply to `COMMAND` (a newer one, or a module's), is
-**forwarded** like others if it names keys: `HEXPIRE`, `HSETEX`, `MSETEX`. Without keys it is
-**refused**, because no node could be told for it. Also of the commands here the nodes' numbers of
-arguments hold where they are greater and the command is forwarded: `ZRANK key member WITHSCORE`. A node
-is asked when Tally connects to it, so a module that is loaded later is known after the next start of
-either. To clients that speak RESP2 such a reply is converted by its types alone: what is a null array
+**forwarded** like others if it names keys: `HEXPIRE`, `HSETEX`, `MSETEX`. One without keys is sent to
+**every node** if its [tips](https://redis.io/docs/latest/develop/reference/command-tips/) say so, and how
+the replies become one: `COMMANDLOG LEN`. Any other without keys is **refused**, because no node could be
+told for it, nor what it would do to a connection that all clients share. Also of the commands here the
+nodes' numbers of arguments hold where they are greater and the command is forwarded: `ZRANK key member
+WITHSCORE`. A node is asked when Tally connects to it, so a module that is loaded later is known after the
+next start of either. To clients that speak RESP2 such a reply is converted by its types alone: what is a null array
 there is a null string here. Access rules in the configuration file can not name such a command, because
 they are read before any node is asked; its categories hold, and `ACL SETUSER` can name it.
 
@@ -157,6 +159,7 @@ fn treatment(command: &Command) -> (&'static str, &'static str) {
                 EveryNode::Kill => "on a connection of its own; `OK` when one of them was ended",
                 EveryNode::Wait => "the smallest numbers",
                 EveryNode::LastSave => "the earliest",
+                EveryNode::Told(_) => "as the node tells",
                 EveryNode::Save => {
                     "after all pending increments; an error of any node, else the reply of one"
                 }

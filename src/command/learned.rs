@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::keys::Keys;
 use super::lookup::{LONGEST_NAME, named_in_table, spread};
 use super::told::{self, Places, Told};
-use super::{Class, Command, Flags, Refusal, commands};
+use super::{Class, Command, EveryNode, Flags, Refusal, commands};
 use crate::resp::Form;
 
 /// What a node's commands brought.
@@ -30,9 +30,8 @@ pub struct Learned {
 
 /// Takes a node's reply to `COMMAND`. What is not as Redis sends it is passed over.
 ///
-/// Of a command whose keys its specifications do not tell completely only the name is learned, to be
-/// refused: no node could be chosen for it. So is one without keys, because nobody knows what it
-/// asks of each of several nodes.
+/// A command with keys is forwarded; one without, if its tips say so, is sent to every node. Of
+/// others only the name is learned, to be refused: no node could be chosen for them.
 pub fn learn(reply: &[u8]) -> Learned {
     let mut learned = Learned::default();
     let mut count = COUNT.lock();
@@ -111,10 +110,17 @@ fn insert(told: Told) -> bool {
     while at(place).is_some() {
         place = (place + 1) % KNOWN.len();
     }
-    let keys = told
-        .keys
-        .filter(|_| !told.flags.contains(Flags::PUBSUB) && !told.is_container)
-        .map(Places::keep);
+    let is_sent = !told.flags.contains(Flags::PUBSUB) && !told.is_container;
+    let keys = told.keys.filter(|_| is_sent).map(Places::keep);
+    let class = match (keys, told.policy) {
+        (Some(_), _) => Class::Keyed,
+        // What follows it on a lane would wait as long.
+        (None, Some(policy)) if is_sent && !told.flags.contains(Flags::BLOCKING) => {
+            Class::EveryNode(EveryNode::Told(policy))
+        }
+        (None, _) if is_help(&told.name) => Class::AnyNode,
+        (None, _) => Class::Refused(Refusal::Never),
+    };
     let command = Command {
         name: told.name.leak(),
         arity: told.arity,
@@ -122,15 +128,17 @@ fn insert(told: Told) -> bool {
         categories: told.categories,
         keys: keys.unwrap_or(Keys::None),
         uses: told.uses,
-        class: match keys {
-            Some(_) => Class::Keyed,
-            None => Class::Refused(Refusal::Never),
-        },
+        class,
         form: Form::Plain,
     };
     KNOWN
         .get(place)
         .is_some_and(|free| free.set(command).is_ok())
+}
+
+/// Whether it is a container's own text about its subcommands.
+fn is_help(name: &str) -> bool {
+    name.split_once('|').is_some_and(|(_, sub)| sub == "help")
 }
 
 /// Open addressing with linear probing; written with [`COUNT`] locked.

@@ -213,6 +213,24 @@ pub enum EveryNode {
     LastSave,
     /// `MEMORY PURGE`: `OK` when all say so.
     Purge,
+    /// A command of a newer version, of which a node has told that.
+    Told(Policy),
+}
+
+/// What a node's reply to `COMMAND` tells of how the replies of several nodes become one: the
+/// command's `response_policy`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Policy {
+    /// None: lists are joined.
+    Joined,
+    /// `all_succeeded`: an error of any node, else the reply of one.
+    Succeeded,
+    /// `agg_sum`: the sum of integers.
+    Sum,
+    /// `agg_min`, and `agg_logical_and` of 0 and 1: the smallest integer.
+    Least,
+    /// `agg_max`, and `agg_logical_or` of 0 and 1: the greatest integer.
+    Greatest,
 }
 
 /// A command about messages.

@@ -1,10 +1,10 @@
 //! What a server's reply to `COMMAND` says of each command (`addReplyCommandInfo` in Redis's
 //! `server.c`): ten elements from 7.0 on, fewer before.
 
-use super::Flags;
 use super::categories::{Categories, KeyAccess, Uses};
 use super::keys::Keys;
 use super::specs::{Begin, Find, KeySpec};
+use super::{Flags, Policy};
 use crate::resp::reply;
 
 /// One command or subcommand.
@@ -17,6 +17,8 @@ pub(super) struct Told {
     pub(super) categories: Categories,
     /// Where its keys are; `None` where it has none, or that is not said completely.
     pub(super) keys: Option<Places>,
+    /// How the replies of all nodes become one, where it is for all nodes and that can be done.
+    pub(super) policy: Option<Policy>,
     pub(super) uses: Uses,
     /// Its first argument names a subcommand.
     pub(super) is_container: bool,
@@ -83,6 +85,12 @@ fn read(entry: &[&[u8]], is_container: bool) -> Option<Told> {
         let category = category.strip_prefix('@').unwrap_or(category);
         categories = categories.with(Categories::named(category.as_bytes()).unwrap_or_default());
     }
+    let tips: Vec<&str> = rest
+        .get(1)
+        .copied()
+        .into_iter()
+        .flat_map(self::words)
+        .collect();
     let specs: Vec<&[u8]> = rest
         .get(2)
         .and_then(|specs| reply::elements(specs))
@@ -101,9 +109,26 @@ fn read(entry: &[&[u8]], is_container: bool) -> Option<Told> {
         flags,
         categories: categories.implied(flags),
         keys,
+        policy: policy(&tips),
         uses: uses(&specs, flags),
         is_container,
     })
+}
+
+/// What the tips say of a command for all nodes.
+fn policy(tips: &[&str]) -> Option<Policy> {
+    let tip = |name: &str| tips.iter().find_map(|tip| tip.strip_prefix(name));
+    if !matches!(tip("request_policy:")?, "all_nodes" | "all_shards") {
+        return None;
+    }
+    match tip("response_policy:") {
+        None => Some(Policy::Joined),
+        Some("all_succeeded") => Some(Policy::Succeeded),
+        Some("agg_sum") => Some(Policy::Sum),
+        Some("agg_min" | "agg_logical_and") => Some(Policy::Least),
+        Some("agg_max" | "agg_logical_or") => Some(Policy::Greatest),
+        Some(_) => None,
+    }
 }
 
 /// Keys that are at the same places in every request.
@@ -267,6 +292,34 @@ mod tests {
         assert_eq!(told.keys, Some(Places::Fixed(Keys::range(1, 1, 1))));
         assert_eq!(told.uses, Uses::all(KeyAccess::WRITE));
         assert!(!told.is_container);
+    }
+
+    #[test]
+    fn tips_say_what_becomes_of_the_replies_of_all_nodes() {
+        let policy = |tips: &str| {
+            let count = tips.split_whitespace().count();
+            let entry = format!("*1 *10 $4 Cmd1 :-3 ~0 :0 :0 :0 ~0 ~{count} {tips} ~0 *0");
+            all(&entry).remove(0).policy
+        };
+        for (tips, want) in [
+            ("", None),
+            ("+nondeterministic_output", None),
+            ("+response_policy:agg_sum", None),
+            ("+request_policy:multi_shard", None),
+            ("+request_policy:all_nodes", Some(Policy::Joined)),
+            ("+x +request_policy:all_shards", Some(Policy::Joined)),
+            (
+                "+request_policy:all_shards +response_policy:agg_sum",
+                Some(Policy::Sum),
+            ),
+            (
+                "+response_policy:agg_logical_or +request_policy:all_nodes",
+                Some(Policy::Greatest),
+            ),
+            ("+request_policy:all_nodes +response_policy:special", None),
+        ] {
+            assert_eq!(policy(tips), want, "{tips}");
+        }
     }
 
     #[test]

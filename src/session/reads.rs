@@ -295,6 +295,7 @@ impl Dispatch<'_> {
             | Class::Keyed
             | Class::PerNode { .. }
             | Class::Script
+            | Class::EveryNode(EveryNode::Told(_))
             | Class::Peek => {}
             _ => return Changed::Nothing,
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::dispatch::{Dispatch, Flow};
 use super::local::{InfoText, NodeConfig, NodeKeyspace, finish_info};
 use super::replies::{Place, Ticket};
-use crate::command::{self, Class, Command, EveryNode, Merge};
+use crate::command::{self, Class, Command, EveryNode, Flags, Merge, Policy};
 use crate::counter::{Effect, Extent};
 use crate::fan_out::{self, Cursor, Gather};
 use crate::flush::RESERVED_PREFIX;
@@ -85,7 +85,8 @@ impl Dispatch<'_> {
             | EveryNode::Save
             | EveryNode::Purge
             | EveryNode::Function => fan_out::first(),
-            EveryNode::LastSave => fan_out::least(),
+            EveryNode::LastSave => fan_out::folded(i64::min),
+            EveryNode::Told(policy) => merge_by(policy),
             EveryNode::Scan => return self.scan(command, request),
             EveryNode::Wait => return self.wait(command, request),
             EveryNode::Kill => return self.ask_past_lanes(command, request),
@@ -95,9 +96,11 @@ impl Dispatch<'_> {
             EveryNode::ScriptFlush => self.shared.scripts.forget(),
             _ => {}
         }
+        let has = |flag: &Flags| command.flags.contains(*flag);
         let extent = match kind {
             EveryNode::FlushAll | EveryNode::FlushDb => Extent::Wipe,
             EveryNode::Save => Extent::AnyKey,
+            EveryNode::Told(_) if [Flags::WRITE, Flags::READONLY].iter().any(has) => Extent::AnyKey,
             _ => Extent::Ordered,
         };
         if let Some(flow) = self.admit_every() {
@@ -127,7 +130,12 @@ impl Dispatch<'_> {
             }
         }
         let place = self.place(command.form);
-        self.send_every(request.wire(), Extent::Ordered, place, fan_out::all());
+        self.send_every(
+            request.wire(),
+            Extent::Ordered,
+            place,
+            fan_out::folded(i64::min),
+        );
         Flow::Continue
     }
 
@@ -431,9 +439,20 @@ pub(super) fn merge_of(command: &Command, parts: &[(usize, Vec<usize>)]) -> fan_
     match command.class {
         Class::PerNode {
             merge: Merge::Sum, ..
-        } => fan_out::sum(),
+        } => fan_out::folded(i64::saturating_add),
         Class::MultiGet => fan_out::interleaved(parts.iter().map(|(_, at)| at.clone()).collect()),
         _ => fan_out::first(),
+    }
+}
+
+/// The same by what a node has told.
+fn merge_by(policy: Policy) -> fan_out::Merge {
+    match policy {
+        Policy::Joined => fan_out::joined(),
+        Policy::Succeeded => fan_out::first(),
+        Policy::Sum => fan_out::folded(i64::saturating_add),
+        Policy::Least => fan_out::folded(i64::min),
+        Policy::Greatest => fan_out::folded(i64::max),
     }
 }
 

@@ -151,10 +151,6 @@ fn what_no_node_can_be_told_of_is_refused() {
     let mut client = stack.connect();
     for (line, error) in [
         (
-            "COMMANDLOG LEN slow",
-            "ERR COMMANDLOG LEN is not available through Tally, send it to the Redis node",
-        ),
-        (
             "SCRIPT SHOW 0000000000000000000000000000000000000000",
             "ERR SCRIPT SHOW is not available through Tally, send it to the Redis node",
         ),
@@ -175,9 +171,60 @@ fn what_no_node_can_be_told_of_is_refused() {
     let figures = figures.text();
     assert!(figures.contains("cmdstat_httl:calls=1,"), "{figures}");
     assert!(
-        figures.contains("cmdstat_commandlog|len:calls=0,"),
+        figures.contains("cmdstat_script|show:calls=0,"),
         "{figures}"
     );
+}
+
+/// By the tips of the nodes' `COMMAND`.
+#[test]
+fn what_is_for_all_nodes_is_asked_of_all() {
+    if skipped_on_bare_redis() {
+        return;
+    }
+    let stack = stack();
+    let mut client = stack.connect();
+    let lens: Vec<i64> = stack
+        .nodes
+        .iter()
+        .zip([3, 5])
+        .map(|(node, count)| {
+            let mut node = node.connect();
+            node.run_ok("CONFIG SET commandlog-execution-slower-than 0");
+            for _ in 0..count {
+                node.run("GET k");
+            }
+            node.run_ok("CONFIG SET commandlog-execution-slower-than -1");
+            node.run("COMMANDLOG LEN slow").integer()
+        })
+        .collect();
+    assert!(lens.iter().all(|len| *len >= 3), "{lens:?}");
+    let sum: i64 = lens.iter().sum();
+    assert_eq!(client.run("COMMANDLOG LEN slow").integer(), sum);
+    let entries = client.run("COMMANDLOG GET -1 slow");
+    assert_eq!(i64::try_from(entries.elements().len()), Ok(sum));
+    assert!(
+        entries
+            .elements()
+            .iter()
+            .all(|entry| entry.elements().len() == 6)
+    );
+    for line in ["MULTI", "COMMANDLOG LEN slow", "SET k 1"] {
+        client.run(line);
+    }
+    let executed = client.run("EXEC");
+    assert_eq!(executed.elements()[0].integer(), sum);
+    assert_eq!(client.run("COMMANDLOG RESET slow").text(), "OK");
+    for node in &stack.nodes {
+        assert_eq!(node.connect().run("COMMANDLOG LEN slow").integer(), 0);
+    }
+    let error = client.run("COMMANDLOG LEN nonsense");
+    assert_eq!(
+        error,
+        stack.nodes[0].connect().run("COMMANDLOG LEN nonsense")
+    );
+    let help = client.run("COMMANDLOG HELP");
+    assert_eq!(help, stack.nodes[0].connect().run("COMMANDLOG HELP"));
 }
 
 /// `PEXPIRETIME` of what has a deadline by the clock would differ.
