@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::connection::Connection;
 use crate::harness::{Stack, eventually, pause, skipped_on_bare_redis};
 use crate::reply::Reply;
-use crate::servers::Redis;
+use crate::servers::{Redis, is_other_server};
 
 /// Lines of an `INFO` section that begin with `start`, each without the parts that hold times.
 #[track_caller]
@@ -119,7 +119,12 @@ fn commands_that_waited_and_failed_are_counted_as_by_redis() {
     };
     let redis = Redis::start(&[]);
     let stack = Stack::start(&[]);
-    let want = count(redis.connect(), redis.connect());
+    let mut want = count(redis.connect(), redis.connect());
+    if is_other_server() {
+        // Valkey 9.1 takes a call that CLIENT UNBLOCK ended for one that was never made.
+        let counts = "rejected_calls=1,failed_calls=2";
+        want.0[0] = want.0[0].replace(counts, "rejected_calls=0,failed_calls=3");
+    }
     assert_eq!(count(stack.connect(), stack.connect()), want);
     assert_eq!((want.0.len(), want.1.len()), (2, 4), "{want:?}");
 }
